@@ -1,0 +1,154 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
+// `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
+// sanitizer and fuzz builds of the data path take seconds.
+let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+
+let common: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+let control: [SwiftSetting] = common + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
+
+/// A target below the line: no Foundation, no packages.
+func dataPath(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: common)
+}
+
+/// The tests of a target below the line.
+func dataPathTests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: name,
+        dependencies: dependencies,
+        path: "Tests/\(name)",
+        swiftSettings: common
+    )
+}
+
+let dataPathTargets: [Target] = [
+    .target(
+        name: "CLinux",
+        linkerSettings: [.linkedLibrary("uring"), .linkedLibrary("aio"), .linkedLibrary("isal")]
+    ),
+    .target(
+        name: "COpenSSL",
+        linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
+    ),
+    dataPath("BlockCore", ["CLinux"]),
+    dataPath("LogFormat", ["BlockCore"]),
+    dataPath("NBDWire", ["BlockCore"]),
+    dataPath("StorageIO", ["BlockCore"]),
+    dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
+    dataPath("NBDSession", ["BlockCore", "NBDWire"]),
+    dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
+    dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
+    dataPath(
+        "StorageNode",
+        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "CLinux", "COpenSSL"]
+    ),
+    .executableTarget(
+        name: "devtool",
+        dependencies: [
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
+        ],
+        swiftSettings: common
+    ),
+    .executableTarget(
+        name: "volbench",
+        dependencies: ["BlockCore", "NBDWire", "StorageIO", "Reactor", "CLinux"],
+        swiftSettings: common
+    ),
+    dataPathTests("BlockCoreTests", ["BlockCore"]),
+    dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
+    dataPathTests("LogStoreTests", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
+    dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
+    dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
+    dataPathTests("FuzzTests", ["BlockCore", "NBDWire", "NBDSession", "LogFormat"]),
+    dataPathTests("ReactorTests", ["BlockCore", "StorageIO", "Reactor", "CLinux"]),
+    dataPathTests(
+        "SimulationTests",
+        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Simulation"]
+    ),
+    dataPathTests(
+        "StorageNodeTests",
+        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
+    ),
+    dataPathTests("TidyTests", []),
+]
+
+let argumentParser = Target.Dependency.product(
+    name: "ArgumentParser",
+    package: "swift-argument-parser"
+)
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let lifecycle = Target.Dependency.product(
+    name: "ServiceLifecycle",
+    package: "swift-service-lifecycle"
+)
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTesting = Target.Dependency.product(
+    name: "HummingbirdTesting",
+    package: "hummingbird"
+)
+let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+
+let controlTargets: [Target] = [
+    .target(
+        name: "ControlAPI",
+        dependencies: [hummingbird, httpClient, logging],
+        swiftSettings: control
+    ),
+    .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .executableTarget(
+        name: "volnode",
+        dependencies: [
+            "BlockCore", "LogStore", "Reactor", "StorageNode", "ControlAPI",
+            argumentParser, logging, lifecycle, hummingbird,
+        ],
+        swiftSettings: control
+    ),
+    .executableTarget(
+        name: "volmeta",
+        dependencies: [
+            "ControlAPI", "Metadata", argumentParser, logging, lifecycle, hummingbird, httpClient,
+        ],
+        swiftSettings: control
+    ),
+    .executableTarget(
+        name: "volctl",
+        dependencies: ["ControlAPI", argumentParser, httpClient],
+        swiftSettings: control
+    ),
+    .testTarget(
+        name: "ControlAPITests",
+        dependencies: ["ControlAPI", hummingbird, hummingbirdTesting],
+        swiftSettings: control
+    ),
+    .testTarget(name: "MetadataTests", dependencies: ["Metadata", grdb], swiftSettings: control),
+    .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+]
+
+let package = Package(
+    name: "cairn",
+    dependencies: dataPathOnly
+        ? []
+        : [
+            .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+            .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+            .package(
+                url: "https://github.com/swift-server/swift-service-lifecycle",
+                from: "2.13.0"
+            ),
+            .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+            .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+            .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        ],
+    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets),
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,39 @@
+internal import CLinux
+
+/// A page-aligned span of memory, mapped once, from which regions are cut until it is full.
+///
+/// Capacity is decided at start; nothing is given back before the arena itself goes. The owner
+/// keeps the arena alive for as long as any machine, ring or region uses its memory.
+public final class MemoryArena: @unchecked Sendable {
+    // SAFETY (Sendable): `allocate` is called by the owner while it sets up, before it shares
+    // anything; afterwards the arena is immutable.
+
+    /// All of the arena's memory, for registration with the kernel.
+    public let region: ByteRegion
+    private var usedByteCount = 0
+
+    /// Maps `byteCount` bytes of zeroed memory.
+    ///
+    /// - Precondition: the kernel grants the memory; start-up cannot go on without it.
+    public init(byteCount: Int) {
+        let rounded = (max(byteCount, 1) + 4095) & ~4095
+        guard let base = unsafe cbl_map_anonymous(rounded) else {
+            preconditionFailure("the kernel refused the memory asked for at start-up")
+        }
+        // SAFETY: freshly mapped; unmapped only in deinit.
+        unsafe region = ByteRegion(base: base, byteCount: rounded)
+    }
+
+    deinit { unsafe cbl_unmap(region.address, region.byteCount) }
+
+    /// Cuts the next `byteCount` bytes, aligned to `alignment`.
+    ///
+    /// - Precondition: the arena has room; capacity is decided at start.
+    public func allocate(byteCount: Int, alignment: Int = 4096) -> ByteRegion {
+        precondition(alignment > 0 && alignment & (alignment - 1) == 0, "alignment: power of two")
+        let offset = (usedByteCount + alignment - 1) & ~(alignment - 1)
+        precondition(byteCount <= region.byteCount - offset, "arena exhausted: raise its limit")
+        usedByteCount = offset + byteCount
+        return region.slice(offset, byteCount)
+    }
+}

@@ -1,0 +1,2 @@
+// io_uring, libaio, epoll and socket primitives that Swift cannot import.
+#pragma once

@@ -1,0 +1,154 @@
+// Configuration changes of a store. They are rare, so they may allocate; each is one record of
+// the log, applied at once and answered when it is durable.
+
+public import BlockCore
+
+/// When a write is acknowledged.
+public enum Durability: UInt8, Sendable, Hashable, BitwiseCopyable {
+    /// When it is in memory; durable after a flush. What a disk with a volatile cache promises.
+    case writeback
+    /// When it is durable.
+    case writethrough
+}
+
+/// What a volume is, apart from its data.
+public struct VolumeSpecification: Sendable, Hashable {
+    /// The volume's identity.
+    public var id: VolumeID
+    /// The export name: 1 to ``nameByteCountMax`` bytes of UTF-8.
+    public var name: String
+    /// Its size, a multiple of 4096, at most ``BlockGeometry/volumeByteCountMax``.
+    public var byteCount: UInt64
+    /// 512 or 4096.
+    public var logicalBlockByteCount: UInt32
+    /// When a write is acknowledged.
+    public var durability: Durability
+    /// Bytes that the control plane keeps with the volume (its own descriptor, attachments),
+    /// at most ``descriptorByteCountMax``.
+    public var descriptor: [UInt8]
+
+    /// The longest name, in bytes.
+    public static var nameByteCountMax: Int { 128 }
+    /// The longest descriptor, in bytes.
+    public static var descriptorByteCountMax: Int { 2048 }
+
+    /// Creates a specification.
+    public init(
+        id: VolumeID,
+        name: String,
+        byteCount: UInt64,
+        logicalBlockByteCount: UInt32 = 512,
+        durability: Durability = .writeback,
+        descriptor: [UInt8] = []
+    ) {
+        self.id = id
+        self.name = name
+        self.byteCount = byteCount
+        self.logicalBlockByteCount = logicalBlockByteCount
+        self.durability = durability
+        self.descriptor = descriptor
+    }
+}
+
+/// One configuration change.
+public enum StoreCommand: Sendable, Hashable {
+    /// Makes an empty volume.
+    case createVolume(VolumeSpecification)
+    /// Seals the volume's top layer under `name` and puts an empty one on top.
+    case createSnapshot(volume: VolumeID, name: String)
+    /// Makes a volume whose stack starts on the snapshot `layer`.
+    case cloneSnapshot(layer: LayerID, VolumeSpecification)
+    /// Makes the volume read as its snapshot `layer` does; what was written since is given up.
+    case rollback(volume: VolumeID, layer: LayerID)
+    /// Unnames the snapshot `layer`; merges it into its child, or keeps it while clones need it.
+    case deleteSnapshot(layer: LayerID)
+    /// Deletes the volume and its snapshots. Refused while clones stand on a snapshot.
+    case deleteVolume(VolumeID)
+    /// Changes the size. Shrinking gives the tail up.
+    case resizeVolume(VolumeID, byteCount: UInt64)
+    /// Replaces name, durability or descriptor.
+    case updateVolume(VolumeSpecification)
+}
+
+/// Why a command was refused; nothing was changed.
+public enum StoreCommandError: Error, Sendable, Hashable {
+    /// No volume has this id.
+    case volumeNotFound
+    /// No snapshot is this layer.
+    case snapshotNotFound
+    /// A volume with this id or name, or a snapshot with this name, exists.
+    case alreadyExists
+    /// The snapshot has clones, or the volume is open elsewhere.
+    case inUse
+    /// A size, name, block size or descriptor outside its limits.
+    case invalid
+    /// A limit of the store is reached (volumes, layers).
+    case tooMany
+    /// No room for the record.
+    case noSpace
+    /// The store is not open or its device failed.
+    case unavailable
+}
+
+/// What a command made.
+public struct StoreCommandResult: Sendable, Hashable {
+    /// The volume concerned.
+    public var volume: VolumeID
+    /// The snapshot's layer, for `createSnapshot`; the new top layer otherwise.
+    public var layer: LayerID
+}
+
+/// A volume as the store knows it.
+public struct VolumeSummary: Sendable, Hashable {
+    /// Its specification, as last changed.
+    public var specification: VolumeSpecification
+    /// The layer that takes its writes.
+    public var topLayer: LayerID
+    /// Its snapshots, oldest first.
+    public var snapshots: [SnapshotSummary]
+    /// Where its bytes are.
+    public var space: VolumeSpace
+    /// The depth of its stack, the top layer included.
+    public var layerCount: Int
+}
+
+/// A snapshot as the store knows it.
+public struct SnapshotSummary: Sendable, Hashable {
+    /// The sealed layer.
+    public var layer: LayerID
+    /// Its name, without the volume's.
+    public var name: String
+    /// The volume's size when it was taken.
+    public var byteCount: UInt64
+    /// Bytes this layer itself holds.
+    public var ownByteCount: UInt64
+    /// The number of clones that stand on it.
+    public var cloneCount: Int
+}
+
+/// Where a volume's bytes are.
+public struct VolumeSpace: Sendable, Hashable {
+    /// The size that the VM sees.
+    public var logicalByteCount: UInt64
+    /// Bytes held by all layers of the stack, each counted once.
+    public var writtenByteCount: UInt64
+    /// Of these, bytes in layers that other volumes use too.
+    public var sharedByteCount: UInt64
+    /// Of these, bytes that deleting the volume and its snapshots would give back.
+    public var exclusiveByteCount: UInt64
+    /// Of the exclusive ones, bytes held by snapshots only to be merged or dropped in the
+    /// background.
+    public var reclaimableByteCount: UInt64
+}
+
+/// Where a store's bytes are.
+public struct StoreSpace: Sendable, Hashable {
+    /// Bytes of the device used for data and maps.
+    public var capacityByteCount: UInt64
+    /// Bytes of live blocks and map pages.
+    public var liveByteCount: UInt64
+    /// Bytes that new data can take before ENOSPC.
+    public var availableByteCount: UInt64
+    /// Bytes dead but not yet cleaned.
+    public var garbageByteCount: UInt64
+}

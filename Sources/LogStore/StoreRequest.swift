@@ -1,0 +1,168 @@
+// What the front of a node asks of a store, and what it gets back.
+
+public import BlockCore
+
+/// An open volume within one store: an index into its table of open volumes.
+@frozen
+public struct VolumeHandle: Hashable, Sendable, BitwiseCopyable {
+    /// The slot; valid until the volume is closed.
+    public var rawValue: UInt32
+
+    /// Creates a handle from a slot.
+    @inlinable
+    public init(_ rawValue: UInt32) { self.rawValue = rawValue }
+}
+
+/// Options of a request.
+@frozen
+public struct StoreRequestFlags: OptionSet, Sendable, BitwiseCopyable {
+    /// The bits.
+    public var rawValue: UInt8
+
+    /// Creates a set from its bits.
+    @inlinable
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Complete only when the change is durable.
+    @inlinable public static var forceUnitAccess: Self { Self(rawValue: 1) }
+    /// A `writeZeroes` that must leave the range allocated (reads as zero, not as a hole).
+    @inlinable public static var noHole: Self { Self(rawValue: 2) }
+    /// A `blockStatus` that wants one extent only.
+    @inlinable public static var oneExtent: Self { Self(rawValue: 4) }
+}
+
+/// Which property of a range a `blockStatus` reports.
+@frozen
+public enum BlockStatusKind: UInt8, Sendable, BitwiseCopyable {
+    /// Flags: bit 0 hole, bit 1 reads as zero. Spec: NBD `base:allocation`.
+    case allocation
+    /// The number of the layer that holds the range: 0 none, 1 top, 2 its parent, and so on.
+    /// Spec: QEMU `qemu:allocation-depth`.
+    case allocationDepth
+    /// Bit 0: written (or trimmed) since the layer `StoreRequest.sinceLayer` was sealed.
+    case changedSince
+}
+
+/// One request for a range of an open volume.
+@frozen
+public struct StoreRequest: BitwiseCopyable, Sendable {
+    /// What is asked.
+    @frozen
+    public enum Kind: UInt8, Sendable, BitwiseCopyable {
+        /// Reads `byteCount` bytes; the data is where ``StoreCompletion/region`` says.
+        case read
+        /// Writes `region`.
+        case write
+        /// Makes the range read as zero; a hole unless `noHole`.
+        case writeZeroes
+        /// Gives the range up; reads as zero afterwards.
+        case trim
+        /// Makes everything completed before it durable.
+        case flush
+        /// Brings the range into the store's memory; advisory.
+        case cache
+        /// Reports extents into `region`: per extent a UInt64 byte count and a UInt64 value,
+        /// little-endian, as many as fit. ``StoreCompletion/byteCount`` counts the bytes
+        /// covered and ``StoreCompletion/extentCount`` the extents.
+        case blockStatus
+    }
+
+    /// What is asked.
+    public var kind: Kind
+    /// How it is asked.
+    public var flags: StoreRequestFlags
+    /// For `blockStatus`: what to report.
+    public var statusKind: BlockStatusKind
+    /// The volume.
+    public var volume: VolumeHandle
+    /// Bytes from the start of the volume; a multiple of its logical block.
+    public var offset: UInt64
+    /// Bytes addressed; a multiple of the volume's logical block.
+    public var byteCount: UInt64
+    /// Payload of a write; destination of a read or a status.
+    ///
+    /// 4096-aligned, of `byteCount` bytes rounded up to whole blocks plus one block. The store
+    /// owns it until it completes the request.
+    public var region: ByteRegion
+    /// For `changedSince`: the sealed layer to compare with.
+    public var sinceLayer: LayerID
+    /// The caller's own mark, returned with the completion.
+    public var token: UInt64
+
+    /// Creates a request.
+    @inlinable
+    public init(
+        kind: Kind,
+        volume: VolumeHandle,
+        offset: UInt64,
+        byteCount: UInt64,
+        region: ByteRegion = .empty,
+        flags: StoreRequestFlags = [],
+        statusKind: BlockStatusKind = .allocation,
+        sinceLayer: LayerID = .none,
+        token: UInt64
+    ) {
+        self.kind = kind
+        self.flags = flags
+        self.statusKind = statusKind
+        self.volume = volume
+        self.offset = offset
+        self.byteCount = byteCount
+        self.region = region
+        self.sinceLayer = sinceLayer
+        self.token = token
+    }
+}
+
+/// How a request ended; the fronts map it to NBD errors and SCSI sense in one table each.
+@frozen
+public enum StoreStatus: UInt8, Sendable, BitwiseCopyable {
+    /// Done.
+    case ok
+    /// The range is not inside the volume, not aligned, or the volume is not open.
+    case invalid
+    /// The store has no room for new data; reads, trims and deletions still work.
+    case noSpace
+    /// The volume or snapshot is read-only.
+    case readOnly
+    /// A device error, or data whose checksum does not match and that has no other replica.
+    case mediaError
+    /// The store has stopped taking requests: it is shutting down or its device failed.
+    case unavailable
+}
+
+/// The end of a ``StoreRequest``.
+@frozen
+public struct StoreCompletion: BitwiseCopyable, Sendable {
+    /// The request's mark.
+    public var token: UInt64
+    /// How it ended.
+    public var status: StoreStatus
+    /// For a read: the data; empty when the whole range reads as zero.
+    ///
+    /// It lies in the request's region or in the store's own memory; valid until the next call
+    /// into the store.
+    public var region: ByteRegion
+    /// For a read: bit `i` is set when the `i`-th part of the range is a hole.
+    ///
+    /// Parts are ``holePartByteCount`` bytes each. Advisory; a clear bit promises nothing.
+    public var holeMask: UInt64
+    /// Bytes per bit of `holeMask`.
+    public var holePartByteCount: UInt32
+    /// For a status: the number of extents reported.
+    public var extentCount: UInt32
+    /// Bytes read or covered.
+    public var byteCount: UInt64
+
+    /// Creates the end of a request.
+    @inlinable
+    public init(token: UInt64, status: StoreStatus) {
+        self.token = token
+        self.status = status
+        region = .empty
+        holeMask = 0
+        holePartByteCount = 0
+        extentCount = 0
+        byteCount = 0
+    }
+}
