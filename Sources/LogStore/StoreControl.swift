@@ -11,6 +11,16 @@ public enum Durability: UInt8, Sendable, Hashable, BitwiseCopyable {
     case writethrough
 }
 
+/// Who may use a volume through a front of this node.
+public enum VolumeAccess: UInt8, Sendable, Hashable, BitwiseCopyable {
+    /// Nobody: it is not exported.
+    case none
+    /// It and its snapshots are exported, all read-only.
+    case readOnly
+    /// It is exported for reading and writing, its snapshots read-only.
+    case readWrite
+}
+
 /// What a volume is, apart from its data.
 public struct VolumeSpecification: Sendable, Hashable {
     /// The volume's identity.
@@ -23,6 +33,8 @@ public struct VolumeSpecification: Sendable, Hashable {
     public var logicalBlockByteCount: UInt32
     /// When a write is acknowledged.
     public var durability: Durability
+    /// Who may use it; kept in the store, so that a restarted node exports what it did before.
+    public var access: VolumeAccess
     /// Bytes that the control plane keeps with the volume (its own descriptor, attachments),
     /// at most ``descriptorByteCountMax``.
     public var descriptor: [UInt8]
@@ -39,6 +51,7 @@ public struct VolumeSpecification: Sendable, Hashable {
         byteCount: UInt64,
         logicalBlockByteCount: UInt32 = 512,
         durability: Durability = .writeback,
+        access: VolumeAccess = .none,
         descriptor: [UInt8] = []
     ) {
         self.id = id
@@ -46,6 +59,7 @@ public struct VolumeSpecification: Sendable, Hashable {
         self.byteCount = byteCount
         self.logicalBlockByteCount = logicalBlockByteCount
         self.durability = durability
+        self.access = access
         self.descriptor = descriptor
     }
 }
@@ -66,7 +80,7 @@ public enum StoreCommand: Sendable, Hashable {
     case deleteVolume(VolumeID)
     /// Changes the size. Shrinking gives the tail up.
     case resizeVolume(VolumeID, byteCount: UInt64)
-    /// Replaces name, durability or descriptor.
+    /// Replaces name, durability, access or descriptor.
     case updateVolume(VolumeSpecification)
 }
 
