@@ -254,3 +254,29 @@ final class OracleImage {
         return newest
     }
 }
+
+extension OracleImage {
+    /// Ranges of sectors that are not known for sure, in whole blocks, in order.
+    var openRanges: [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        for sector in openSectors {
+            let first = sector & ~7
+            if let last = ranges.last, last.upperBound >= first {
+                if last.upperBound == first {
+                    ranges[ranges.count - 1] = last.lowerBound..<first + 8
+                }
+            } else {
+                ranges.append(first..<first + 8)
+            }
+        }
+        return ranges
+    }
+
+    /// The parts of `sectors` that anything ever touched.
+    func parts(of sectors: Range<UInt64>) -> [Range<UInt64>] {
+        touchedRanges.compactMap { range in
+            let part = range.clamped(to: sectors)
+            return part.isEmpty ? nil : part
+        }
+    }
+}
