@@ -1,7 +1,7 @@
 // What one seed means: geometry, limits, workload and faults of a run.
 
 import BlockCore
-public import LogStore
+import LogStore
 
 /// What a caller wants of a run beyond its seed.
 public struct SimulationOptions: Sendable, Hashable {

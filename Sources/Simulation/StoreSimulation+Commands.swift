@@ -241,16 +241,6 @@ extension StoreSimulation {
         }
         if byteCount > before, volume.specification.byteCount != before { return }
         if byteCount > BlockGeometry.volumeByteCountMax { return }
-        if byteCount < volume.specification.byteCount {
-            // The tail is given up even if a crash leaves the size: it may read as zero.
-            _ = oracle.beginChange(
-                .trim,
-                volume: id,
-                firstSector: byteCount / 512,
-                sectorCount: 0
-            )
-            volume.image.addUncertainTrim(from: byteCount / 512)
-        }
         submit(.resizeVolume(VolumeID(id), byteCount: byteCount))
     }
 

@@ -178,10 +178,7 @@ extension StoreSimulation {
         oracle.history.noteDurable(oracle.history.nextTick())
         _ = oracle.history.nextTick()
         oracle.crash()
-        let point = driver.crashAt
-        driver.crashAt = options.crashAt
         recover()
-        if options.crashAt == nil { driver.crashAt = point }
     }
 
     // MARK: - Reading back
@@ -191,10 +188,18 @@ extension StoreSimulation {
         guard failure == nil, !endedByDamage else { return }
         trace.say { "\(driver.nowNanoseconds) reading everything back \(when)" }
         compareListing()
-        let lives = crashCount
-        _ = readBack(.verify, onlyOpen: false)
-        // A crash in between checked what it had to; read it all once more.
-        if crashCount != lives { _ = readBack(.verify, onlyOpen: false) }
+        for _ in 0..<4 {
+            if readBack(.verify, onlyOpen: false) { return }
+            // A crash or an error came in between: recover, and read it all once more.
+            guard failure == nil, !endedByDamage else { return }
+            if case .failed(let error) = driver.store.state {
+                storeFailed(error)
+            } else {
+                crash()
+            }
+            guard failure == nil, !endedByDamage else { return }
+        }
+        fail("everything cannot be read back without another crash")
     }
 
     /// Reads all volumes and snapshots, or only what is not known for sure.

@@ -367,7 +367,13 @@ extension StoreSimulation {
         if options.canary == .staleRead { region = stale(region) }
         let problem: String?
         if case .gather = active.purpose {
-            problem = oracle.gather(active.image, active.sectors, region, place: active.place)
+            problem = oracle.gather(
+                active.image,
+                active.sectors,
+                region,
+                isBlockAtomic: active.isBlockAtomic,
+                place: active.place
+            )
         } else {
             problem = oracle.checkRead(
                 active.image,
@@ -439,7 +445,9 @@ extension StoreSimulation {
     private func checkExtent(_ active: ActiveRequest, _ sectors: Range<UInt64>, _ value: UInt64) {
         var problem: String?
         // Huge untouched ranges are zero in the model by definition: look where anything is.
-        for part in active.image.parts(of: sectors) where problem == nil {
+        var parts = active.image.parts(of: sectors)
+        if let since = active.since { parts += since.image.parts(of: sectors) }
+        for part in parts where problem == nil {
             switch active.statusKind {
             case .allocation:
                 problem = oracle.checkAllocation(
@@ -472,7 +480,8 @@ extension StoreSimulation {
             }
         }
         if active.statusKind == .changedSince, let since = active.since, value & 1 != 0,
-            since.changeCount == oracle.volumes[active.volume]?.changeCount, !oracle.isLenient
+            let before = since.changeCount, before == oracle.volumes[active.volume]?.changeCount,
+            !oracle.isLenient
         {
             problem = "\(active.place) sectors \(sectors) changed since \(since.name), "
                 + "but nothing was written"

@@ -120,7 +120,11 @@ extension StoreSimulation {
         if kind == .writeZeroes, random.chance(perMille: 500) { flags.insert(.noHole) }
         var byteCountMax = scenario.requestByteCountMax
         if kind != .write { byteCountMax = max(byteCountMax, 1 << 20) }
-        let range = range(of: volume, byteCountMax: byteCountMax)
+        var range = range(of: volume, byteCountMax: byteCountMax)
+        // As mkfs does: the whole volume at once.
+        if kind != .write, !flags.contains(.noHole), random.chance(perMille: 20) {
+            range = 0..<volume.sectorCount
+        }
         submitChange(kind, volume: id, sectors: range, flags: flags)
     }
 
@@ -206,7 +210,8 @@ extension StoreSimulation {
         else { return }
         trace.say { "filled: \(driver.store.space)" }
         // Half of the time only a part comes back.
-        let sectors = random.chance(perMille: 500) ? volume.sectorCount : volume.sectorCount / 2
+        let written = min(volume.sectorCount, offset / 512)
+        let sectors = random.chance(perMille: 500) ? written : written / 2
         submitChange(.trim, volume: id, sectors: 0..<max(sectors & ~7, 8), flags: [])
     }
 

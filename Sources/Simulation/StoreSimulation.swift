@@ -6,6 +6,7 @@
 // the store as well.
 
 import BlockCore
+import LogFormat
 public import LogStore
 import StorageIO
 
@@ -91,7 +92,7 @@ public final class StoreSimulation {
         random = SeededRandom(seed: seed ^ 0x0C41_94CA)
         device = SimulatedDevice(
             byteCount: scenario.deviceByteCount,
-            superblockOffsets: StoreFormatting.superblockOffsets,
+            superblockOffsets: Superblock.slotOffsets,
             faults: DeviceFaults(),
             seed: random.next(),
             memory: memory,
@@ -146,7 +147,7 @@ public final class StoreSimulation {
 
     /// The end: everything is read, the store is closed and opened, and everything read again.
     private func reckon() {
-        driver.crashAt = options.crashAt.map { $0 > device.requestCount ? $0 : nil } ?? nil
+        if options.crashAt == nil { driver.crashAt = nil }
         device.faults = scenario.faults.withoutErrors
         settle()
         verifyAll("at the end")
@@ -218,4 +219,9 @@ extension DeviceFaults {
         faults.damageCountMax = 0
         return faults
     }
+}
+
+extension StoreSimulation {
+    /// What the seed means, in one line.
+    public var summary: String { scenario.summary }
 }
