@@ -105,6 +105,10 @@ extension StoreOracle {
                 return "snapshot \(found.name) of volume \(id) has \(found.byteCount) bytes, "
                     + "should be \(snapshot.name) with \(snapshot.byteCount)"
             }
+            if found.isBelowVolume != volume.below.contains(found.layer) {
+                return "snapshot \(found.name) of volume \(id): isBelowVolume is "
+                    + "\(found.isBelowVolume)"
+            }
             if found.cloneCount != cloneCount(found.layer) {
                 return "snapshot \(found.name) of volume \(id) has \(found.cloneCount) clones, "
                     + "should have \(cloneCount(found.layer))"
