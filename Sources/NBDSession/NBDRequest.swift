@@ -15,6 +15,8 @@ public struct NBDRequest: Sendable, Hashable, BitwiseCopyable {
     public var offset: UInt64
     /// Bytes addressed: not 0 except for FLUSH, at most the maximum payload for READ and WRITE,
     /// up to the whole export (64 bits) for the others.
+    ///
+    /// A BLOCK_STATUS, whose length is a hint, has it rounded down to whole blocks.
     public var byteCount: UInt64
     /// For BLOCK_STATUS: bit `i` stands for ``NBDSession/context(at:)`` `i`; otherwise 0.
     public var contextMask: UInt32

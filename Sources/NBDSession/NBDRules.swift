@@ -107,23 +107,32 @@ struct NBDRules: BitwiseCopyable {
         }
         if command == .blockStatus, header.flags.contains(.payloadLength) { return filter(payload) }
         if header.byteCount == 0, command != .flush { return .acceptedEmpty }
+        let isStatus = command == .blockStatus
         return .accepted(
             NBDRequest(
                 command,
                 flags: header.flags.subtracting(.payloadLength),
                 cookie: header.cookie,
                 offset: header.offset,
-                byteCount: header.byteCount,
-                contextMask: command == .blockStatus ? contextMask : 0
+                byteCount: isStatus ? statusByteCount(header.byteCount) : header.byteCount,
+                contextMask: isStatus ? contextMask : 0
             )
         )
     }
 
-    /// Judges the range of a BLOCK_STATUS whose length stood in its payload.
-    func refusal(offset: UInt64, byteCount: UInt64) -> NBDRefusal? {
+    /// Judges the range of a BLOCK_STATUS, which may stand in its payload.
+    func statusRefusal(offset: UInt64, byteCount: UInt64) -> NBDRefusal? {
         if byteCount == 0 { return .statusOfNothing }
-        return rangeRefusal(offset: offset, byteCount: byteCount, beyondEnd: .beyondEnd)
+        guard isInside(offset: offset, byteCount: byteCount) else { return .beyondEnd }
+        let isAligned = offset & blockMask == 0 && statusByteCount(byteCount) > 0
+        return isAligned ? nil : .unaligned
     }
+
+    /// The bytes that a BLOCK_STATUS is answered for: whole blocks.
+    ///
+    /// Its length is a hint, and clients that walk an export ask for 2^32 - 1 bytes: an answer
+    /// may be shorter, and its extents must be multiples of the block.
+    func statusByteCount(_ byteCount: UInt64) -> UInt64 { byteCount & ~blockMask }
 
     // MARK: - Parts
 
@@ -178,7 +187,7 @@ struct NBDRules: BitwiseCopyable {
             if contextMask == 0 { return .noContexts }
             // With a payload the length is the payload's; the range is judged when it is here.
             if header.flags.contains(.payloadLength) { return nil }
-            return refusal(offset: header.offset, byteCount: header.byteCount)
+            return statusRefusal(offset: header.offset, byteCount: header.byteCount)
         }
     }
 
@@ -221,18 +230,16 @@ struct NBDRules: BitwiseCopyable {
         _ header: NBDRequestHeader,
         beyondEnd: NBDRefusal
     ) -> NBDRefusal? {
-        rangeRefusal(offset: header.offset, byteCount: header.byteCount, beyondEnd: beyondEnd)
-    }
-
-    private func rangeRefusal(
-        offset: UInt64,
-        byteCount: UInt64,
-        beyondEnd: NBDRefusal
-    ) -> NBDRefusal? {
-        guard offset <= exportByteCount, byteCount <= exportByteCount - offset else {
+        guard isInside(offset: header.offset, byteCount: header.byteCount) else {
             return beyondEnd
         }
-        // The minimum block is a power of two.
-        return (offset | byteCount) & (blockByteCountMin - 1) == 0 ? nil : .unaligned
+        return (header.offset | header.byteCount) & blockMask == 0 ? nil : .unaligned
     }
+
+    private func isInside(offset: UInt64, byteCount: UInt64) -> Bool {
+        offset <= exportByteCount && byteCount <= exportByteCount - offset
+    }
+
+    /// The bits below a block, which is a power of two.
+    private var blockMask: UInt64 { blockByteCountMin - 1 }
 }

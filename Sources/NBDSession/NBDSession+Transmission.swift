@@ -65,7 +65,7 @@ extension NBDSession {
     private func onFilter(_ bytes: ByteRegion) -> NBDEvent {
         let byteCount = bytes.loadBigEndian(0, as: UInt64.self)
         var mask: UInt32 = 0
-        var refusal = rules.refusal(offset: filterHeader.offset, byteCount: byteCount)
+        var refusal = rules.statusRefusal(offset: filterHeader.offset, byteCount: byteCount)
         var position = 8
         while position < bytes.byteCount {
             let bit = contextBit(id: bytes.loadBigEndian(position, as: UInt32.self))
@@ -87,7 +87,7 @@ extension NBDSession {
                 flags: filterHeader.flags.subtracting(.payloadLength),
                 cookie: filterHeader.cookie,
                 offset: filterHeader.offset,
-                byteCount: byteCount,
+                byteCount: rules.statusByteCount(byteCount),
                 contextMask: mask
             )
         )
