@@ -33,25 +33,35 @@ extension NBDSession {
     }
 
     /// Acts on a request's header; nil when more of the stream belongs to it.
+    @inline(__always)
     private func onHeader(_ header: NBDRequestHeader) -> NBDEvent? {
-        switch rules.judge(header) {
-        case .accepted(let request):
-            return .request(request)
+        let verdict = rules.judge(header)
+        guard verdict == .accepted, let command = header.command else {
+            return onOther(verdict, header)
+        }
+        return .request(rules.request(header, command))
+    }
+
+    /// Acts on a header that is not a request for the driver, or not yet.
+    private func onOther(_ verdict: NBDVerdict, _ header: NBDRequestHeader) -> NBDEvent? {
+        switch verdict {
+        case .accepted:
+            preconditionFailure("accepted without a command")
         case .acceptedEmpty:
             return succeedEmpty(header)
-        case .refused(let refusal, let payloadByteCount):
+        case .refused(let refusal):
             refused = RefusedRequest(
                 refusal: refusal,
                 cookie: header.cookie,
                 offset: header.offset
             )
-            if payloadByteCount == 0 { return refuse() }
-            skipByteCount = payloadByteCount
+            skipByteCount = rules.payloadByteCount(header)
+            if skipByteCount == 0 { return refuse() }
             phase = .refusal
             return nil
-        case .filterFollows(let byteCount):
+        case .filterFollows:
             filterHeader = header
-            filterByteCount = byteCount
+            filterByteCount = Int(header.byteCount)
             phase = .filter
             return nil
         case .disconnect:
