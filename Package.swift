@@ -4,7 +4,10 @@ import PackageDescription
 // The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
 // `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
 // sanitizer and fuzz builds of the data path take seconds.
-let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+// `CAIRN_TARGETS=fuzz` adds libFuzzer's entry points to that: see Tests/FuzzTargets.
+let isFuzzing = Context.environment["CAIRN_TARGETS"] == "fuzz"
+let dataPathOnly = isFuzzing || Context.environment["CAIRN_TARGETS"] == "data-path"
+let instrumentation = ["-sanitize=fuzzer,address"]
 
 let common: [SwiftSetting] = [
     .strictMemorySafety(),
@@ -17,7 +20,11 @@ let control: [SwiftSetting] = common + [.enableUpcomingFeature("NonisolatedNonse
 
 /// A target below the line: no Foundation, no packages.
 func dataPath(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: common)
+    .target(
+        name: name,
+        dependencies: dependencies,
+        swiftSettings: common + (isFuzzing ? [.unsafeFlags(instrumentation)] : [])
+    )
 }
 
 /// The tests of a target below the line.
@@ -146,6 +153,17 @@ let controlTargets: [Target] = [
     .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
 ]
 
+let fuzzTargets: [Target] = [
+    .target(name: "CFuzzer", path: "Tests/FuzzTargets/CFuzzer"),
+    .executableTarget(
+        name: "fuzz-nbd",
+        dependencies: ["FuzzSupport", "CFuzzer"],
+        path: "Tests/FuzzTargets/NBDSession",
+        swiftSettings: common + [.unsafeFlags(instrumentation)],
+        linkerSettings: [.unsafeFlags(instrumentation + ["-use-ld=lld"])]
+    ),
+]
+
 let package = Package(
     name: "cairn",
     dependencies: dataPathOnly
@@ -161,6 +179,7 @@ let package = Package(
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
-    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets),
+    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets)
+        + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]
 )

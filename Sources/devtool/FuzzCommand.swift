@@ -1,13 +1,20 @@
+import Foundation
 import FuzzSupport
 
-/// Runs `devtool fuzz nbd [--count N] [--seed N] [--start N]`.
+/// Runs `devtool fuzz nbd [--count N] [--seed N] [--start N]`, or with `--corpus DIR` writes the
+/// conversations that it starts from, for libFuzzer.
 ///
 /// - Returns: The process's exit code: 0 nothing found, 1 a broken rule, 2 wrong usage.
 func runFuzz(arguments: [String]) -> Int32 {
+    if arguments.count == 3, arguments[0] == "nbd", arguments[1] == "--corpus" {
+        return writeCorpus(folder: arguments[2])
+    }
     guard let options = FuzzOptions(arguments) else {
-        print("usage: devtool fuzz nbd [--count N] [--seed N] [--start N]")
+        print("usage: devtool fuzz nbd [--count N] [--seed N] [--start N] | --corpus DIR")
         return 2
     }
+    // Line by line also into a file: after a trap the last line is what counts.
+    setvbuf(stdout, nil, _IOLBF, 0)
     // Where a trap ends the process, the last line says which runs to repeat.
     let batchCount: UInt64 = 250_000
     print("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
@@ -63,6 +70,22 @@ private struct FuzzOptions {
             }
         }
         guard !start.addingReportingOverflow(count).overflow else { return nil }
+    }
+}
+
+/// Writes each conversation into a file of its own, behind the byte that libFuzzer's entry point
+/// takes its choices from.
+private func writeCorpus(folder: String) -> Int32 {
+    let url = URL(filePath: folder, directoryHint: .isDirectory)
+    do {
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        for (index, talk) in NBDConversation.all().enumerated() {
+            try Data([0] + talk.bytes).write(to: url.appending(path: "nbd-\(index)"))
+        }
+        return 0
+    } catch {
+        print("cannot write the corpus: \(error.localizedDescription)")
+        return 1
     }
 }
 
