@@ -80,7 +80,10 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
-    dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
+    dataPathTests(
+        "NBDSessionTests",
+        ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
+    ),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]

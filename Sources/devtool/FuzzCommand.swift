@@ -10,14 +10,12 @@ func runFuzz(arguments: [String]) -> Int32 {
         return writeCorpus(folder: arguments[2])
     }
     guard let options = FuzzOptions(arguments) else {
-        print("usage: devtool fuzz nbd [--count N] [--seed N] [--start N] | --corpus DIR")
+        say("usage: devtool fuzz nbd [--count N] [--seed N] [--start N] | --corpus DIR")
         return 2
     }
-    // Line by line also into a file: after a trap the last line is what counts.
-    setvbuf(stdout, nil, _IOLBF, 0)
     // Where a trap ends the process, the last line says which runs to repeat.
     let batchCount: UInt64 = 250_000
-    print("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
+    say("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
     var fuzzer = NBDFuzzer(seed: options.seed)
     var total = NBDFuzzer.Summary()
     var index = options.start
@@ -26,7 +24,7 @@ func runFuzz(arguments: [String]) -> Int32 {
     let begin = clock.now
     while index < end {
         let next = min(index + batchCount, end)
-        print("devtool fuzz nbd --seed \(options.seed) --start \(index) --count \(next - index)")
+        say("devtool fuzz nbd --seed \(options.seed) --start \(index) --count \(next - index)")
         do {
             let summary = try fuzzer.run(index..<next)
             total.runCount += summary.runCount
@@ -34,16 +32,16 @@ func runFuzz(arguments: [String]) -> Int32 {
             total.outputCount += summary.outputCount
             total.digest = (total.digest &* 31) ^ summary.digest
         } catch {
-            print("run \(error.index): \(error.rule)")
-            print("client bytes: \(hexadecimal(error.bytes))")
-            print(
+            say("run \(error.index): \(error.rule)")
+            say("client bytes: \(hexadecimal(error.bytes))")
+            say(
                 "repeat: devtool fuzz nbd --seed \(options.seed) --start \(error.index) --count 1"
             )
             return 1
         }
         index = next
     }
-    print(
+    say(
         "\(total.runCount) connections, \(total.requestCount) requests accepted, "
             + "\(total.outputCount) outputs, digest \(String(total.digest, radix: 16)), "
             + "\(clock.now - begin): nothing found"
@@ -84,7 +82,7 @@ private func writeCorpus(folder: String) -> Int32 {
         }
         return 0
     } catch {
-        print("cannot write the corpus: \(error.localizedDescription)")
+        say("cannot write the corpus: \(error.localizedDescription)")
         return 1
     }
 }
