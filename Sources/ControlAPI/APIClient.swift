@@ -115,8 +115,10 @@ struct APIClient: Sendable {
         throw problem(status: status, data)
     }
 
-    /// Reads an answer that goes on for ever, line by line, until `onLine` returns false or the
-    /// other side ends it. Empty lines are signs of life and not passed on.
+    /// Reads an answer that goes on for ever, line by line.
+    ///
+    /// It ends when `onLine` returns false or the other side ends it. Empty lines are signs of
+    /// life and not passed on.
     func lines(
         _ path: String,
         _ onLine: (Data) async throws(ControlError) -> Bool
