@@ -105,6 +105,11 @@ let controlTargets: [Target] = [
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .target(
+        name: "ControlPlane",
+        dependencies: ["ControlAPI", "Metadata", logging, lifecycle],
+        swiftSettings: control
+    ),
     .executableTarget(
         name: "volnode",
         dependencies: [
@@ -116,7 +121,8 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volmeta",
         dependencies: [
-            "ControlAPI", "Metadata", argumentParser, logging, lifecycle, hummingbird, httpClient,
+            "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
@@ -127,10 +133,16 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "ControlAPITests",
-        dependencies: ["ControlAPI", hummingbird, hummingbirdTesting],
+        dependencies: [
+            "ControlAPI", "ControlPlane", "Metadata", hummingbird, hummingbirdTesting, logging,
+        ],
         swiftSettings: control
     ),
-    .testTarget(name: "MetadataTests", dependencies: ["Metadata", grdb], swiftSettings: control),
+    .testTarget(
+        name: "MetadataTests",
+        dependencies: ["Metadata", grdb, logging],
+        swiftSettings: control
+    ),
     .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
 ]
 
