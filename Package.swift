@@ -128,7 +128,12 @@ let controlTargets: [Target] = [
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", argumentParser, httpClient],
+        dependencies: ["ControlAPI", "COpenSSL", argumentParser, httpClient],
+        swiftSettings: control
+    ),
+    .testTarget(
+        name: "VolctlTests",
+        dependencies: ["volctl", "ControlAPI", argumentParser],
         swiftSettings: control
     ),
     .testTarget(
