@@ -14,6 +14,8 @@ package struct Options: Sendable, Equatable {
     package var serverPIDs: [Int32] = []
     /// Whether to print one JSON document instead of text.
     package var isJSON = false
+    /// Whether to ask the server for replies in chunks.
+    package var usesStructuredReplies = true
     /// The size of the imaginary target of `null:`.
     package var nullByteCount: UInt64 = 1 << 30
 
@@ -45,6 +47,7 @@ package struct Options: Sendable, Equatable {
           --flush-every N      every lane flushes after N writes
           --rate N             begin N operations per second, whatever the target does;
                                latency counts from when an operation should have begun
+          --simple-replies     do not ask for structured replies
           --seed N             seed of all choices (1)
           --server-pid PID     report this process's CPU per operation; repeatable
           --json               one JSON document on standard output
@@ -73,6 +76,7 @@ package struct Options: Sendable, Equatable {
             let name = String(parts[0])
             switch name {
             case "--fua": workload.forceUnitAccess = true
+            case "--simple-replies": usesStructuredReplies = false
             case "--json": isJSON = true
             default:
                 guard Options.valued.contains(name) else {

@@ -16,7 +16,8 @@ func measure(_ options: Options) throws(BenchError) -> Measurement {
     case .null:
         let engine = NullEngine(laneCount: laneCount, targetByteCount: options.nullByteCount)
         return try drive(engine, options)
-    default: throw BenchError("soon")
+    case .tcp, .unix: return try drive(NBDEngine(options: options), options)
+    case .file: throw BenchError("soon")
     }
 }
 
