@@ -62,6 +62,7 @@ final class NBDConnection {
     /// - Parameters:
     ///   - socket: Connected, the handshake done.
     ///   - export: What the handshake settled.
+    ///   - firstLane: The first of its lanes.
     ///   - laneMemory: For each lane ``payloadOffset`` bytes and the payload of its writes.
     ///   - arena: Has room for ``memoryByteCount(depth:blockByteCount:)``.
     init(

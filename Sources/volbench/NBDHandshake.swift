@@ -9,13 +9,21 @@ struct NBDExport: Equatable {
     /// Whether replies to reads come in chunks.
     var hasStructuredReplies = false
 
-    /// Whether writes are refused. Spec: `NBD_FLAG_READ_ONLY`.
+    /// Whether writes are refused.
+    ///
+    /// Spec: `NBD_FLAG_READ_ONLY`.
     var isReadOnly: Bool { flags & 1 << 1 != 0 }
-    /// Whether flushes are served. Spec: `NBD_FLAG_SEND_FLUSH`.
+    /// Whether flushes are served.
+    ///
+    /// Spec: `NBD_FLAG_SEND_FLUSH`.
     var canFlush: Bool { flags & 1 << 2 != 0 }
-    /// Whether writes can be made durable one by one. Spec: `NBD_FLAG_SEND_FUA`.
+    /// Whether writes can be made durable one by one.
+    ///
+    /// Spec: `NBD_FLAG_SEND_FUA`.
     var canForceUnitAccess: Bool { flags & 1 << 3 != 0 }
-    /// Whether connections see each other's writes. Spec: `NBD_FLAG_CAN_MULTI_CONN`.
+    /// Whether connections see each other's writes.
+    ///
+    /// Spec: `NBD_FLAG_CAN_MULTI_CONN`.
     var canMultiConnect: Bool { flags & 1 << 8 != 0 }
 }
 
