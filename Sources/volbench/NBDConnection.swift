@@ -118,7 +118,7 @@ final class NBDConnection {
         while let request = pending.popFirst() {
             let lane = Int(request.lane) - firstLane
             let isWrite = request.operation.kind == .write
-            let payload = isWrite ? stamp(request) : .empty
+            let payload = isWrite ? stampedPayload(request) : .empty
             lanes[lane].isBusy = true
             lanes[lane].errno = 0
             lanes[lane].readByteCount =
@@ -145,17 +145,14 @@ final class NBDConnection {
     /// Where a lane's payload begins in its memory: a page, so that it is aligned.
     static var payloadOffset: Int { 4096 }
 
-    /// Marks the lane's payload with place and serial, so that no two blocks written are equal.
-    private func stamp(_ request: Request) -> ByteRegion {
+    /// The payload of a write, ready in its lane's memory.
+    private func stampedPayload(_ request: Request) -> ByteRegion {
         let memory = lanes[Int(request.lane) - firstLane].memory
-        let byteCount = request.operation.byteCount
-        let payload = memory.slice(NBDConnection.payloadOffset, byteCount)
-        var offset = 0
-        while offset < byteCount {
-            payload.store(request.operation.offset &+ UInt64(offset), at: offset)
-            payload.store(request.operation.serial, at: offset + 8)
-            offset += 4096
-        }
+        let payload = memory.slice(
+            NBDConnection.payloadOffset,
+            request.operation.byteCount
+        )
+        Payload.stamp(payload, request.operation)
         return payload
     }
 

@@ -35,14 +35,13 @@ package final class NBDEngine: Engine {
             byteCount: (64 << 10) + laneCount * laneByteCount + streamCount * connectionByteCount
         )
         let scratch = arena.allocate(byteCount: 32 << 10)
-        let payload = NBDEngine.randomPayload(options)
         var connections: [NBDConnection] = []
         for index in 0..<streamCount {
             let (socket, export) = try NBDEngine.open(options, scratch)
             var laneMemory: [ByteRegion] = []
             for _ in 0..<depth {
                 let memory = arena.allocate(byteCount: laneByteCount)
-                memory.copy(from: payload, at: NBDConnection.payloadOffset)
+                Payload.fill(memory, seed: options.workload.seed)
                 laneMemory.append(memory)
             }
             connections.append(
@@ -124,20 +123,5 @@ package final class NBDEngine: Engine {
         if options.connectionCount > 1, workload.readPercent < 100, !export.canMultiConnect {
             throw BenchError("the server does not offer writing through several connections")
         }
-    }
-
-    /// Bytes that no server can compress or mistake for zeroes.
-    private static func randomPayload(_ options: Options) -> [UInt8] {
-        var random = SplitMix64(seed: options.workload.seed)
-        let wordCount = (options.workload.blockByteCount + 7) / 8
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(wordCount * 8)
-        for _ in 0..<wordCount {
-            let word = random.next()
-            for shift in stride(from: UInt64(0), to: 64, by: 8) {
-                bytes.append(UInt8(truncatingIfNeeded: word >> shift))
-            }
-        }
-        return Array(bytes.prefix(options.workload.blockByteCount))
     }
 }

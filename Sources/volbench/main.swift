@@ -17,7 +17,7 @@ func measure(_ options: Options) throws(BenchError) -> Measurement {
         let engine = NullEngine(laneCount: laneCount, targetByteCount: options.nullByteCount)
         return try drive(engine, options)
     case .tcp, .unix: return try drive(NBDEngine(options: options), options)
-    case .file: throw BenchError("soon")
+    case .file(let path): return try drive(DeviceEngine(path: path, options: options), options)
     }
 }
 
