@@ -59,19 +59,3 @@ extension Conformance {
         }
     }
 }
-
-extension NodeServer {
-    /// Takes a snapshot through the node's own API.
-    func snapshot(_ volume: String, _ name: String) async throws -> [String: Any] {
-        let id = try await volumeID(volume)
-        return try await api("POST", "/v1/volumes/\(id)/snapshots", body: ["name": name])
-    }
-
-    /// The id of a volume.
-    func volumeID(_ name: String) async throws -> UInt64 {
-        let list = try await api("GET", "/v1/volumes")
-        let volumes = try #require(list["volumes"] as? [[String: Any]])
-        let volume = try #require(volumes.first { $0["name"] as? String == name })
-        return try #require((volume["id"] as? NSNumber)?.uint64Value)
-    }
-}

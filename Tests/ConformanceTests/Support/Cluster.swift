@@ -7,7 +7,8 @@ import Testing
 /// contexts of whoever runs the tests stay as they are.
 final class Cluster: Sendable {
     let scratch: ScratchDirectory
-    private let environment: [String: String]
+    /// What makes `volctl` find this cluster and no other.
+    let environment: [String: String]
 
     /// The cluster's data directory.
     var dataPath: String { scratch.file("d") }

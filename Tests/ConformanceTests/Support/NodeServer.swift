@@ -110,6 +110,39 @@ final class NodeServer: Sendable {
         )
     }
 
+    /// Makes and exports a volume through the node's own API.
+    func createVolume(
+        _ name: String,
+        byteCount: Int,
+        logicalBlockByteCount: Int = 512
+    ) async throws {
+        let id = Int.random(in: 1_000_000..<(1 << 50))
+        _ = try await api(
+            "POST",
+            "/v1/volumes",
+            body: [
+                "id": id, "name": name, "byte_count": byteCount,
+                "logical_block_byte_count": logicalBlockByteCount, "durability": "writeback",
+                "descriptor": "",
+            ]
+        )
+        _ = try await api("PATCH", "/v1/volumes/\(id)", body: ["access": "read_write"])
+    }
+
+    /// Takes a snapshot through the node's own API.
+    func snapshot(_ volume: String, _ name: String) async throws -> [String: Any] {
+        let id = try await volumeID(volume)
+        return try await api("POST", "/v1/volumes/\(id)/snapshots", body: ["name": name])
+    }
+
+    /// The id of a volume.
+    func volumeID(_ name: String) async throws -> UInt64 {
+        let list = try await api("GET", "/v1/volumes")
+        let volumes = try #require(list["volumes"] as? [[String: Any]])
+        let volume = try #require(volumes.first { $0["name"] as? String == name })
+        return try #require((volume["id"] as? NSNumber)?.uint64Value)
+    }
+
     /// Sends a request to the node's own API.
     func api(
         _ method: String,
