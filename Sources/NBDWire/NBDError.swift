@@ -5,21 +5,21 @@
 /// An error value of a reply; the protocol allows these and no others.
 @frozen
 public enum NBDError: UInt32, Sendable, Hashable, BitwiseCopyable, CaseIterable, Error {
-    /// Operation not permitted: a change of a read-only export. Spec: `NBD_EPERM`.
+    /// Operation not permitted: a change of a read-only export (`NBD_EPERM`).
     case notPermitted = 1
-    /// Input/output error. Spec: `NBD_EIO`.
+    /// Input/output error (`NBD_EIO`).
     case inputOutput = 5
     /// Out of memory. Spec: `NBD_ENOMEM`; a server should not send it, and this one does not.
     case outOfMemory = 12
-    /// Invalid argument. Spec: `NBD_EINVAL`.
+    /// Invalid argument (`NBD_EINVAL`).
     case invalid = 22
-    /// No space left on device. Spec: `NBD_ENOSPC`.
+    /// No space left on device (`NBD_ENOSPC`).
     case noSpace = 28
-    /// Value too large. Spec: `NBD_EOVERFLOW`.
+    /// Value too large (`NBD_EOVERFLOW`).
     case overflow = 75
-    /// Operation not supported, as an answer to a fast zero only. Spec: `NBD_ENOTSUP`.
+    /// Operation not supported, as an answer to a fast zero only (`NBD_ENOTSUP`).
     case notSupported = 95
-    /// The server is shutting down. Spec: `NBD_ESHUTDOWN`.
+    /// The server is shutting down (`NBD_ESHUTDOWN`).
     case shutdown = 108
 
     /// The value for the positive Linux `errno`.

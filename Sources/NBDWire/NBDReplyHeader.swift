@@ -55,19 +55,19 @@ public struct NBDSimpleReplyHeader: Hashable, Sendable, BitwiseCopyable {
 /// What a chunk's payload is.
 @frozen
 public enum NBDChunkKind: UInt16, Sendable, Hashable, BitwiseCopyable, CaseIterable {
-    /// Nothing: ends a reply. Spec: `NBD_REPLY_TYPE_NONE`.
+    /// Nothing: ends a reply (`NBD_REPLY_TYPE_NONE`).
     case none = 0
-    /// Offset 8, then data. Spec: `NBD_REPLY_TYPE_OFFSET_DATA`.
+    /// Offset 8, then data (`NBD_REPLY_TYPE_OFFSET_DATA`).
     case offsetData = 1
-    /// Offset 8, byte count 4. Spec: `NBD_REPLY_TYPE_OFFSET_HOLE`.
+    /// Offset 8, byte count 4 (`NBD_REPLY_TYPE_OFFSET_HOLE`).
     case offsetHole = 2
-    /// Context 4, then descriptors of 4 + 4. Spec: `NBD_REPLY_TYPE_BLOCK_STATUS`.
+    /// Context 4, then descriptors of 4 + 4 (`NBD_REPLY_TYPE_BLOCK_STATUS`).
     case blockStatus = 5
-    /// Context 4, count 4, then descriptors of 8 + 8. Spec: `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
+    /// Context 4, count 4, then descriptors of 8 + 8 (`NBD_REPLY_TYPE_BLOCK_STATUS_EXT`).
     case blockStatusExtended = 6
-    /// Error 4, text length 2, text. Spec: `NBD_REPLY_TYPE_ERROR`.
+    /// Error 4, text length 2, text (`NBD_REPLY_TYPE_ERROR`).
     case error = 0x8001
-    /// Error 4, text length 2, text, offset 8. Spec: `NBD_REPLY_TYPE_ERROR_OFFSET`.
+    /// Error 4, text length 2, text, offset 8 (`NBD_REPLY_TYPE_ERROR_OFFSET`).
     case errorOffset = 0x8002
 }
 

@@ -11,7 +11,7 @@ public enum NBDCommand: UInt16, Sendable, Hashable, BitwiseCopyable, CaseIterabl
     case read = 0
     /// Spec: `NBD_CMD_WRITE`.
     case write = 1
-    /// Ends the session after what is in flight. Spec: `NBD_CMD_DISC`.
+    /// Ends the session after what is in flight (`NBD_CMD_DISC`).
     case disconnect = 2
     /// Spec: `NBD_CMD_FLUSH`.
     case flush = 3
