@@ -199,6 +199,4 @@ public final class Device: Sendable {
 @frozen
 public struct DeviceHandle: Hashable, Sendable, BitwiseCopyable {
     @usableFromInline let index: Int32
-
-    init(index: Int32) { self.index = index }
 }

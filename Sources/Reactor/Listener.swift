@@ -17,6 +17,8 @@ public struct Listener: Sendable, Hashable {
     /// - Parameters:
     ///   - host: An address or a name of this machine; empty for all addresses.
     ///   - port: The port; 0 lets the system choose, and ``port`` says which.
+    /// - Returns: A listening socket.
+    /// - Throws: ``SocketError``; nothing listens.
     public static func tcp(host: String, port: UInt16) throws(SocketError) -> Listener {
         var bound = port
         // SAFETY: the string and the port are borrowed for the call.
@@ -33,6 +35,8 @@ public struct Listener: Sendable, Hashable {
     /// - Parameters:
     ///   - path: Where; at most 107 bytes.
     ///   - mode: Who may connect, as file permissions.
+    /// - Returns: A listening socket.
+    /// - Throws: ``SocketError``; nothing listens.
     public static func unix(path: String, mode: UInt32 = 0o600) throws(SocketError) -> Listener {
         var result = unsafe cbl_listen_unix(path, mode, backlogCountMax)
         if result == -EADDRINUSE {

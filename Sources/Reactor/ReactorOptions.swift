@@ -32,11 +32,13 @@ public struct ReactorOptions: Sendable {
     public var deviceCountMax: Int = 16
     /// Operations handed to the kernel at once (the submission queue; the aio batch).
     public var submissionCountMax: Int = 256
-    /// Device transfers in flight in the aio engine; the rest wait in a queue. The kernel's
-    /// `fs.aio-max-nr` bounds the sum over all processes, and is usually 65,536.
+    /// Device transfers in flight in the aio engine; the rest wait in a queue.
+    ///
+    /// The kernel's `fs.aio-max-nr` bounds the sum over all processes, and is usually 65,536.
     public var aioDepthMax: Int = 1024
-    /// How long to look for completions before sleeping, in nanoseconds, while recent looks
-    /// found some. 0 never spins.
+    /// How long to look for completions before sleeping, in nanoseconds; 0 never does.
+    ///
+    /// It looks only while recent looks found something.
     public var spinNanoseconds: UInt64 = 0
     /// Makes the probe report io_uring as refused with this positive errno; 0 probes the kernel.
     public var uringRefusalErrno: Int32 = 0

@@ -22,6 +22,7 @@ public struct ReactorThread: ~Copyable, Sendable {
     ///   - name: What tools show; the first 15 bytes count.
     ///   - cpu: The one CPU to run on, or nil for any; one that does not exist is ignored.
     ///   - body: The loop. Create the reactor in it, or hand one over that nobody else touches.
+    /// - Returns: The thread, to be joined.
     /// - Throws: ``ThreadError``; nothing runs.
     public static func start(
         name: String,
@@ -49,8 +50,6 @@ public struct ReactorThread: ~Copyable, Sendable {
         }
         return ReactorThread(identifier: identifier)
     }
-
-    private init(identifier: UInt64) { self.identifier = identifier }
 
     /// Waits until the body has returned.
     public consuming func join() { _ = cbl_thread_join(identifier) }

@@ -51,9 +51,9 @@ public final class Waker: Sendable {
     }
 
     /// Announces that the receiver will look into its mailboxes now.
-    ///
-    /// - Returns: Whether somebody called ``wake()``.
-    func stayAwake() -> Bool {
-        state.exchange(State.awake, ordering: .acquiringAndReleasing) == State.notified
+    func stayAwake() {
+        // Already awake: a sender that comes now makes the next attempt to sleep fail.
+        guard state.load(ordering: .relaxed) != State.awake else { return }
+        _ = state.exchange(State.awake, ordering: .acquiringAndReleasing)
     }
 }

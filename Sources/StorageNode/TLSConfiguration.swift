@@ -40,11 +40,13 @@ public struct TLSLimits: Sendable, Hashable {
     ///
     /// The default holds two full records, so that one can be filled while another is drained.
     public var ciphertextByteCount: Int
-    /// The longest certificate chain accepted, in bytes. Chains in the field have 2 to 8 KiB.
+    /// The longest certificate chain accepted, in bytes; in the field they have 2 to 8 KiB.
     public var certificateByteCountMax: Int
 
-    /// The longest record on the wire, in bytes: 5 of header, 16 KiB of payload, 2 KiB of
-    /// expansion. Spec: RFC 5246, section 6.2.3; TLS 1.3 needs less.
+    /// The longest record on the wire, in bytes.
+    ///
+    /// 5 of header, 16 KiB of payload, 2 KiB of expansion; TLS 1.3 needs less.
+    /// Spec: RFC 5246, section 6.2.3.
     public static var recordByteCountMax: Int { 5 + (16 << 10) + (2 << 10) }
 
     /// Creates limits.
@@ -66,7 +68,9 @@ public enum TLSRole: Sendable, Hashable {
     case client(serverName: String?, presharedKeyUser: String?)
 }
 
-/// Why a ``TLSContext`` could not be made. Text is for people: the control plane prints it.
+/// Why a ``TLSContext`` could not be made.
+///
+/// Texts are for people: the programs print them.
 public enum TLSError: Error, Sendable, Hashable {
     /// Neither certificates nor pre-shared keys are configured.
     case noCredentials

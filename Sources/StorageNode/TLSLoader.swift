@@ -55,6 +55,11 @@ struct TLSLoader: ~Copyable {
             open,
             configuration.limits.certificateByteCountMax
         )
+        // OpenSSL wants a server to name its sessions when it verifies peers, even where none is
+        // resumed: a pre-shared key is a resumption to it. A client must not name them.
+        if role == .server, unsafe SSL_CTX_set_session_id_context(open, "cairn", 5) != 1 {
+            throw TLSLibrary.failure()
+        }
         // A key behind a passphrase must fail, not ask the terminal.
         unsafe SSL_CTX_set_default_passwd_cb(open) { _, _, _, _ in -1 }
         guard unsafe SSL_CTX_set_cipher_list(open, TLSLoader.suites12) == 1,
@@ -69,7 +74,7 @@ struct TLSLoader: ~Copyable {
         "ECDHE-PSK-CHACHA20-POLY1305", "DHE-PSK-CHACHA20-POLY1305",
     ].joined(separator: ":")
 
-    /// TLS 1.3. The SHA-256 suite leads: external pre-shared keys are bound to that hash.
+    /// The suites of TLS 1.3; SHA-256 leads, because external keys are bound to that hash.
     private static let suites13 =
         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 

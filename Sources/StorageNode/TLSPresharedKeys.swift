@@ -79,7 +79,9 @@ final class TLSPresharedKeys: Sendable {
 
     // MARK: - OpenSSL's questions
 
-    /// Server: which key has this user? 0 means none, and OpenSSL refuses the peer.
+    /// Answers a server's question which key a user has.
+    ///
+    /// 0 bytes means none: OpenSSL then refuses the peer, or asks for its certificate.
     ///
     /// SAFETY: OpenSSL gives a terminated string and room for `byteCountMax` bytes.
     @unsafe
@@ -98,7 +100,7 @@ final class TLSPresharedKeys: Sendable {
         return UInt32(found.count)
     }
 
-    /// Client: which user and key to offer?
+    /// Answers a client's question which user and key to offer.
     ///
     /// SAFETY: OpenSSL gives room for as many bytes as it says.
     @unsafe

@@ -202,10 +202,13 @@ public final class TLSSession {
 
     // MARK: - For logs
 
-    /// The user of the pre-shared key, or the subject of the verified certificate; nil when the
-    /// peer proved nothing.
+    /// Who the peer is, proved by the handshake; nil when it proved nothing.
+    ///
+    /// The user of the pre-shared key, or the subject of the verified certificate.
     public var peerName: String? {
+        // A name given during the handshake is a claim, not a proof.
         // SAFETY: the session lives until deinit; the strings are copied before they can go.
+        guard unsafe SSL_is_init_finished(session) == 1 else { return nil }
         if let user = unsafe SSL_get_psk_identity(session) { return unsafe String(cString: user) }
         // TLS 1.3 does not keep the user; nothing but a key proves a session without certificates
         // here, because there is no resumption.
@@ -283,7 +286,7 @@ extension TLSFailure: CustomStringConvertible {
     public var description: String {
         if isTruncation { return "the connection ended in the middle of the TLS stream" }
         let reason = TLSLibrary.reason(code)
-        guard verifyResult != Int(X509_V_OK),
+        guard verifyResult != Int(X509_V_OK), verifyResult != Int(X509_V_ERR_UNSPECIFIED),
             // SAFETY: static strings.
             let text = unsafe X509_verify_cert_error_string(verifyResult)
         else { return reason }
