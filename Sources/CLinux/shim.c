@@ -1,2 +1,0 @@
-// The shim is header-only; this file gives the target something to compile.
-#include "cbl_memory.h"
