@@ -76,7 +76,7 @@ package struct ChildSpecification: Sendable {
         // kernel copies them.
         Self.keepDescriptorsPrivate()
         var table = unsafe ([executable] + arguments).map { unsafe strdup($0) } + [nil]
-        defer { unsafe table.forEach { unsafe free($0) } }
+        defer { for unsafestring in unsafe table { unsafe free(string) } }
         var pid: pid_t = 0
         let status = unsafe posix_spawn(&pid, executable, &actions, &attributes, &table, environ)
         guard status == 0 else {
@@ -146,8 +146,9 @@ package final class Descriptor {
 
     deinit { close() }
 
-    /// Closes it; doing so again does nothing. A `defer` with it keeps the descriptor open for
-    /// its scope, which a mere variable does not.
+    /// Closes it; doing so again does nothing.
+    ///
+    /// A `defer` with it keeps the descriptor open for its scope, which a mere variable does not.
     package func close() {
         if number >= 0 { Glibc.close(number) }
         number = -1

@@ -169,6 +169,7 @@ package final class Progress {
 ///   - fraction: How much of it is done, 0 to 1; nil when unknown.
 ///   - detail: What follows the percentage.
 ///   - columnCount: The width that the line must fit.
+/// - Returns: The line, without its end.
 package func barLine(
     _ phase: String,
     fraction: Double?,

@@ -24,6 +24,7 @@ package struct Tool: Sendable {
     /// Finds the program.
     ///
     /// - Parameter searchPath: Directories separated by colons; `PATH` by default.
+    /// - Returns: Its path.
     /// - Throws: ``CommandFailure`` that names the package to install.
     package func located(
         searchPath: String? = ProcessInfo.processInfo.environment["PATH"]
@@ -105,6 +106,8 @@ extension Tool {
     /// - Parameters:
     ///   - arguments: Its arguments.
     ///   - onOutput: Called with each piece of its standard output.
+    /// - Returns: How it ended and what it complained of.
+    /// - Throws: ``CommandFailure``, or what `onOutput` throws.
     package func run(
         _ arguments: [String],
         onOutput: (ArraySlice<UInt8>) throws -> Void

@@ -14,11 +14,11 @@ package struct Volctl: AsyncParsableCommand {
         abstract: "Create, copy and attach the disks of virtual machines.",
         discussion: """
             A first tour:
-              volctl dev up                                 start a cluster on this machine
-              volctl image import debian.qcow2 base         make a volume of a disk image
-              volctl snapshot create base@clean             keep its state
-              volctl clone base@clean vm1                   make another volume of it, at once
-              volctl attach vm1 --host $(hostname)          get an NBD URI for the VM
+              volctl dev up                           start a cluster on this machine
+              volctl image import debian.qcow2 base   make a volume of a disk image
+              volctl snapshot create base@clean       keep its state
+              volctl clone base@clean vm1             make another volume of it
+              volctl attach vm1 --host $(hostname)    get an NBD URI for the VM
 
             Sizes are written 10GiB, 512MiB or 1T; a bare number counts bytes. Every command takes \
             --json, which prints one JSON document. Exit codes: 0 done, 1 refused or failed, 2 \

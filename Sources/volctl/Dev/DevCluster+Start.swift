@@ -29,6 +29,7 @@ extension DevCluster {
     ///   - node: The node.
     ///   - store: How to make its store when it has none.
     /// - Returns: Whether it was started.
+    /// - Throws: ``CommandFailure`` that names its log.
     package func startNode(_ node: ClusterFile.Node, store: StoreOptions) async throws -> Bool {
         guard ProgramRecord(layout, node.name).state != .running else { return false }
         try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))

@@ -52,6 +52,7 @@ package struct DevCluster {
     ///   - nodeCount: The number of nodes; nil for those there are, or one.
     ///   - secondsMax: Seconds that starting one program may take.
     ///   - progress: Tells people what is under way.
+    /// - Throws: ``CommandFailure``; what was there is as it was.
     package init(
         in directory: String,
         nodeCount: Int?,

@@ -69,6 +69,8 @@ extension ContentDigest {
     /// - Parameters:
     ///   - image: The image.
     ///   - progress: Shows how far it has come.
+    /// - Returns: The digest in hex.
+    /// - Throws: ``CommandFailure`` when the image cannot be read.
     package static func of(_ image: DiskImage, progress: Progress) throws -> String {
         switch image.format {
         case .raw: try ofFile(image.path, byteCount: image.virtualByteCount, progress: progress)

@@ -19,6 +19,7 @@ package struct Conversion: Hashable, Sendable {
     ///   - uri: The volume, writable.
     ///   - isBlank: Whether the volume is known to read as zeros, so that nothing needs to be
     ///     written where the image has none.
+    /// - Returns: The conversion, to be run.
     package static func `import`(_ image: DiskImage, to uri: String, isBlank: Bool) -> Conversion {
         var arguments = ["convert", "-p", "-n"]
         if isBlank { arguments.append("--target-is-zero") }
@@ -35,6 +36,7 @@ package struct Conversion: Hashable, Sendable {
     ///   - path: The file, absolute; it is overwritten.
     ///   - format: The format of the file.
     ///   - isCompressed: Whether the clusters of a qcow2 file are compressed.
+    /// - Returns: The conversion, to be run.
     package static func export(
         _ uri: String,
         to path: String,

@@ -184,6 +184,7 @@ package struct QcowHeader: Hashable, Sendable {
     /// - Parameters:
     ///   - head: The first bytes of the file.
     ///   - path: The file, for messages.
+    /// - Throws: ``CommandFailure`` that says why the image cannot be imported.
     package init(_ head: [UInt8], path: String) throws(CommandFailure) {
         func number(at offset: Int, byteCount: Int) -> UInt64 {
             head[offset..<offset + byteCount].reduce(0) { $0 << 8 | UInt64($1) }

@@ -30,6 +30,7 @@ package struct Download {
     ///   - directory: Where the file goes; it is made when missing.
     ///   - byteCountMax: The largest file accepted.
     ///   - progress: Shows how far it has come.
+    /// - Throws: ``CommandFailure``; no file is left then.
     package init(
         _ url: String,
         into directory: String,
