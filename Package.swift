@@ -63,13 +63,20 @@ let dataPathTargets: [Target] = [
         dependencies: ["BlockCore", "NBDWire", "StorageIO", "Reactor", "CLinux"],
         swiftSettings: common
     ),
+    .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
     dataPathTests("BlockCoreTests", ["BlockCore"]),
     dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
-    dataPathTests("LogStoreTests", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
+    dataPathTests(
+        "LogStoreTests",
+        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
+    ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
     dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
     dataPathTests("FuzzTests", ["BlockCore", "NBDWire", "NBDSession", "LogFormat"]),
-    dataPathTests("ReactorTests", ["BlockCore", "StorageIO", "Reactor", "CLinux"]),
+    dataPathTests(
+        "ReactorTests",
+        ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter"]
+    ),
     dataPathTests(
         "SimulationTests",
         ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Simulation"]
