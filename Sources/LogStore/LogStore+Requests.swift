@@ -47,7 +47,7 @@ extension LogStore {
             return .unavailable
         case .opening, .closing, .closed: return .unavailable
         }
-        guard Int(request.volume.rawValue) < Catalogue.openVolumeCountMax else { return .invalid }
+        guard Int(request.volume.rawValue) < catalogue.openVolumeCountMax else { return .invalid }
         let volume = catalogue.open[Int(request.volume.rawValue)]
         guard volume.isUsed else { return .invalid }
         if request.kind == .flush { return nil }
