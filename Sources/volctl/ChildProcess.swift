@@ -76,7 +76,7 @@ package struct ChildSpecification: Sendable {
         // kernel copies them.
         Self.keepDescriptorsPrivate()
         var table = unsafe ([executable] + arguments).map { unsafe strdup($0) } + [nil]
-        defer { for unsafestring in unsafe table { unsafe free(string) } }
+        defer { for index in unsafe table.indices { unsafe free(table[index]) } }
         var pid: pid_t = 0
         let status = unsafe posix_spawn(&pid, executable, &actions, &attributes, &table, environ)
         guard status == 0 else {

@@ -12,6 +12,12 @@ package struct Tool: Sendable {
     /// The Debian package that has it.
     package var package: String
 
+    /// Creates a description.
+    package init(name: String, package: String) {
+        self.name = name
+        self.package = package
+    }
+
     /// `qemu-img`: converts and inspects images.
     package static let qemuImage = Tool(name: "qemu-img", package: "qemu-utils")
     /// `qemu-nbd`: serves an image over NBD.

@@ -10,7 +10,7 @@ import volctl
             ("0", 0), ("4096", 4096), ("1B", 1), ("1K", 1024), ("1KiB", 1024), ("512MiB", 512 << 20),
             ("10GiB", 10 << 30), ("10gib", 10 << 30), ("1T", 1 << 40), ("3P", 3 << 50),
             ("8388607TiB", 8_388_607 << 40), ("9223372036854775807", UInt64(Int64.max)),
-        ]
+        ] as [(String, UInt64)]
     )
     func parse_valid_givesBytes(text: String, byteCount: UInt64) throws {
         #expect(try ByteSize(parsing: text).byteCount == byteCount)
@@ -29,7 +29,7 @@ import volctl
             ("8388608TiB", .tooLarge("8388608TiB")),
             ("99999999999999999999999", .tooLarge("99999999999999999999999")),
             ("18446744073709551615P", .tooLarge("18446744073709551615P")),
-        ]
+        ] as [(String, ByteSizeError)]
     )
     func parse_invalid_throwsReason(text: String, reason: ByteSizeError) {
         #expect(throws: reason) { try ByteSize(parsing: text) }

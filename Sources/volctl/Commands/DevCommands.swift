@@ -166,7 +166,7 @@ struct DevDown: DevClusterCommand {
 
     func run() async throws {
         let layout = ClusterLayout(directory: options.directory())
-        let progress = Progress.notes(isJSON: options.json)
+        let progress = ProgressDisplay.notes(isJSON: options.json)
         // From the records of processes alone, so that a damaged cluster.json is no obstacle.
         let stopped = try await DevCluster.stopRecorded(
             of: layout,

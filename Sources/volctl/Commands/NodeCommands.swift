@@ -46,8 +46,8 @@ package func nodeTable(_ nodes: [Node]) -> Table {
     for node in nodes {
         table.append([
             node.name, node.draining ? "\(node.state.rawValue), draining" : node.state.rawValue,
-            "\(node.volumeCount)", sizeText(node.space.capacityByteCount),
-            sizeText(node.space.liveByteCount), sizeText(node.space.availableByteCount),
+            "\(node.volumeCount)", sizeText(node.space?.capacityByteCount),
+            sizeText(node.space?.liveByteCount), sizeText(node.space?.availableByteCount),
             node.nbdEndpoint ?? "", node.version,
         ])
     }
@@ -90,10 +90,10 @@ package func nodeText(_ node: Node) -> String {
         ("Store", node.storeIdentity),
         ("Version", node.version),
         ("Last seen", node.lastSeenAt.map(timeText) ?? "not since the service started"),
-        ("Capacity", sizeText(node.space.capacityByteCount)),
-        ("Live", sizeText(node.space.liveByteCount)),
-        ("Garbage", "\(sizeText(node.space.garbageByteCount)) back by itself"),
-        ("Available", sizeText(node.space.availableByteCount)),
+        ("Capacity", sizeText(node.space?.capacityByteCount)),
+        ("Live", sizeText(node.space?.liveByteCount)),
+        ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
+        ("Available", sizeText(node.space?.availableByteCount)),
     ])
 }
 

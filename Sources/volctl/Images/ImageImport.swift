@@ -50,7 +50,7 @@ package struct ImageImport {
     ///
     /// - Throws: ``CommandFailure``; a volume that the import made is gone again, or the message
     ///   says how to remove it.
-    package func run(_ client: ControlClient, progress: Progress) async throws -> Report {
+    package func run(_ client: ControlClient, progress: ProgressDisplay) async throws -> Report {
         let start = ContinuousClock.now
         if isVerified {
             _ = try Tool.nbdCopy.located()
@@ -144,7 +144,7 @@ package struct ImageImport {
         _ target: Volume,
         isNew: Bool,
         _ client: ControlClient,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) async throws -> (source: String, volume: String)? {
         let access = try await VolumeAccess.forWriting(volume, client)
         do {
@@ -162,7 +162,7 @@ package struct ImageImport {
     }
 
     /// Makes a larger volume read as zeros behind the image.
-    private func zeroTail(of target: Volume, _ uri: String, _ progress: Progress) throws {
+    private func zeroTail(of target: Volume, _ uri: String, _ progress: ProgressDisplay) throws {
         let commands = Self.zeroCommands(from: image.virtualByteCount, to: target.byteCount)
         guard !commands.isEmpty else { return }
         progress.begin("zero")
@@ -190,7 +190,7 @@ package struct ImageImport {
 
     private func compare(
         _ uri: String,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String) {
         progress.begin("checksum")
         let source = try ContentDigest.of(image, progress: progress)

@@ -20,7 +20,7 @@ package enum ProgressStyle: String, CaseIterable, Sendable {
 extension ProgressStyle: ExpressibleByArgument {}
 
 /// Shows long work to whoever waits for it.
-package final class Progress {
+package final class ProgressDisplay {
     /// One line of `--progress json`.
     package struct Event: Codable, Hashable, Sendable {
         /// `phase` (it began), `progress`, or `note`.
@@ -72,8 +72,8 @@ package final class Progress {
     }
 
     /// A display for commands whose steps are few and short: notes on a terminal only.
-    package static func notes(isJSON: Bool) -> Progress {
-        Progress(isJSON ? .none : .auto, isJSON: isJSON)
+    package static func notes(isJSON: Bool) -> ProgressDisplay {
+        ProgressDisplay(isJSON ? .none : .auto, isJSON: isJSON)
     }
 
     /// Tells what is being done, on a line of its own.
