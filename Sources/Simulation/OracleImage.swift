@@ -23,12 +23,17 @@ final class OpenSector {
 /// The contents of one volume or snapshot: slow, simple and apart from the code under test.
 final class OracleImage {
     static var chunkSectorCount: UInt64 { 64 }
+    /// Trims of more sectors than this are noted where something was written only.
+    static var wideSectorCountMin: UInt64 { 4096 }
 
     private let history: OracleHistory
     /// Sectors with one legal value: which operation wrote it; 0 for nothing.
     private var settled: [UInt64: [UInt32]]
     /// Sectors with more than one.
     private(set) var open: [UInt64: OpenSector]
+    /// Trims of wide ranges under way. They are noted only where something was ever written;
+    /// elsewhere they change nothing, until something is written while they are under way.
+    private var wide: [UInt32] = []
 
     init(history: OracleHistory) {
         self.history = history
@@ -112,17 +117,35 @@ final class OracleImage {
     ///     snapshot that may still need it is being taken.
     func add(_ id: UInt32, mayPrune: Bool) {
         let operation = history[id]
-        for sector in operation.firstSector..<operation.firstSector + operation.sectorCount {
-            if let entry = open[sector], !entry.isFrozen {
-                if mayPrune { prune(entry) }
-                entry.operations.append(id)
-                continue
-            }
-            let base = open[sector]?.base ?? [settledOperation(sector)]
-            let entry = OpenSector(base: base, isFrozen: false)
-            entry.operations.append(id)
-            open[sector] = entry
+        let sectors = operation.firstSector..<operation.firstSector + operation.sectorCount
+        wide.removeAll { history[$0].endedTick != OracleOperation.never }
+        guard operation.sectorCount > OracleImage.wideSectorCountMin, !operation.isWrite else {
+            for sector in sectors { add(id, sector, mayPrune: mayPrune) }
+            return
         }
+        for part in parts(of: sectors) {
+            for sector in part { add(id, sector, mayPrune: mayPrune) }
+        }
+        wide.append(id)
+    }
+
+    private func add(_ id: UInt32, _ sector: UInt64, mayPrune: Bool) {
+        if let entry = open[sector], !entry.isFrozen {
+            if mayPrune { prune(entry) }
+            entry.operations.append(id)
+            return
+        }
+        let base = open[sector]?.base ?? [settledOperation(sector)]
+        let entry = OpenSector(base: base, isFrozen: false)
+        entry.operations = wide.filter { covers($0, sector) }
+        entry.operations.append(id)
+        open[sector] = entry
+    }
+
+    private func covers(_ id: UInt32, _ sector: UInt64) -> Bool {
+        let operation = history[id]
+        return sector >= operation.firstSector
+            && sector - operation.firstSector < operation.sectorCount
     }
 
     /// Forgets what is durably overwritten.
@@ -252,5 +275,34 @@ final class OracleImage {
             }
         }
         return newest
+    }
+}
+
+extension OracleImage {
+    /// Ranges of sectors that are not known for sure, in whole blocks, in order.
+    var openRanges: [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        for sector in openSectors {
+            guard let entry = open[sector], entry.base.count + entry.operations.count > 1 else {
+                continue
+            }
+            let first = sector & ~7
+            if let last = ranges.last, last.upperBound >= first {
+                if last.upperBound == first {
+                    ranges[ranges.count - 1] = last.lowerBound..<first + 8
+                }
+            } else {
+                ranges.append(first..<first + 8)
+            }
+        }
+        return ranges
+    }
+
+    /// The parts of `sectors` that anything ever touched.
+    func parts(of sectors: Range<UInt64>) -> [Range<UInt64>] {
+        touchedRanges.compactMap { range in
+            let part = range.clamped(to: sectors)
+            return part.isEmpty ? nil : part
+        }
     }
 }

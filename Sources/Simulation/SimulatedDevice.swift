@@ -9,7 +9,7 @@
 //   a write is durable once a flush that was submitted after its end has ended, or, for
 //     `writeDurable`, at its own end
 //   damage is counted, and there is never more of it than the scenario allows
-//   of the two superblock slots at most one is ever damaged
+//   of the two copies of one superblock at most one is ever damaged
 //
 // Checked of the store meanwhile: alignment and bounds of every transfer, and that it leaves the
 // memory of a write alone until the write has ended.
@@ -44,7 +44,7 @@ public final class SimulatedDevice {
     private var random: SeededRandom
     private var inFlight: [InFlight] = []
     private var tick: UInt64 = 1
-    private var damagedSuperblockPage: Int?
+    private var damagedSuperblockPages: [Int] = []
     private let superblockPages: [Int]
     private let trace: SimulationTrace
 
@@ -68,7 +68,8 @@ public final class SimulatedDevice {
     ///
     /// - Parameters:
     ///   - byteCount: Its size, a multiple of 4096.
-    ///   - superblockOffsets: Where the store's two roots lie, of which at most one is damaged.
+    ///   - superblockOffsets: Where the store's roots lie, copies of one another in pairs, of
+    ///     each of which at most one is damaged.
     ///   - faults: What may go wrong.
     ///   - seed: Decides when it does.
     ///   - memory: The memory to use; one device at a time.
@@ -288,15 +289,15 @@ public final class SimulatedDevice {
     }
 
     private func admitsDamage(_ page: Int) -> Bool {
-        guard superblockPages.contains(page) else { return true }
+        guard let slot = superblockPages.firstIndex(of: page) else { return true }
         return faults.mayDamageSuperblock
-            && (damagedSuperblockPage == nil || damagedSuperblockPage == page)
+            && !damagedSuperblockPages.contains(superblockPages[slot ^ 1])
     }
 
     private func countDamage(_ page: Int, _ what: String) {
         damageCount += 1
         if superblockPages.contains(page) {
-            damagedSuperblockPage = page
+            damagedSuperblockPages.append(page)
             superblockDamageCount += 1
         }
         trace.say { "damage: \(what) at \(page * PageStore.pageByteCount)" }

@@ -23,8 +23,10 @@ extension StoreOracle {
         isBlockAtomic: Bool,
         place: String
     ) -> String? {
+        if isBlockAtomic, let problem = checkBlocks(sectors, region, place) { return problem }
         for sector in sectors {
             let content = identify(region, sector, from: sectors.lowerBound)
+            if let id = image.onlyOperation(sector), holds(content, id) { continue }
             let legal = image.legal(sector, readSubmittedTick: tick)
             let matches = legal.filter { holds(content, $0) }
             if matches.isEmpty {
@@ -36,13 +38,34 @@ extension StoreOracle {
         return nil
     }
 
+    /// On a volume of 4096-byte blocks, each block is of one write.
+    private func checkBlocks(
+        _ sectors: Range<UInt64>,
+        _ region: ByteRegion,
+        _ place: String
+    ) -> String? {
+        for first in stride(from: sectors.lowerBound, to: sectors.upperBound, by: 8) {
+            let content = identify(region, first, from: sectors.lowerBound)
+            for sector in first + 1..<first + 8 {
+                let other = identify(region, sector, from: sectors.lowerBound)
+                if other != content, !isLenient {
+                    return "\(place) sectors \(first) and \(sector) of one block hold "
+                        + "\(content) and \(other)"
+                }
+            }
+        }
+        return nil
+    }
+
     /// Takes what a read returned after a crash, to be judged with the rest by ``judge()``.
     func gather(
         _ image: OracleImage,
         _ sectors: Range<UInt64>,
         _ region: ByteRegion,
+        isBlockAtomic: Bool,
         place: String
     ) -> String? {
+        if isBlockAtomic, let problem = checkBlocks(sectors, region, place) { return problem }
         for sector in sectors {
             let content = identify(region, sector, from: sectors.lowerBound)
             guard let entry = image.open[sector] else {

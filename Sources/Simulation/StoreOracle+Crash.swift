@@ -14,6 +14,7 @@ extension StoreOracle {
         }
         for volume in volumes.values {
             volume.sealingCount = 0
+            volume.changesUnderWay = 0
             volume.image.crash()
         }
     }

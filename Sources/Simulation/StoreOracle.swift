@@ -25,8 +25,8 @@ final class OracleSnapshot {
     let byteCount: UInt64
     let volume: UInt64
     let image: OracleImage
-    /// Changes to the volume that were submitted by the time the snapshot was certain.
-    let changeCount: Int
+    /// Changes to the volume before the snapshot's command; nil when some were under way.
+    let changeCount: Int?
 
     init(
         layer: LayerID,
@@ -34,7 +34,7 @@ final class OracleSnapshot {
         byteCount: UInt64,
         volume: UInt64,
         image: OracleImage,
-        changeCount: Int
+        changeCount: Int?
     ) {
         self.layer = layer
         self.name = name
@@ -57,6 +57,8 @@ final class OracleVolume {
     var sealingCount = 0
     /// Changes ever submitted.
     var changeCount = 0
+    /// Changes under way.
+    var changesUnderWay = 0
 
     init(specification: VolumeSpecification, image: OracleImage, topLayer: LayerID) {
         self.specification = specification
@@ -74,6 +76,10 @@ struct PendingOracleCommand {
     var topLayer: LayerID
     /// What the snapshot would hold, computed at a crash.
     var frozenImage: OracleImage?
+    /// For a snapshot: changes before it; nil when some were under way.
+    var changeCount: Int?
+    /// For a shrink: the trim of the tail, which a crash may leave done while the size is not.
+    var trim: UInt32?
 }
 
 /// Everything that a store may legally hold.
@@ -134,6 +140,7 @@ final class StoreOracle {
             )
         )
         volume.changeCount += 1
+        volume.changesUnderWay += 1
         volume.image.add(operation, mayPrune: volume.sealingCount == 0)
         return operation
     }
@@ -142,6 +149,7 @@ final class StoreOracle {
     func endChange(_ id: UInt32, status: StoreStatus, isForced: Bool) {
         let operation = history[id]
         let volume = volumes[operation.volume]
+        volume?.changesUnderWay -= 1
         let isThrough = volume?.specification.durability == .writethrough
         history.end(id, isCertain: status == .ok, isDurable: isForced || isThrough)
     }
@@ -156,16 +164,30 @@ final class StoreOracle {
 
     /// A command was submitted.
     func begin(_ command: StoreCommand, token: UInt64) {
-        var topLayer = LayerID.none
-        if let id = command.volume, let volume = volumes[id.rawValue] {
-            topLayer = volume.topLayer
-            if case .createSnapshot = command { volume.sealingCount += 1 }
-        }
-        pending[token] = PendingOracleCommand(
+        var entry = PendingOracleCommand(
             command: command,
             submittedTick: history.nextTick(),
-            topLayer: topLayer
+            topLayer: .none
         )
+        if let id = command.volume, let volume = volumes[id.rawValue] {
+            entry.topLayer = volume.topLayer
+            if case .createSnapshot = command {
+                volume.sealingCount += 1
+                entry.changeCount = volume.changesUnderWay == 0 ? volume.changeCount : nil
+            }
+            if case .resizeVolume(_, let byteCount) = command,
+                byteCount < volume.specification.byteCount
+            {
+                let first = byteCount / UInt64(SectorStamp.byteCount)
+                entry.trim = beginChange(
+                    .trim,
+                    volume: id.rawValue,
+                    firstSector: first,
+                    sectorCount: volume.sectorCount - first
+                )
+            }
+        }
+        pending[token] = entry
     }
 
     /// A command ended.
@@ -177,6 +199,7 @@ final class StoreOracle {
     ) -> PendingOracleCommand? {
         guard var entry = pending.removeValue(forKey: token) else { return nil }
         _ = history.nextTick()
+        if let trim = entry.trim { endChange(trim, status: .mediaError, isForced: false) }
         switch result {
         case .success(let made):
             entry.frozenImage = freeze(entry)
@@ -221,7 +244,7 @@ final class StoreOracle {
                     byteCount: volume.specification.byteCount,
                     volume: id.rawValue,
                     image: image,
-                    changeCount: volume.changeCount
+                    changeCount: entry.changeCount
                 )
             )
         case .cloneSnapshot(let origin, let specification):
