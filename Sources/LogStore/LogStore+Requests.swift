@@ -5,6 +5,9 @@ internal import LogFormat
 internal import StorageIO
 
 extension LogStore {
+    /// Leaves that one request handles before others get their turn.
+    static var leafCountPerTurn: Int { 512 }
+
     func takeRequestSlot() -> Int {
         precondition(freeRequest >= 0, "more requests than requestCountMax")
         let slot = Int(freeRequest)

@@ -138,6 +138,8 @@ public final class LogStore {
     /// The values of one leaf's blocks, while a status is worked out.
     let statusValues = FixedArray<UInt64>(repeating: 0, count: MapEntry.countPerPage)
     var resourcesChanged = false
+    /// A request stopped to let others run; the next turn should come at once.
+    var hasDeferredWork = false
     var requestsInFlight = 0
 
     // Set when the superblock has been read.
@@ -259,7 +261,11 @@ public final class LogStore {
         runRequests()
         closeTurn()
         finishClosing()
-        if isBusy { return now }
+        let isDeferred = hasDeferredWork
+        hasDeferredWork = false
+        let isCheckpointWanted =
+            checkpoint.isIdle && (checkpoint.isRequested || checkpoint.isSpaceWanted)
+        if isBusy || isDeferred || isCheckpointWanted { return now }
         return nextDeadline()
     }
 
