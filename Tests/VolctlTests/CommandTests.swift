@@ -74,7 +74,10 @@ import volctl
         #expect(help.contains("--json"))
     }
 
-    @Test("completion scripts are made for the shells that are documented", arguments: ["bash", "zsh", "fish"])
+    @Test(
+        "completion scripts are made for the shells that are documented",
+        arguments: ["bash", "zsh", "fish"]
+    )
     func completion_shells_haveScripts(shell: String) {
         let script = Volctl.completionScript(for: CompletionShell(rawValue: shell) ?? .bash)
         #expect(script.contains("volctl"))

@@ -111,7 +111,9 @@ import volctl
     func read_damaged_saysSo() throws {
         let directory = try TestDirectory()
         #expect(try ClusterFile.read(directory.path) == nil)
-        for text in ["", "{\"version\":1", "{\"version\":99,\"endpoint\":\"\",\"meta_port\":1,\"nodes\":[]}"] {
+        for text in [
+            "", "{\"version\":1", "{\"version\":99,\"endpoint\":\"\",\"meta_port\":1,\"nodes\":[]}",
+        ] {
             _ = try directory.file("cluster.json", text: text)
             let failure = #expect(throws: CommandFailure.self) {
                 try ClusterFile.read(directory.path)
@@ -226,7 +228,7 @@ import volctl
         }
         let status = DevStatus(layout, ClusterFile(metaPort: 3, nodes: nodes))
         #expect(status.nodes.map(\.state) == [.crashed, .crashed, .running, .stopped])
-        #expect(status.nodes.map(\.pid) == [nil, nil, getpid(), nil])
+        #expect(status.nodes.map(\.pid.value) == [nil, nil, getpid(), nil])
         #expect(status.meta.state == .stopped)
     }
 }

@@ -14,7 +14,9 @@ private func extend(_ path: String, to byteCount: Int) throws {
     #expect(ftruncate(file.number, byteCount) == 0)
 }
 
-private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: false, terminal: quiet) }
+private func noProgress() -> ProgressDisplay {
+    ProgressDisplay(.none, isJSON: false, terminal: quiet)
+}
 
 @Suite struct DiskImageTests {
     /// A qcow2 header of version 3 for a disk of 1 MiB.
@@ -122,7 +124,10 @@ private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: fa
         }
     }
 
-    @Test("a qcow2 file cut short behind its header is found", .enabled(if: areInstalled("qemu-img", "qemu-io")))
+    @Test(
+        "a qcow2 file cut short behind its header is found",
+        .enabled(if: areInstalled("qemu-img", "qemu-io"))
+    )
     func checkIntegrity_truncated_isFound() throws {
         let directory = try TestDirectory()
         let path = "\(directory.path)/a.qcow2"
@@ -331,7 +336,9 @@ private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: fa
 
     @Test("output and complaints of a tool arrive, and how it ended")
     func run_both_arrive() throws {
-        let (result, output) = try shell.run(["-c", "echo out; echo first >&2; echo last >&2; exit 3"])
+        let (result, output) = try shell.run([
+            "-c", "echo out; echo first >&2; echo last >&2; exit 3",
+        ])
         #expect(String(decoding: output, as: UTF8.self) == "out\n")
         #expect(result.end == .exited(3))
         #expect(result.reason == "last")
@@ -340,7 +347,8 @@ private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: fa
 
     @Test("a tool that writes more than a pipe holds to both does not hang")
     func run_muchOutput_doesNotHang() throws {
-        let script = "i=0; while [ $i -lt 3000 ]; do echo $i; echo complaint$i >&2; i=$((i+1)); done; "
+        let script =
+            "i=0; while [ $i -lt 3000 ]; do echo $i; echo complaint$i >&2; i=$((i+1)); done; "
         let (result, output) = try shell.run(["-c", script + "head -c 1000000 /dev/zero"])
         #expect(output.count > 1_000_000)
         #expect(result.reason == "complaint2999")
@@ -382,7 +390,9 @@ private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: fa
             )
             let data = FileManager.default.contents(atPath: download.path) ?? Data()
             download.remove()
-            #expect(try FileManager.default.contentsOfDirectory(atPath: "\(directory.path)/new") == [])
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: "\(directory.path)/new") == []
+            )
             return Array(data)
         } catch {
             #expect(
@@ -425,7 +435,10 @@ private func noProgress() -> ProgressDisplay { ProgressDisplay(.none, isJSON: fa
         #expect(garbage?.code == "download_failed")
     }
 
-    @Test("only web servers are asked", arguments: ["ftp://h/x", "file:///etc/passwd", "http://", "nbd://h/x"])
+    @Test(
+        "only web servers are asked",
+        arguments: ["ftp://h/x", "file:///etc/passwd", "http://", "nbd://h/x"]
+    )
     func init_otherSchemes_areRefused(url: String) async throws {
         let directory = try TestDirectory()
         #expect(Download.isURL(url))

@@ -130,7 +130,7 @@ import volctl
     func barLine_half_looksSo() {
         #expect(
             barLine("convert", fraction: 0.5, detail: "1GiB of 2GiB", 50)
-                == "convert   [#######.......]  50%  1GiB of 2GiB"
+                == "convert   [#########.........]  50%  1GiB of 2GiB"
         )
         #expect(barLine("download", fraction: nil, detail: "5MiB", 80) == "download  5MiB")
     }
