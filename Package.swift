@@ -53,8 +53,8 @@ let dataPathTargets: [Target] = [
     dataPath(
         "StorageNode",
         [
-            "BlockCore", "StorageIO", "LogStore", "NBDWire", "NBDSession", "Reactor", "CLinux",
-            "COpenSSL",
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "Reactor",
+            "CLinux", "COpenSSL",
         ]
     ),
     .executableTarget(

@@ -73,7 +73,7 @@ final class TestClient {
             // SAFETY: the array is borrowed for the call.
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
-                    socket, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL.rawValue)
+                    socket, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)
                 )
             }
             guard count > 0 else { throw ClientError("send: errno \(errno)") }
@@ -89,7 +89,7 @@ final class TestClient {
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
                     socket, $0.baseAddress! + sent, bytes.count - sent,
-                    Int32(MSG_NOSIGNAL.rawValue) | Int32(MSG_DONTWAIT.rawValue))
+                    Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
             }
             guard count > 0 else { break }
             sent += count
