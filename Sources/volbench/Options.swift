@@ -49,7 +49,8 @@ package struct Options: Sendable, Equatable {
                                latency counts from when an operation should have begun
           --simple-replies     do not ask for structured replies
           --seed N             seed of all choices (1)
-          --server-pid PID     report this process's CPU per operation; repeatable
+          --server-pid PID     report the CPU per operation of this process and its children;
+                               repeatable
           --json               one JSON document on standard output
 
         SIZE takes k, M, G, T (binary). WRITING MODES OVERWRITE THE TARGET.
