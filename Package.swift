@@ -49,7 +49,10 @@ let dataPathTargets: [Target] = [
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
     dataPath(
         "StorageNode",
-        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "CLinux", "COpenSSL"]
+        [
+            "BlockCore", "StorageIO", "LogStore", "NBDWire", "NBDSession", "Reactor", "CLinux",
+            "COpenSSL",
+        ]
     ),
     .executableTarget(
         name: "devtool",
