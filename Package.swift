@@ -115,6 +115,11 @@ let controlTargets: [Target] = [
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .target(
+        name: "ControlPlane",
+        dependencies: ["ControlAPI", "Metadata", logging, lifecycle],
+        swiftSettings: control
+    ),
     .executableTarget(
         name: "volnode",
         dependencies: [
@@ -126,21 +131,33 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volmeta",
         dependencies: [
-            "ControlAPI", "Metadata", argumentParser, logging, lifecycle, hummingbird, httpClient,
+            "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", argumentParser, httpClient],
+        dependencies: ["ControlAPI", "COpenSSL", argumentParser, httpClient],
+        swiftSettings: control
+    ),
+    .testTarget(
+        name: "VolctlTests",
+        dependencies: ["volctl", "ControlAPI", argumentParser],
         swiftSettings: control
     ),
     .testTarget(
         name: "ControlAPITests",
-        dependencies: ["ControlAPI", hummingbird, hummingbirdTesting],
+        dependencies: [
+            "ControlAPI", "ControlPlane", "Metadata", hummingbird, hummingbirdTesting, logging,
+        ],
         swiftSettings: control
     ),
-    .testTarget(name: "MetadataTests", dependencies: ["Metadata", grdb], swiftSettings: control),
+    .testTarget(
+        name: "MetadataTests",
+        dependencies: ["Metadata", grdb, logging],
+        swiftSettings: control
+    ),
     .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
 ]
 
