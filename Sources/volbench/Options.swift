@@ -25,6 +25,8 @@ package struct Options: Sendable, Equatable {
     package static var connectionCountMax: Int { 256 }
     /// The largest operation, in bytes: NBD's own limit for a payload.
     package static var blockByteCountMax: Int { 32 << 20 }
+    /// The most memory for payloads, in bytes.
+    package static var memoryByteCountMax: Int { 4 << 30 }
 
     /// The text of `--help`.
     package static let usage = """
@@ -90,6 +92,10 @@ package struct Options: Sendable, Equatable {
             }
         }
         guard hasTarget else { throw BenchError("no target") }
+        let laneByteCount = workload.blockByteCount + 4096
+        guard depth * connectionCount * laneByteCount <= Options.memoryByteCountMax else {
+            throw BenchError("--bs, --iodepth and --connections need more than 4 GiB of memory")
+        }
     }
 
     private static let valued: Set<String> = [
