@@ -95,6 +95,7 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
     ),
+    dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),
 ]
 

@@ -20,6 +20,25 @@ package enum Clock {
         return read(clock)
     }
 
+    /// Process `pid` and the children it has now: some servers fork one per connection.
+    package static func family(of pid: Int32) -> [Int32] {
+        [pid] + words(ofFile: "/proc/\(pid)/task/\(pid)/children").compactMap { Int32($0) }
+    }
+
+    /// The words of a small file; none when it cannot be read.
+    private static func words(ofFile path: String) -> [Substring] {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return [] }
+        defer { _ = close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        // SAFETY: the array is borrowed for the call with its own count.
+        let count = unsafe bytes.withUnsafeMutableBytes { buffer in
+            unsafe Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+        }
+        let text = String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
+        return text.split(whereSeparator: \.isWhitespace)
+    }
+
     private static func read(_ clock: clockid_t) -> UInt64? {
         var time = timespec()
         // SAFETY: `time` outlives the call.

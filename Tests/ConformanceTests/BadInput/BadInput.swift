@@ -142,8 +142,33 @@ struct BadInputCase: Sendable {
 }
 
 extension BadInputCase {
-    /// Makes the copied store look as a later format version would.
+    /// Makes the copied store look as a later format version would: every superblock slot says
+    /// so, with a right checksum.
     func makeStoreOfVersion(_ version: UInt32) throws {
-        Issue.record("the place of the version is not known yet")
+        let path = scratch.file("store.img")
+        for offset in [UInt64(0), 32_768, 65_536, 98_304] {
+            let handle = try #require(FileHandle(forReadingAtPath: path))
+            try handle.seek(toOffset: offset)
+            var block = [UInt8](try #require(try handle.read(upToCount: 4096)))
+            try handle.close()
+            block.replaceSubrange(12..<16, with: littleEndian(version))
+            block.replaceSubrange(8..<12, with: littleEndian(0))
+            block.replaceSubrange(8..<12, with: littleEndian(crc32c(block)))
+            try overwrite("store.img", at: offset, with: Data(block))
+        }
+    }
+
+    private func littleEndian(_ value: UInt32) -> [UInt8] {
+        [0, 8, 16, 24].map { UInt8(truncatingIfNeeded: value >> $0) }
+    }
+
+    /// CRC-32C, bit by bit: a second opinion that shares no code with the store.
+    private func crc32c(_ bytes: [UInt8]) -> UInt32 {
+        var register: UInt32 = 0xffff_ffff
+        for byte in bytes {
+            register ^= UInt32(byte)
+            for _ in 0..<8 { register = register >> 1 ^ (register & 1 == 0 ? 0 : 0x82f6_3b78) }
+        }
+        return ~register
     }
 }
