@@ -182,6 +182,13 @@ package final class Descriptor {
         return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
     }
 
+    /// Lets the pipe hold 1 MiB, so that writer and reader run long stretches at a time; a kernel
+    /// that refuses leaves it as it is.
+    package func enlargePipe() { _ = fcntl(number, Self.setPipeSizeCommand, 1 << 20) }
+
+    /// F_SETPIPE_SZ, which the headers hide unless `_GNU_SOURCE` is set.
+    private static let setPipeSizeCommand: Int32 = 1031
+
     /// Reads what is there into `buffer`, waiting for the first byte.
     ///
     /// - Returns: The number of bytes; 0 at the end; nil when a signal interrupted the wait.

@@ -195,10 +195,10 @@ package struct EventsCommand: ClusterCommand {
 
 /// One line about an event.
 package func eventLine(_ event: ClusterEvent) -> String {
-    let kind = event.kind.padding(
-        toLength: max(18, event.kind.count),
-        withPad: " ",
-        startingAt: 0
-    )
-    return "\(timeText(event.time))  \(kind)  \(event.message)".printable
+    func padded(_ text: String, _ width: Int) -> String {
+        text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+    }
+    let kind = padded(event.kind, 18)
+    return "\(timeText(event.time))  \(kind)  \(padded(event.subject, 12))  \(event.message)"
+        .printable
 }
