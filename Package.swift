@@ -45,6 +45,7 @@ let dataPathTargets: [Target] = [
     dataPath("StorageIO", ["BlockCore"]),
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
+    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
     dataPath(
@@ -58,6 +59,7 @@ let dataPathTargets: [Target] = [
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
+            "FuzzSupport",
         ],
         swiftSettings: common
     ),
@@ -75,7 +77,10 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
     dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
-    dataPathTests("FuzzTests", ["BlockCore", "NBDWire", "NBDSession", "LogFormat"]),
+    dataPathTests(
+        "FuzzTests",
+        ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
+    ),
     dataPathTests(
         "ReactorTests",
         ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter"]

@@ -16,7 +16,11 @@ extension LogStore {
             finish(slot, .invalid)
             return .done
         }
+        var leafBudget = LogStore.leafCountPerTurn
         while requests[slot].cursor < requests[slot].end {
+            leafBudget -= 1
+            // A shorter report is legal, and nobody waits behind a long one.
+            if leafBudget < 0, requests[slot].extentCount > 0 { break }
             let block = requests[slot].cursor
             switch skipAbsent(layer: Int(volume.layer), block: block) {
             case .skip(let next):

@@ -114,7 +114,6 @@ extension NBDSession {
         handshake.optionCode = header.optionCode
         handshake.option = header.option
         handshake.dataByteCount = dataByteCount
-        skipByteCount = UInt64(dataByteCount)
 
         let isAllowed = handshake.clientFlags.contains(.fixedNewstyle)
         guard isAllowed || header.option == .exportName || header.option == .abort else {
@@ -123,11 +122,13 @@ extension NBDSession {
         if let refusal = refusalBeforeData(header.option, dataByteCount) {
             if header.option == .setMetaContext { handshake.contextCount = 0 }
             handshake.refusal = refusal
+            skipByteCount = UInt64(dataByteCount)
             phase = .optionRefusal
             return nil
         }
         switch header.option {
         case .abort:
+            skipByteCount = UInt64(dataByteCount)
             phase = .aborting
         case .exportName:
             guard dataByteCount <= NBDLimits.stringByteCountMax else {
