@@ -3,8 +3,10 @@ import PackageDescription
 
 // The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
 // `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
-// sanitizer and fuzz builds of the data path take seconds.
+// sanitizer and fuzz builds of the data path take seconds. `control-plane` keeps the control plane
+// alone: its programs but volnode, and its tests.
 let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+let controlPlaneOnly = Context.environment["CAIRN_TARGETS"] == "control-plane"
 
 let common: [SwiftSetting] = [
     .strictMemorySafety(),
@@ -120,6 +122,11 @@ let controlTargets: [Target] = [
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .target(
+        name: "ControlPlane",
+        dependencies: ["ControlAPI", "Metadata", logging, lifecycle],
+        swiftSettings: control
+    ),
     .executableTarget(
         name: "volnode",
         dependencies: [
@@ -131,21 +138,33 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volmeta",
         dependencies: [
-            "ControlAPI", "Metadata", argumentParser, logging, lifecycle, hummingbird, httpClient,
+            "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", argumentParser, httpClient],
+        dependencies: ["ControlAPI", "COpenSSL", argumentParser, httpClient],
+        swiftSettings: control
+    ),
+    .testTarget(
+        name: "VolctlTests",
+        dependencies: ["volctl", "ControlAPI", argumentParser],
         swiftSettings: control
     ),
     .testTarget(
         name: "ControlAPITests",
-        dependencies: ["ControlAPI", hummingbird, hummingbirdTesting],
+        dependencies: [
+            "ControlAPI", "ControlPlane", "Metadata", hummingbird, hummingbirdTesting, logging,
+        ],
         swiftSettings: control
     ),
-    .testTarget(name: "MetadataTests", dependencies: ["Metadata", grdb], swiftSettings: control),
+    .testTarget(
+        name: "MetadataTests",
+        dependencies: ["Metadata", grdb, logging],
+        swiftSettings: control
+    ),
     .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
 ]
 
@@ -164,6 +183,9 @@ let package = Package(
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
-    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets),
+    targets: controlPlaneOnly
+        ? dataPathTargets.filter { $0.name == "COpenSSL" }
+            + controlTargets.filter { $0.name != "volnode" }
+        : dataPathTargets + (dataPathOnly ? [] : controlTargets),
     swiftLanguageModes: [.v6]
 )

@@ -34,6 +34,12 @@ public enum APILimits {
     public static var eventCountMax: Int { 100_000 }
     /// Connections that a server serves at the same time; more wait in the listen queue.
     public static var connectionCountMax: Int { 512 }
+    /// The longest header field, in bytes.
+    public static var headerFieldByteCountMax: Int { 8 << 10 }
+    /// The longest header, all fields together, in bytes.
+    public static var headerListByteCountMax: Int { 16 << 10 }
+    /// The number of header fields.
+    public static var headerFieldCountMax: Int { 64 }
     /// Followers of events at the same time.
     public static var followerCountMax: Int { 64 }
 
@@ -44,6 +50,10 @@ public enum APILimits {
     /// How long a client waits for an answer, in milliseconds: a deletion in a large store is
     /// one log record, so seconds are plenty.
     public static var answerMillisecondsMax: Int64 { 30_000 }
+    /// How long a client bears silence in an answer, in milliseconds: three signs of life.
+    public static var silenceMillisecondsMax: Int64 { 45_000 }
+    /// The longest line of a followed answer, in bytes.
+    public static var lineByteCountMax: Int { 1 << 20 }
     /// How long the metadata service waits for a node, in milliseconds; less than its own client
     /// waits, so that the client hears what happened.
     public static var nodeAnswerMillisecondsMax: Int64 { 20_000 }

@@ -69,6 +69,8 @@ extension ControlError.Code {
     public static var revisionCompacted: Self { Self(rawValue: "revision_compacted") }
     /// The body is larger than ``APILimits/bodyByteCountMax``.
     public static var bodyTooLarge: Self { Self(rawValue: "body_too_large") }
+    /// The body is not declared as JSON.
+    public static var unsupportedMediaType: Self { Self(rawValue: "unsupported_media_type") }
     /// The idempotency key was used for another request.
     public static var idempotencyKeyReused: Self { Self(rawValue: "idempotency_key_reused") }
     /// This build does not do what was asked.
@@ -97,6 +99,7 @@ extension ControlError.Code {
         case .alreadyExists, .volumeAttached, .inUse, .busy, .limitReached: 409
         case .revisionCompacted: 410
         case .bodyTooLarge: 413
+        case .unsupportedMediaType: 415
         case .idempotencyKeyReused, .unsupported: 422
         case .unavailable, .unreachable: 503
         case .outcomeUnknown: 504
@@ -112,8 +115,9 @@ extension ControlError.Code {
             .invalidArgument, .malformedRequest, .routeNotFound, .methodNotAllowed,
             .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
             .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .busy, .limitReached,
-            .revisionCompacted, .bodyTooLarge, .idempotencyKeyReused, .unsupported, .noSpace,
-            .unavailable, .outcomeUnknown, .unreachable, .badResponse, .internalError,
+            .revisionCompacted, .bodyTooLarge, .unsupportedMediaType, .idempotencyKeyReused,
+            .unsupported, .noSpace, .unavailable, .outcomeUnknown, .unreachable, .badResponse,
+            .internalError,
         ]
     }
 }
