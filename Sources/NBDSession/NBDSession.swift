@@ -59,7 +59,7 @@ public final class NBDSession {
     var closeReason: NBDCloseReason = .disconnected
     var gatheredByteCount = 0
     var outputByteCount = 0
-    var rules = NBDRules()
+    let rules = NBDRules()
     var skipByteCount: UInt64 = 0
     var refused = RefusedRequest()
     var filterHeader = NBDRequestHeader(.blockStatus, cookie: 0)
@@ -81,7 +81,7 @@ public final class NBDSession {
         gatheredByteCount = 0
         outputByteCount = 0
         skipByteCount = 0
-        rules = NBDRules()
+        rules.reset()
         handshake = Handshake()
         handshake.exports = exports
         handshake.tlsMode = tlsMode
