@@ -147,6 +147,16 @@ final class Catalogue {
         )
     }
 
+    /// Whether `slot` lies below `layer` in its stack.
+    func isAncestor(_ slot: Int, of layer: Int) -> Bool {
+        var current = layers[layer].parent
+        while current >= 0 {
+            if Int(current) == slot { return true }
+            current = layers[Int(current)].parent
+        }
+        return false
+    }
+
     /// The only child of a layer, or nil.
     func onlyChild(of slot: Int) -> Int? {
         guard layers[slot].childCount == 1 else { return nil }
