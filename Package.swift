@@ -3,8 +3,13 @@ import PackageDescription
 
 // The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
 // `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
-// sanitizer and fuzz builds of the data path take seconds.
-let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+// sanitizer and fuzz builds of the data path take seconds. `control-plane` keeps the control plane
+// alone: its programs but volnode, and its tests. `fuzz` is the data path and libFuzzer's entry
+// points: see Tests/FuzzTargets.
+let isFuzzing = Context.environment["CAIRN_TARGETS"] == "fuzz"
+let dataPathOnly = isFuzzing || Context.environment["CAIRN_TARGETS"] == "data-path"
+let controlPlaneOnly = Context.environment["CAIRN_TARGETS"] == "control-plane"
+let instrumentation = ["-sanitize=fuzzer,address"]
 
 let common: [SwiftSetting] = [
     .strictMemorySafety(),
@@ -17,7 +22,11 @@ let control: [SwiftSetting] = common + [.enableUpcomingFeature("NonisolatedNonse
 
 /// A target below the line: no Foundation, no packages.
 func dataPath(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: common)
+    .target(
+        name: name,
+        dependencies: dependencies,
+        swiftSettings: common + (isFuzzing ? [.unsafeFlags(instrumentation)] : [])
+    )
 }
 
 /// The tests of a target below the line.
@@ -50,7 +59,10 @@ let dataPathTargets: [Target] = [
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
     dataPath(
         "StorageNode",
-        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "CLinux", "COpenSSL"]
+        [
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "Reactor",
+            "CLinux", "COpenSSL",
+        ]
     ),
     .executableTarget(
         name: "devtool",
@@ -73,7 +85,10 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
-    dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
+    dataPathTests(
+        "NBDSessionTests",
+        ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
+    ),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
@@ -90,6 +105,7 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
     ),
+    dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),
 ]
 
@@ -117,6 +133,11 @@ let controlTargets: [Target] = [
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .target(
+        name: "ControlPlane",
+        dependencies: ["ControlAPI", "Metadata", logging, lifecycle],
+        swiftSettings: control
+    ),
     .executableTarget(
         name: "volnode",
         dependencies: [
@@ -128,22 +149,45 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volmeta",
         dependencies: [
-            "ControlAPI", "Metadata", argumentParser, logging, lifecycle, hummingbird, httpClient,
+            "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", argumentParser, httpClient],
+        dependencies: ["ControlAPI", "COpenSSL", argumentParser, httpClient],
+        swiftSettings: control
+    ),
+    .testTarget(
+        name: "VolctlTests",
+        dependencies: ["volctl", "ControlAPI", argumentParser],
         swiftSettings: control
     ),
     .testTarget(
         name: "ControlAPITests",
-        dependencies: ["ControlAPI", hummingbird, hummingbirdTesting],
+        dependencies: [
+            "ControlAPI", "ControlPlane", "Metadata", hummingbird, hummingbirdTesting, logging,
+        ],
         swiftSettings: control
     ),
-    .testTarget(name: "MetadataTests", dependencies: ["Metadata", grdb], swiftSettings: control),
+    .testTarget(
+        name: "MetadataTests",
+        dependencies: ["Metadata", grdb, logging],
+        swiftSettings: control
+    ),
     .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+]
+
+let fuzzTargets: [Target] = [
+    .target(name: "CFuzzer", path: "Tests/FuzzTargets/CFuzzer"),
+    .executableTarget(
+        name: "fuzz-nbd",
+        dependencies: ["FuzzSupport", "CFuzzer"],
+        path: "Tests/FuzzTargets/NBDSession",
+        swiftSettings: common + [.unsafeFlags(instrumentation)],
+        linkerSettings: [.unsafeFlags(instrumentation + ["-use-ld=lld"])]
+    ),
 ]
 
 let package = Package(
@@ -161,6 +205,9 @@ let package = Package(
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
-    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets),
+    targets: controlPlaneOnly
+        ? dataPathTargets.filter { $0.name == "COpenSSL" }
+            + controlTargets.filter { $0.name != "volnode" }
+        : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]
 )

@@ -320,16 +320,11 @@ extension NBDSession {
     private func enterTransmission() -> NBDEvent {
         guard let export = handshake.export else { preconditionFailure("nothing was opened") }
         let flags = transmissionFlags(export, name: handshake.exportName)
-        let contextCount = contextCount(forExportNamed: handshake.exportName)
-        let isShuttingDown = rules.isShuttingDown
-        rules = NBDRules(
+        rules.enter(
+            export,
             mode: handshake.mode,
             flags: flags,
-            exportByteCount: export.byteCount,
-            blockByteCountMin: UInt64(export.sizes.blockByteCountMin),
-            payloadByteCountMax: UInt64(export.sizes.payloadByteCountMax),
-            contextMask: (1 << UInt32(contextCount)) - 1,
-            isShuttingDown: isShuttingDown
+            contextCount: contextCount(forExportNamed: handshake.exportName)
         )
         phase = .request
         if handshake.option == .go {

@@ -126,12 +126,27 @@ import Testing
             contexts: contexts,
             exports: exports
         )
-        for command in Self.sized {
+        for command in Self.sized where command != .blockStatus {
             for (offset, byteCount) in [(1, 512), (0, 511), (256, 512), (512, 513), (511, 1)] {
                 let header = Self.header(command, UInt64(offset), UInt64(byteCount), mode: mode)
                 #expect(
                     Self.outcome(connection, header, Self.payload(header)) == .error(.invalid)
                 )
+            }
+        }
+        // The length of a status is a hint: whole blocks of it are answered for.
+        if mode != .simple {
+            let hint = Self.header(.blockStatus, 512, 1535, mode: mode)
+            #expect(Self.outcome(connection, hint) == .accepted)
+            #expect(connection.requests.last?.byteCount == 1024)
+            for (offset, byteCount) in [(1, 1024), (512, 511)] {
+                let header = Self.header(
+                    .blockStatus,
+                    UInt64(offset),
+                    UInt64(byteCount),
+                    mode: mode
+                )
+                #expect(Self.outcome(connection, header) == .error(.invalid))
             }
         }
         let aligned = Self.header(.write, 512, 1024, mode: mode)

@@ -1,0 +1,65 @@
+# Cairn. `make help` says what there is. The two commands that matter: `make demo`, `make test`.
+
+SWIFT ?= swift
+SEEDS ?= 10000
+COUNT ?= 10000000
+# Arguments of Bench/compare.py, for instance BENCH=--quick.
+BENCH ?=
+
+# One scratch directory per build that differs in flags, so that none undoes another's work.
+release := --configuration release
+data-path := CAIRN_TARGETS=data-path $(SWIFT)
+
+# What runs in seconds and has no clock, disk or network in it.
+smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|FuzzTests|TidyTests
+# What sanitizers are for: memory and threads below the control plane.
+sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
+
+.PHONY: help setup build demo demo-stop test check lint format sim fuzz sanitize bench clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing (Debian packages; checks Swift)
+	@.ci/setup
+
+build: setup ## Build the four programs, release
+	@$(SWIFT) build $(release)
+
+demo: setup ## Start a cluster, import an image, snapshot, clone, boot a clone
+	@.ci/demo
+
+demo-stop: ## Stop the demo's cluster and remove its data
+	@.ci/demo stop
+
+# One release build serves programs and tests: no test needs testability.
+test: setup ## Install what is missing and run every test
+	@$(SWIFT) build $(release) --build-tests
+	@$(SWIFT) test $(release) --skip-build --disable-xctest
+
+check: lint ## Lint, layer and tidiness rules, quick tests: before every push
+	@$(data-path) test --scratch-path .build/check --disable-xctest --filter '^($(smoke))\.'
+
+lint:
+	@$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests
+
+format: ## Format the sources in place
+	@$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests
+
+sim: setup ## Run the store under SEEDS=10000 simulated disks
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $(SEEDS)
+
+fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
+
+sanitize: setup ## Run the data path's tests under the address and the thread sanitizer
+	@$(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
+	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(sanitized))\.'
+
+bench: setup ## Measure, side by side with other servers (takes minutes)
+	@$(SWIFT) build $(release)
+	@/usr/bin/python3 Bench/compare.py $(BENCH)
+
+clean: ## Remove everything built, and the demo's cluster
+	@.ci/demo stop 2>/dev/null || true
+	@rm -rf .build

@@ -1,0 +1,216 @@
+// One HTTP exchange of either API: bounded in time and size, with every failure told apart by
+// whether the other side may have acted on it.
+
+import AsyncHTTPClient
+import Foundation
+import HTTPTypes
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+/// Sends requests to one endpoint.
+struct APIClient: Sendable {
+    /// The service or node.
+    let endpoint: APIEndpoint
+    /// How long to wait for an answer.
+    let answerMillisecondsMax: Int64
+    /// What to tell the user when nothing answers.
+    let unreachableHelp: String
+
+    /// One pool of connections for the process, so that clients are plain values.
+    private static let http: HTTPClient = {
+        var configuration = HTTPClient.Configuration(
+            redirectConfiguration: .disallow,
+            timeout: .init(
+                connect: .milliseconds(APILimits.connectMillisecondsMax),
+                read: .milliseconds(APILimits.silenceMillisecondsMax)
+            ),
+            decompression: .disabled
+        )
+        // A refused connection is an answer, not a reason to wait.
+        configuration.connectionPool.retryConnectionEstablishment = false
+        configuration.httpVersion = .http1Only
+        return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }()
+
+    /// Sends a request and decodes the document in the answer.
+    func document<Document: Decodable>(
+        _ type: Document.Type,
+        _ method: HTTPMethod,
+        _ path: String,
+        body: (any Encodable)? = nil,
+        operationKey: String? = nil
+    ) async throws(ControlError) -> Document {
+        let data = try await exchange(method, path, body: body, operationKey: operationKey)
+        do {
+            return try ControlJSON.decoder().decode(type, from: data)
+        } catch {
+            throw badResponse("an answer that is not the document of \(method) \(path)")
+        }
+    }
+
+    /// Sends a request whose answer has no document.
+    func perform(
+        _ method: HTTPMethod,
+        _ path: String,
+        body: (any Encodable)? = nil,
+        operationKey: String? = nil
+    ) async throws(ControlError) {
+        _ = try await exchange(method, path, body: body, operationKey: operationKey)
+    }
+
+    private func exchange(
+        _ method: HTTPMethod,
+        _ path: String,
+        body: (any Encodable)?,
+        operationKey: String?
+    ) async throws(ControlError) -> Data {
+        let request = try request(method, path, body: body, operationKey: operationKey)
+        let isRepeatable = method == .GET || operationKey != nil
+        do throws(ControlError) {
+            return try await send(request)
+        } catch  where error.code == .outcomeUnknown && isRepeatable {
+            // A kept-alive connection may have been closed under our request: once more.
+            return try await send(request)
+        }
+    }
+
+    private func request(
+        _ method: HTTPMethod,
+        _ path: String,
+        body: (any Encodable)?,
+        operationKey: String?
+    ) throws(ControlError) -> HTTPClientRequest {
+        var request = HTTPClientRequest(url: endpoint.url(path: path))
+        request.method = method
+        request.headers.add(name: "Accept", value: "application/json")
+        if let operationKey {
+            request.headers.add(name: "Idempotency-Key", value: operationKey)
+        }
+        if let body {
+            guard let data = try? ControlJSON.encoder().encode(body) else {
+                throw ControlError(.invalidArgument, "The request cannot be written as JSON.")
+            }
+            request.headers.add(name: "Content-Type", value: "application/json")
+            request.body = .bytes(ByteBuffer(bytes: data))
+        }
+        return request
+    }
+
+    private func send(_ request: HTTPClientRequest) async throws(ControlError) -> Data {
+        let status: Int
+        let data: Data
+        do {
+            let response = try await Self.http.execute(
+                request,
+                timeout: .milliseconds(answerMillisecondsMax)
+            )
+            status = Int(response.status.code)
+            let buffer = try await response.body.collect(upTo: APILimits.answerByteCountMax)
+            data = Data(buffer.readableBytesView)
+        } catch {
+            throw failure(error)
+        }
+        guard !(200..<300).contains(status) else { return data }
+        throw problem(status: status, data)
+    }
+
+    /// Reads an answer that goes on for ever, line by line.
+    ///
+    /// It ends when `onLine` returns false or the other side ends it. Empty lines are signs of
+    /// life and not passed on.
+    func lines(
+        _ path: String,
+        _ onLine: (Data) async throws(ControlError) -> Bool
+    ) async throws(ControlError) {
+        let request = try request(.GET, path, body: nil, operationKey: nil)
+        do {
+            // A deadline would cover the whole body, so there is none; the read timeout of the
+            // client notices silence.
+            let response = try await Self.http.execute(request, deadline: .distantFuture)
+            guard response.status == .ok else {
+                let buffer = try await response.body.collect(upTo: APILimits.bodyByteCountMax)
+                let data = Data(buffer.readableBytesView)
+                throw problem(status: Int(response.status.code), data)
+            }
+            var splitter = LineSplitter()
+            for try await part in response.body {
+                splitter.append(Data(part.readableBytesView))
+                while let line = splitter.next() {
+                    guard try await onLine(line) else { return }
+                }
+                guard splitter.pendingByteCount <= APILimits.lineByteCountMax else {
+                    throw badResponse("a line without end")
+                }
+            }
+        } catch let error as ControlError {
+            throw error
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    private func problem(status: Int, _ data: Data) -> ControlError {
+        guard
+            let document = try? ControlJSON.decoder().decode(ProblemDocument.self, from: data)
+        else { return badResponse("HTTP status \(status) without a problem document") }
+        return document.error
+    }
+
+    private func badResponse(_ what: String) -> ControlError {
+        ControlError(
+            .badResponse,
+            "\(endpoint) gave \(what).",
+            help: "Is this the right port, and are both sides of the same version?"
+        )
+    }
+
+    /// Tells "nothing was sent" from "nobody knows".
+    func failure(_ error: any Error) -> ControlError {
+        let neverSent: Bool
+        switch error {
+        case let error as HTTPClientError:
+            neverSent =
+                error == .connectTimeout || error == .invalidURL
+                || error == .getConnectionFromPoolTimeout
+        case is NIOConnectionError, is ChannelError:
+            neverSent = true
+        case let error as IOError:
+            neverSent = [ECONNREFUSED, ENOENT, EHOSTUNREACH, ENETUNREACH, EACCES, ETIMEDOUT]
+                .contains(error.errnoCode)
+        default:
+            neverSent = false
+        }
+        if neverSent {
+            return ControlError(
+                .unreachable,
+                "Nothing answers at \(endpoint).",
+                help: unreachableHelp
+            )
+        }
+        return ControlError(
+            .outcomeUnknown,
+            "The connection to \(endpoint) broke or timed out after the request was sent.",
+            help: "Repeating the command is safe."
+        )
+    }
+}
+
+/// Cuts bytes into lines.
+private struct LineSplitter {
+    private var pending = Data()
+
+    var pendingByteCount: Int { pending.count }
+
+    mutating func append(_ data: Data) { pending.append(data) }
+
+    /// The next whole line that is not empty.
+    mutating func next() -> Data? {
+        while let end = pending.firstIndex(of: UInt8(ascii: "\n")) {
+            let line = Data(pending[pending.startIndex..<end])
+            pending = Data(pending[(end + 1)...])
+            if !line.isEmpty { return line }
+        }
+        return nil
+    }
+}

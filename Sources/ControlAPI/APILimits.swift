@@ -1,0 +1,163 @@
+// Every limit of the two APIs, by name; and the checks of names and sizes, made once at the edge.
+
+/// The limits of both APIs.
+public enum APILimits {
+    /// The largest request body, in bytes: the largest legal one is under 8 KiB.
+    public static var bodyByteCountMax: Int { 64 << 10 }
+    /// The largest answer a client accepts, in bytes: 100,000 volumes and more.
+    public static var answerByteCountMax: Int { 256 << 20 }
+    /// The longest name of a volume, snapshot, image, version, host or node, in bytes.
+    public static var nameByteCountMax: Int { 128 }
+    /// The longest description of an image, in bytes.
+    public static var descriptionByteCountMax: Int { 1024 }
+    /// The longest text that a node keeps with a volume, in bytes.
+    public static var descriptorByteCountMax: Int { 2048 }
+    /// The longest endpoint or path in a registration, in bytes.
+    public static var endpointByteCountMax: Int { 256 }
+    /// The longest idempotency key, in bytes.
+    public static var idempotencyKeyByteCountMax: Int { 128 }
+    /// The granule of sizes, in bytes: the store's block.
+    public static var volumeByteCountGranule: UInt64 { 4096 }
+    /// The largest volume, in bytes (64 TiB).
+    public static var volumeByteCountMax: UInt64 { 64 << 40 }
+    /// The largest volume id: JSON readers keep integers exact up to here.
+    public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
+    /// Volumes in one page of a list, at most and by default.
+    public static var pageCountMax: Int { 1000 }
+    /// Events in one answer, at most and by default.
+    public static var eventPageCountMax: Int { 1000 }
+    /// Ended attachments kept per volume.
+    public static var attachmentHistoryCountMax: Int { 32 }
+    /// Hosts that may have one volume attached read-only at the same time.
+    public static var attachmentCountMax: Int { 64 }
+    /// Events kept; older ones are dropped.
+    public static var eventCountMax: Int { 100_000 }
+    /// Connections that a server serves at the same time; more wait in the listen queue.
+    public static var connectionCountMax: Int { 512 }
+    /// The longest header field, in bytes.
+    public static var headerFieldByteCountMax: Int { 8 << 10 }
+    /// The longest header, all fields together, in bytes.
+    public static var headerListByteCountMax: Int { 16 << 10 }
+    /// The number of header fields.
+    public static var headerFieldCountMax: Int { 64 }
+    /// Followers of events at the same time.
+    public static var followerCountMax: Int { 64 }
+
+    /// How long a connection may be silent, in seconds.
+    public static var idleSecondsMax: Int64 { 75 }
+    /// How long a client waits for a connection, in milliseconds.
+    public static var connectMillisecondsMax: Int64 { 3_000 }
+    /// How long a client waits for an answer, in milliseconds: a deletion in a large store is
+    /// one log record, so seconds are plenty.
+    public static var answerMillisecondsMax: Int64 { 30_000 }
+    /// How long a client bears silence in an answer, in milliseconds: three signs of life.
+    public static var silenceMillisecondsMax: Int64 { 45_000 }
+    /// The longest line of a followed answer, in bytes.
+    public static var lineByteCountMax: Int { 1 << 20 }
+    /// How long the metadata service waits for a node, in milliseconds; less than its own client
+    /// waits, so that the client hears what happened.
+    public static var nodeAnswerMillisecondsMax: Int64 { 20_000 }
+    /// How often a node sends a heartbeat, in milliseconds.
+    public static var heartbeatIntervalMilliseconds: Int { 2_000 }
+    /// After how long without one a node counts as down, in milliseconds: four may get lost.
+    public static var heartbeatTimeoutMilliseconds: Int { 10_000 }
+    /// How often a follower of events that has nothing to say sends an empty line, in seconds, so
+    /// that a dead connection is noticed.
+    public static var followKeepaliveSeconds: Int { 15 }
+}
+
+/// Checks of what users type.
+public enum ValidName {
+    /// The rule, for messages.
+    public static var rule: String {
+        "1 to 128 of the letters A-Z a-z, digits, '.', '_' and '-', not starting with '.' or '-'"
+    }
+
+    /// Whether `name` keeps the rule.
+    public static func check(_ name: String) -> Bool {
+        let bytes = name.utf8
+        guard (1...APILimits.nameByteCountMax).contains(bytes.count), let first = bytes.first else {
+            return false
+        }
+        guard first != UInt8(ascii: "-"), first != UInt8(ascii: ".") else { return false }
+        return bytes.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"),
+                UInt8(ascii: "-"):
+                true
+            default: false
+            }
+        }
+    }
+
+    /// Refuses a name that breaks the rule.
+    ///
+    /// - Parameters:
+    ///   - name: What was given.
+    ///   - what: What it names, for the message: "volume", "snapshot", ….
+    /// - Throws: ``ControlError/Code/invalidArgument``.
+    public static func require(_ name: String, of what: String) throws(ControlError) {
+        guard check(name) else {
+            throw ControlError(
+                .invalidArgument,
+                "\(quoted(name)) is not a name for a \(what).",
+                help: "A name is \(rule)."
+            )
+        }
+    }
+
+    /// `name` in quotes, cut and cleaned so that it fits a line and hides nothing.
+    public static func quoted(_ name: String) -> String {
+        var result = ""
+        for scalar in name.unicodeScalars.prefix(80) {
+            result += scalar.value < 0x20 || scalar.value == 0x7F ? "?" : String(scalar)
+        }
+        return "'\(result)\(name.unicodeScalars.count > 80 ? "…" : "")'"
+    }
+}
+
+/// Checks of sizes.
+public enum ValidSize {
+    /// Refuses a volume size outside its limits.
+    ///
+    /// - Throws: ``ControlError/Code/invalidArgument``.
+    public static func require(volumeByteCount byteCount: UInt64) throws(ControlError) {
+        guard byteCount > 0 else {
+            throw ControlError(
+                .invalidArgument,
+                "A volume of 0 bytes cannot be made.",
+                help: "Give a size such as 10GiB."
+            )
+        }
+        guard byteCount <= APILimits.volumeByteCountMax else {
+            throw ControlError(
+                .invalidArgument,
+                "\(byteCount) bytes are more than the largest volume, 64 TiB.",
+                help: "Give a size of at most 64TiB."
+            )
+        }
+        let granule = APILimits.volumeByteCountGranule
+        guard byteCount.isMultiple(of: granule) else {
+            let above = (byteCount / granule + 1) * granule
+            throw ControlError(
+                .invalidArgument,
+                "\(byteCount) bytes are not a multiple of \(granule).",
+                help: "The next size that is: \(above)."
+            )
+        }
+    }
+
+    /// Refuses a logical block size other than 512 and 4096.
+    ///
+    /// - Throws: ``ControlError/Code/invalidArgument``.
+    public static func require(logicalBlockByteCount: UInt32) throws(ControlError) {
+        guard logicalBlockByteCount == 512 || logicalBlockByteCount == 4096 else {
+            throw ControlError(
+                .invalidArgument,
+                "A logical block of \(logicalBlockByteCount) bytes is not served.",
+                help: "Give a block size of 512 or 4096."
+            )
+        }
+    }
+}

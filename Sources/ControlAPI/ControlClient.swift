@@ -1,0 +1,368 @@
+// The client's side of the control API: what volctl and volnode use.
+
+import Foundation
+import NIOHTTP1
+
+/// Asks things of the metadata service; see Docs/control-api.md for what each does.
+///
+/// Every change carries an operation key. Pass your own to repeat a command safely across
+/// processes; the default is good for one call.
+public struct ControlClient: Sendable {
+    private let api: APIClient
+
+    /// Creates a client of the service at `endpoint`; it connects when it is used.
+    ///
+    /// - Parameters:
+    ///   - endpoint: The service.
+    ///   - answerMillisecondsMax: How long to wait for an answer.
+    public init(
+        endpoint: APIEndpoint,
+        answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax
+    ) {
+        api = APIClient(
+            endpoint: endpoint,
+            answerMillisecondsMax: answerMillisecondsMax,
+            unreachableHelp: "Start a cluster with 'volctl dev up', or name one with --endpoint."
+        )
+    }
+
+    /// A key that no other operation has.
+    public static func newOperationKey() -> String { UUID().uuidString }
+
+    // MARK: - Service
+
+    /// Whether the service can serve.
+    public func health() async throws(ControlError) -> HealthReport {
+        try await api.document(HealthReport.self, .GET, "/v1/health")
+    }
+
+    /// What runs.
+    public func version() async throws(ControlError) -> VersionReport {
+        try await api.document(VersionReport.self, .GET, "/v1/version")
+    }
+
+    // MARK: - Volumes
+
+    /// All volumes, by name, however many pages they take.
+    public func volumes() async throws(ControlError) -> [Volume] {
+        var result: [Volume] = []
+        var after: String?
+        repeat {
+            let query = after.map { "?after=\($0)" } ?? ""
+            let page = try await api.document(VolumeList.self, .GET, "/v1/volumes\(query)")
+            result += page.volumes
+            after = page.nextAfter
+        } while after != nil
+        return result
+    }
+
+    /// One volume.
+    public func volume(_ name: String) async throws(ControlError) -> Volume {
+        try await api.document(Volume.self, .GET, try path(volume: name))
+    }
+
+    /// Makes an empty volume.
+    public func createVolume(
+        _ creation: VolumeCreation,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Volume {
+        try await api.document(
+            Volume.self,
+            .POST,
+            "/v1/volumes",
+            body: creation,
+            operationKey: operation
+        )
+    }
+
+    /// Changes a volume's size.
+    public func updateVolume(
+        _ name: String,
+        _ update: VolumeUpdate,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Volume {
+        try await api.document(
+            Volume.self,
+            .PATCH,
+            try path(volume: name),
+            body: update,
+            operationKey: operation
+        )
+    }
+
+    /// Deletes a volume and its snapshots.
+    public func deleteVolume(
+        _ name: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) {
+        try await api.perform(.DELETE, try path(volume: name), operationKey: operation)
+    }
+
+    // MARK: - Snapshots and clones
+
+    /// A volume's snapshots, oldest first.
+    public func snapshots(of volume: String) async throws(ControlError) -> [Snapshot] {
+        try await api.document(SnapshotList.self, .GET, try path(volume: volume, "/snapshots"))
+            .snapshots
+    }
+
+    /// One snapshot.
+    public func snapshot(
+        _ name: String,
+        of volume: String
+    ) async throws(ControlError) -> Snapshot {
+        try await api.document(Snapshot.self, .GET, try path(volume: volume, snapshot: name))
+    }
+
+    /// Takes a snapshot.
+    public func createSnapshot(
+        _ name: String,
+        of volume: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Snapshot {
+        try await api.document(
+            Snapshot.self,
+            .POST,
+            try path(volume: volume, "/snapshots"),
+            body: SnapshotCreation(name: name),
+            operationKey: operation
+        )
+    }
+
+    /// Deletes a snapshot.
+    public func deleteSnapshot(
+        _ name: String,
+        of volume: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) {
+        try await api.perform(
+            .DELETE,
+            try path(volume: volume, snapshot: name),
+            operationKey: operation
+        )
+    }
+
+    /// Makes a volume read as its snapshot does.
+    public func rollback(
+        _ volume: String,
+        to snapshot: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Volume {
+        try await api.document(
+            Volume.self,
+            .POST,
+            try path(volume: volume, snapshot: snapshot, "/rollback"),
+            operationKey: operation
+        )
+    }
+
+    /// Makes a volume that starts as a snapshot.
+    public func clone(
+        _ volume: String,
+        snapshot: String,
+        _ creation: CloneCreation,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Volume {
+        try await api.document(
+            Volume.self,
+            .POST,
+            try path(volume: volume, snapshot: snapshot, "/clones"),
+            body: creation,
+            operationKey: operation
+        )
+    }
+
+    // MARK: - Images
+
+    /// The catalogue.
+    public func images() async throws(ControlError) -> [Image] {
+        try await api.document(ImageList.self, .GET, "/v1/images").images
+    }
+
+    /// One image.
+    public func image(_ name: String, version: String) async throws(ControlError) -> Image {
+        try await api.document(Image.self, .GET, try path(image: name, version: version))
+    }
+
+    /// Catalogues a snapshot.
+    public func createImage(
+        _ creation: ImageCreation,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Image {
+        try await api.document(
+            Image.self,
+            .POST,
+            "/v1/images",
+            body: creation,
+            operationKey: operation
+        )
+    }
+
+    /// Takes an image out of the catalogue; its snapshot stays.
+    public func deleteImage(
+        _ name: String,
+        version: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) {
+        try await api.perform(
+            .DELETE,
+            try path(image: name, version: version),
+            operationKey: operation
+        )
+    }
+
+    /// Makes a volume that starts as an image.
+    public func cloneImage(
+        _ name: String,
+        version: String,
+        _ creation: CloneCreation,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Volume {
+        try await api.document(
+            Volume.self,
+            .POST,
+            try path(image: name, version: version) + "/clones",
+            body: creation,
+            operationKey: operation
+        )
+    }
+
+    // MARK: - Attachments
+
+    /// A volume's attachments: those that are, then those that were.
+    public func attachments(of volume: String) async throws(ControlError) -> [Attachment] {
+        try await api.document(AttachmentList.self, .GET, try path(volume: volume, "/attachments"))
+            .attachments
+    }
+
+    /// Gives a host the volume.
+    public func attach(
+        _ volume: String,
+        _ creation: AttachmentCreation,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) -> Attachment {
+        try await api.document(
+            Attachment.self,
+            .POST,
+            try path(volume: volume, "/attachments"),
+            body: creation,
+            operationKey: operation
+        )
+    }
+
+    /// Takes a volume back from a host.
+    public func detach(
+        _ volume: String,
+        from host: String,
+        operation: String = newOperationKey()
+    ) async throws(ControlError) {
+        try ValidName.require(host, of: "host")
+        try await api.perform(
+            .DELETE,
+            try path(volume: volume, "/attachments/\(host)"),
+            operationKey: operation
+        )
+    }
+
+    // MARK: - Nodes
+
+    /// All nodes, by name.
+    public func nodes() async throws(ControlError) -> [Node] {
+        try await api.document(NodeList.self, .GET, "/v1/nodes").nodes
+    }
+
+    /// One node.
+    public func node(_ name: String) async throws(ControlError) -> Node {
+        try await api.document(Node.self, .GET, try path(node: name))
+    }
+
+    /// Tells the service about a node; `volnode` does, at its start and when the service has
+    /// forgotten it.
+    public func registerNode(
+        _ name: String,
+        _ registration: NodeRegistration
+    ) async throws(ControlError) -> NodeRegistrationResult {
+        try await api.document(
+            NodeRegistrationResult.self,
+            .PUT,
+            try path(node: name),
+            body: registration
+        )
+    }
+
+    /// Tells the service that a node lives.
+    public func heartbeat(
+        _ name: String,
+        _ heartbeat: NodeHeartbeat
+    ) async throws(ControlError) {
+        try await api.perform(.POST, try path(node: name) + "/heartbeat", body: heartbeat)
+    }
+
+    /// Takes a node out of placement or back in.
+    public func updateNode(
+        _ name: String,
+        _ update: NodeUpdate
+    ) async throws(ControlError) -> Node {
+        try await api.document(Node.self, .PATCH, try path(node: name), body: update)
+    }
+
+    /// Forgets a node that has no volumes.
+    public func deleteNode(_ name: String) async throws(ControlError) {
+        try await api.perform(.DELETE, try path(node: name))
+    }
+
+    // MARK: - Events
+
+    /// Events after the revision `after`, oldest first.
+    public func events(
+        after: UInt64 = 0,
+        countMax: Int = APILimits.eventPageCountMax
+    ) async throws(ControlError) -> EventList {
+        try await api.document(EventList.self, .GET, "/v1/events?after=\(after)&limit=\(countMax)")
+    }
+
+    /// Events after the revision `after`, then those to come.
+    ///
+    /// - Parameters:
+    ///   - after: Where to begin.
+    ///   - onEvent: Called for each; returns whether to go on.
+    /// - Throws: ``ControlError``; ends without one when the service ends the stream.
+    public func followEvents(
+        after: UInt64 = 0,
+        _ onEvent: (ClusterEvent) async -> Bool
+    ) async throws(ControlError) {
+        let path = "/v1/events?after=\(after)&follow=true"
+        try await api.lines(path) { (line) throws(ControlError) -> Bool in
+            guard let event = try? ControlJSON.decoder().decode(ClusterEvent.self, from: line)
+            else { throw ControlError(.badResponse, "The service sent a line that is no event.") }
+            return await onEvent(event)
+        }
+    }
+
+    // MARK: - Paths
+
+    private func path(volume: String, _ rest: String = "") throws(ControlError) -> String {
+        try ValidName.require(volume, of: "volume")
+        return "/v1/volumes/\(volume)\(rest)"
+    }
+
+    private func path(
+        volume: String,
+        snapshot: String,
+        _ rest: String = ""
+    ) throws(ControlError) -> String {
+        try ValidName.require(snapshot, of: "snapshot")
+        return try path(volume: volume, "/snapshots/\(snapshot)\(rest)")
+    }
+
+    private func path(image: String, version: String) throws(ControlError) -> String {
+        try ValidName.require(image, of: "image")
+        try ValidName.require(version, of: "version")
+        return "/v1/images/\(image)/versions/\(version)"
+    }
+
+    private func path(node: String) throws(ControlError) -> String {
+        try ValidName.require(node, of: "node")
+        return "/v1/nodes/\(node)"
+    }
+}

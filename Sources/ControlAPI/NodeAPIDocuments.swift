@@ -1,0 +1,228 @@
+// The node API: what volmeta asks of a volnode. Internal to the cluster.
+
+/// Who may use a volume through a node.
+public enum NodeVolumeAccess: String, Sendable, Hashable, Codable, CaseIterable {
+    /// Nobody: it is not exported, and open connections to it are closed.
+    case none
+    /// It and its snapshots are exported, all read-only.
+    case readOnly = "read_only"
+    /// It is exported for reading and writing.
+    case readWrite = "read_write"
+}
+
+/// Answer of `GET /v1/node`.
+public struct NodeReport: Sendable, Hashable, Codable {
+    /// The node's name.
+    public var name: String
+    /// Its program's version.
+    public var version: String
+    /// The identity of its store, 32 hex digits.
+    public var storeIdentity: String
+    /// Where its store's bytes are.
+    public var space: StoreSpaceUsage
+    /// Which I/O engine runs and why, one line per finding.
+    public var engine: [String]
+    /// Where its NBD server is: `HOST:PORT`.
+    public var nbdEndpoint: String?
+    /// Its NBD server's unix socket.
+    public var nbdUnixPath: String?
+    /// Seconds since it started.
+    public var uptimeSeconds: UInt64
+
+    /// Creates a report.
+    public init(
+        name: String,
+        version: String,
+        storeIdentity: String,
+        space: StoreSpaceUsage,
+        engine: [String],
+        nbdEndpoint: String?,
+        nbdUnixPath: String?,
+        uptimeSeconds: UInt64
+    ) {
+        self.name = name
+        self.version = version
+        self.storeIdentity = storeIdentity
+        self.space = space
+        self.engine = engine
+        self.nbdEndpoint = nbdEndpoint
+        self.nbdUnixPath = nbdUnixPath
+        self.uptimeSeconds = uptimeSeconds
+    }
+}
+
+/// Answer of `GET /v1/stats`: plain counters by name, such as `nbd.requests`.
+public struct NodeStatistics: Sendable, Hashable, Codable {
+    /// The counters; they only grow while the node runs, gauges are named `….now`.
+    public var counters: [String: UInt64]
+
+    /// Creates a report.
+    public init(counters: [String: UInt64]) { self.counters = counters }
+}
+
+/// A volume as its node knows it.
+public struct NodeVolume: Sendable, Hashable, Codable {
+    /// Its identity.
+    public var id: UInt64
+    /// Its export name.
+    public var name: String
+    /// Its size.
+    public var byteCount: UInt64
+    /// 512 or 4096.
+    public var logicalBlockByteCount: UInt32
+    /// When a write is acknowledged.
+    public var durability: DurabilityMode
+    /// Who may use it.
+    public var access: NodeVolumeAccess
+    /// Text that the metadata service keeps with it.
+    public var descriptor: String
+    /// The number of layers in its stack, the top one included.
+    public var layerCount: Int
+    /// Its snapshots, oldest first.
+    public var snapshots: [NodeSnapshot]
+    /// Where its bytes are.
+    public var space: SpaceUsage
+
+    /// Creates a volume's document.
+    public init(
+        id: UInt64,
+        name: String,
+        byteCount: UInt64,
+        logicalBlockByteCount: UInt32,
+        durability: DurabilityMode,
+        access: NodeVolumeAccess,
+        descriptor: String,
+        layerCount: Int,
+        snapshots: [NodeSnapshot],
+        space: SpaceUsage
+    ) {
+        self.id = id
+        self.name = name
+        self.byteCount = byteCount
+        self.logicalBlockByteCount = logicalBlockByteCount
+        self.durability = durability
+        self.access = access
+        self.descriptor = descriptor
+        self.layerCount = layerCount
+        self.snapshots = snapshots
+        self.space = space
+    }
+}
+
+/// All volumes of a node, by name.
+public struct NodeVolumeList: Sendable, Hashable, Codable {
+    /// The volumes.
+    public var volumes: [NodeVolume]
+
+    /// Creates a list.
+    public init(volumes: [NodeVolume]) { self.volumes = volumes }
+}
+
+/// A snapshot as its node knows it.
+public struct NodeSnapshot: Sendable, Hashable, Codable {
+    /// Its name, without the volume's.
+    public var name: String
+    /// The sealed layer.
+    public var layer: UInt64
+    /// The volume's size when it was taken.
+    public var byteCount: UInt64
+    /// Bytes that the layer itself holds.
+    public var ownByteCount: UInt64
+    /// The number of clones that stand on it.
+    public var cloneCount: Int
+
+    /// Creates a snapshot's document.
+    public init(
+        name: String,
+        layer: UInt64,
+        byteCount: UInt64,
+        ownByteCount: UInt64,
+        cloneCount: Int
+    ) {
+        self.name = name
+        self.layer = layer
+        self.byteCount = byteCount
+        self.ownByteCount = ownByteCount
+        self.cloneCount = cloneCount
+    }
+}
+
+/// Body of `POST /v1/volumes` of the node API.
+public struct NodeVolumeCreation: Sendable, Hashable, Codable {
+    /// The identity that the metadata service gave.
+    public var id: UInt64
+    /// The export name.
+    public var name: String
+    /// The size.
+    public var byteCount: UInt64
+    /// 512 or 4096.
+    public var logicalBlockByteCount: UInt32
+    /// When a write is acknowledged.
+    public var durability: DurabilityMode
+    /// Text to keep with it, at most 2048 bytes.
+    public var descriptor: String
+
+    /// Creates a body.
+    public init(
+        id: UInt64,
+        name: String,
+        byteCount: UInt64,
+        logicalBlockByteCount: UInt32,
+        durability: DurabilityMode,
+        descriptor: String
+    ) {
+        self.id = id
+        self.name = name
+        self.byteCount = byteCount
+        self.logicalBlockByteCount = logicalBlockByteCount
+        self.durability = durability
+        self.descriptor = descriptor
+    }
+}
+
+/// Body of `POST /v1/volumes/{id}/snapshots/{snapshot}/clones` of the node API.
+///
+/// Size and block size are the snapshot's.
+public struct NodeCloneCreation: Sendable, Hashable, Codable {
+    /// The identity of the new volume.
+    public var id: UInt64
+    /// Its export name.
+    public var name: String
+    /// When a write to it is acknowledged.
+    public var durability: DurabilityMode
+    /// Text to keep with it, at most 2048 bytes.
+    public var descriptor: String
+
+    /// Creates a body.
+    public init(id: UInt64, name: String, durability: DurabilityMode, descriptor: String) {
+        self.id = id
+        self.name = name
+        self.durability = durability
+        self.descriptor = descriptor
+    }
+}
+
+/// Body of `PATCH /v1/volumes/{id}` of the node API; absent fields stay as they are.
+public struct NodeVolumeUpdate: Sendable, Hashable, Codable {
+    /// The new size.
+    public var byteCount: UInt64?
+    /// Who may use it.
+    public var access: NodeVolumeAccess?
+    /// The new export name.
+    public var name: String?
+    /// The new text to keep with it.
+    public var descriptor: String?
+
+    /// Creates a body.
+    public init(
+        byteCount: UInt64? = nil,
+        access: NodeVolumeAccess? = nil,
+        name: String? = nil,
+        descriptor: String? = nil
+    ) {
+        self.byteCount = byteCount
+        self.access = access
+        self.name = name
+        self.descriptor = descriptor
+    }
+}

@@ -1,0 +1,102 @@
+// The metadata service's side of the node API.
+
+import Foundation
+import NIOHTTP1
+
+/// Asks things of one node; the same methods as the ``NodeService`` at the other end.
+public struct NodeClient: NodeService {
+    private let api: APIClient
+
+    /// Creates a client of the node at `endpoint`.
+    public init(endpoint: APIEndpoint) {
+        api = APIClient(
+            endpoint: endpoint,
+            answerMillisecondsMax: APILimits.nodeAnswerMillisecondsMax,
+            unreachableHelp: "Look at the node with 'volctl node list' and start it again."
+        )
+    }
+
+    /// The node itself.
+    public func report() async throws(ControlError) -> NodeReport {
+        try await api.document(NodeReport.self, .GET, "/v1/node")
+    }
+
+    /// Its counters.
+    public func statistics() async throws(ControlError) -> NodeStatistics {
+        try await api.document(NodeStatistics.self, .GET, "/v1/stats")
+    }
+
+    /// All its volumes, by name.
+    public func volumes() async throws(ControlError) -> [NodeVolume] {
+        try await api.document(NodeVolumeList.self, .GET, "/v1/volumes").volumes
+    }
+
+    /// One volume.
+    public func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
+        try await api.document(NodeVolume.self, .GET, "/v1/volumes/\(id)")
+    }
+
+    /// Makes an empty volume with access `none`.
+    public func createVolume(
+        _ creation: NodeVolumeCreation
+    ) async throws(ControlError) -> NodeVolume {
+        try await api.document(NodeVolume.self, .POST, "/v1/volumes", body: creation)
+    }
+
+    /// Changes size, access, name or descriptor.
+    public func updateVolume(
+        _ id: UInt64,
+        _ update: NodeVolumeUpdate
+    ) async throws(ControlError) -> NodeVolume {
+        try await api.document(NodeVolume.self, .PATCH, "/v1/volumes/\(id)", body: update)
+    }
+
+    /// Deletes a volume and its snapshots.
+    public func deleteVolume(_ id: UInt64) async throws(ControlError) {
+        try await api.perform(.DELETE, "/v1/volumes/\(id)")
+    }
+
+    /// Seals what the volume holds now under `name`.
+    public func createSnapshot(
+        volume id: UInt64,
+        name: String
+    ) async throws(ControlError) -> NodeSnapshot {
+        try await api.document(
+            NodeSnapshot.self,
+            .POST,
+            "/v1/volumes/\(id)/snapshots",
+            body: SnapshotCreation(name: name)
+        )
+    }
+
+    /// Deletes a snapshot.
+    public func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
+        try await api.perform(.DELETE, "/v1/volumes/\(id)/snapshots/\(name)")
+    }
+
+    /// Makes the volume read as its snapshot does.
+    public func rollback(
+        volume id: UInt64,
+        snapshot name: String
+    ) async throws(ControlError) -> NodeVolume {
+        try await api.document(
+            NodeVolume.self,
+            .POST,
+            "/v1/volumes/\(id)/snapshots/\(name)/rollback"
+        )
+    }
+
+    /// Makes a volume that starts as the snapshot.
+    public func clone(
+        volume id: UInt64,
+        snapshot name: String,
+        _ creation: NodeCloneCreation
+    ) async throws(ControlError) -> NodeVolume {
+        try await api.document(
+            NodeVolume.self,
+            .POST,
+            "/v1/volumes/\(id)/snapshots/\(name)/clones",
+            body: creation
+        )
+    }
+}

@@ -1,0 +1,223 @@
+// Nodes as the control API shows them, and what they tell about themselves.
+
+public import Foundation
+
+/// Whether a node is heard from.
+public enum NodeState: String, Sendable, Hashable, Codable, CaseIterable {
+    /// Its heartbeats arrive.
+    case up
+    /// They stopped.
+    case down
+}
+
+/// A registered node.
+public struct Node: Sendable, Hashable, Codable {
+    /// Its name.
+    public var name: String
+    /// Whether it is heard from.
+    public var state: NodeState
+    /// Whether it takes new volumes.
+    public var draining: Bool
+    /// Where its API is: `http://HOST:PORT` or `http+unix:PATH`.
+    public var adminEndpoint: String
+    /// Where its NBD server is: `HOST:PORT`.
+    public var nbdEndpoint: String?
+    /// Its NBD server's unix socket.
+    public var nbdUnixPath: String?
+    /// The identity of its store.
+    public var storeIdentity: String
+    /// Its program's version.
+    public var version: String
+    /// Where its store's bytes are, as last heard; absent until it was heard from.
+    public var space: StoreSpaceUsage?
+    /// The number of volumes placed on it.
+    public var volumeCount: Int
+    /// When it was last heard from; absent until the first time since the service started.
+    public var lastSeenAt: Date?
+
+    /// Creates a node's document.
+    public init(
+        name: String,
+        state: NodeState,
+        draining: Bool,
+        adminEndpoint: String,
+        nbdEndpoint: String?,
+        nbdUnixPath: String?,
+        storeIdentity: String,
+        version: String,
+        space: StoreSpaceUsage?,
+        volumeCount: Int,
+        lastSeenAt: Date?
+    ) {
+        self.name = name
+        self.state = state
+        self.draining = draining
+        self.adminEndpoint = adminEndpoint
+        self.nbdEndpoint = nbdEndpoint
+        self.nbdUnixPath = nbdUnixPath
+        self.storeIdentity = storeIdentity
+        self.version = version
+        self.space = space
+        self.volumeCount = volumeCount
+        self.lastSeenAt = lastSeenAt
+    }
+}
+
+/// All nodes, by name.
+public struct NodeList: Sendable, Hashable, Codable {
+    /// The nodes.
+    public var nodes: [Node]
+
+    /// Creates a list.
+    public init(nodes: [Node]) { self.nodes = nodes }
+}
+
+/// Where a store's bytes are.
+public struct StoreSpaceUsage: Sendable, Hashable, Codable {
+    /// Bytes of the device used for data and maps.
+    public var capacityByteCount: UInt64
+    /// Bytes of live blocks and map pages.
+    public var liveByteCount: UInt64
+    /// Bytes that new data can take before writes fail.
+    public var availableByteCount: UInt64
+    /// Bytes dead but not yet cleaned.
+    public var garbageByteCount: UInt64
+
+    /// Creates an account.
+    public init(
+        capacityByteCount: UInt64,
+        liveByteCount: UInt64,
+        availableByteCount: UInt64,
+        garbageByteCount: UInt64
+    ) {
+        self.capacityByteCount = capacityByteCount
+        self.liveByteCount = liveByteCount
+        self.availableByteCount = availableByteCount
+        self.garbageByteCount = garbageByteCount
+    }
+}
+
+/// Body of `PUT /v1/nodes/{node}`: a node registers itself.
+public struct NodeRegistration: Sendable, Hashable, Codable {
+    /// Where its API is: `http://HOST:PORT` or `http+unix:PATH`.
+    public var adminEndpoint: String
+    /// Where its NBD server is: `HOST:PORT`, as clients reach it.
+    public var nbdEndpoint: String?
+    /// Its NBD server's unix socket.
+    public var nbdUnixPath: String?
+    /// The identity of its store, 32 hex digits; a name is bound to the first one it came with.
+    public var storeIdentity: String
+    /// Its program's version.
+    public var version: String
+    /// Its machine, see ``MachineIdentifier``.
+    public var machineID: String?
+    /// Where its store's bytes are.
+    public var space: StoreSpaceUsage
+
+    /// The names on the wire, before the snake_case of ``ControlJSON``.
+    enum CodingKeys: String, CodingKey {
+        case adminEndpoint
+        case nbdEndpoint
+        case nbdUnixPath
+        case storeIdentity
+        case version
+        case machineID = "machineId"
+        case space
+    }
+
+    /// Creates a body.
+    public init(
+        adminEndpoint: String,
+        nbdEndpoint: String?,
+        nbdUnixPath: String?,
+        storeIdentity: String,
+        version: String,
+        machineID: String? = MachineIdentifier.current,
+        space: StoreSpaceUsage
+    ) {
+        self.adminEndpoint = adminEndpoint
+        self.nbdEndpoint = nbdEndpoint
+        self.nbdUnixPath = nbdUnixPath
+        self.storeIdentity = storeIdentity
+        self.version = version
+        self.machineID = machineID
+        self.space = space
+    }
+}
+
+/// Answer to a registration.
+public struct NodeRegistrationResult: Sendable, Hashable, Codable {
+    /// The node's session; each heartbeat carries it.
+    public var session: UInt64
+    /// How often to send a heartbeat, in milliseconds.
+    public var heartbeatIntervalMilliseconds: Int
+
+    /// Creates an answer.
+    public init(session: UInt64, heartbeatIntervalMilliseconds: Int) {
+        self.session = session
+        self.heartbeatIntervalMilliseconds = heartbeatIntervalMilliseconds
+    }
+}
+
+/// Body of `POST /v1/nodes/{node}/heartbeat`.
+///
+/// An answer of 404 (``ControlError/Code/nodeNotFound``) means that the service does not know
+/// the session any more; the node registers again.
+public struct NodeHeartbeat: Sendable, Hashable, Codable {
+    /// The session that the registration gave.
+    public var session: UInt64
+    /// Where its store's bytes are.
+    public var space: StoreSpaceUsage
+
+    /// Creates a body.
+    public init(session: UInt64, space: StoreSpaceUsage) {
+        self.session = session
+        self.space = space
+    }
+}
+
+/// Body of `PATCH /v1/nodes/{node}`.
+public struct NodeUpdate: Sendable, Hashable, Codable {
+    /// Whether it takes no new volumes.
+    public var draining: Bool
+
+    /// Creates a body.
+    public init(draining: Bool) { self.draining = draining }
+}
+
+/// Answer of `GET /v1/health`.
+public struct HealthReport: Sendable, Hashable, Codable {
+    /// `ok`: the service and its database answer.
+    public var status: String
+    /// Nodes that are heard from.
+    public var nodesUp: Int
+    /// Nodes that are not.
+    public var nodesDown: Int
+    /// The newest revision of the metadata.
+    public var revision: UInt64
+
+    /// Creates a report.
+    public init(status: String, nodesUp: Int, nodesDown: Int, revision: UInt64) {
+        self.status = status
+        self.nodesUp = nodesUp
+        self.nodesDown = nodesDown
+        self.revision = revision
+    }
+}
+
+/// Answer of `GET /v1/version`.
+public struct VersionReport: Sendable, Hashable, Codable {
+    /// The program: `volmeta` or `volnode`.
+    public var program: String
+    /// Its version.
+    public var version: String
+    /// The version of the API, in the paths as `/v1`.
+    public var apiVersion: Int
+
+    /// Creates a report.
+    public init(program: String, version: String, apiVersion: Int = 1) {
+        self.program = program
+        self.version = version
+        self.apiVersion = apiVersion
+    }
+}

@@ -1,0 +1,47 @@
+// What a node does for the metadata service: the server side of the node API.
+
+/// A node as ``nodeRouter(service:)`` serves it; `volnode` conforms its own type.
+///
+/// The router has checked names, sizes and lengths against ``APILimits`` before it calls.
+/// Each change is durable when its method returns. Errors use these codes:
+/// `volumeNotFound`, `snapshotNotFound`, `alreadyExists`, `inUse`, `invalidArgument`,
+/// `limitReached`, `noSpace`, `unavailable`; after any of them nothing was changed.
+public protocol NodeService: Sendable {
+    /// The node itself.
+    func report() async throws(ControlError) -> NodeReport
+    /// Its counters.
+    func statistics() async throws(ControlError) -> NodeStatistics
+    /// All its volumes, by name.
+    func volumes() async throws(ControlError) -> [NodeVolume]
+    /// One volume.
+    func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume
+    /// Makes an empty volume with access `none`.
+    ///
+    /// When one with the same id exists: `alreadyExists`; the caller finds out whether it is the
+    /// same.
+    func createVolume(_ creation: NodeVolumeCreation) async throws(ControlError) -> NodeVolume
+    /// Changes size, access, name or descriptor.
+    ///
+    /// Access `none` returns when no connection to the volume is left.
+    func updateVolume(
+        _ id: UInt64,
+        _ update: NodeVolumeUpdate
+    ) async throws(ControlError) -> NodeVolume
+    /// Deletes a volume and its snapshots; `inUse` while clones stand on one.
+    func deleteVolume(_ id: UInt64) async throws(ControlError)
+    /// Seals what the volume holds now under `name`.
+    func createSnapshot(
+        volume id: UInt64,
+        name: String
+    ) async throws(ControlError) -> NodeSnapshot
+    /// Deletes a snapshot; clones keep what they need of it.
+    func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError)
+    /// Makes the volume read as its snapshot does; `inUse` while connections to it are open.
+    func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume
+    /// Makes a volume that starts as the snapshot.
+    func clone(
+        volume id: UInt64,
+        snapshot name: String,
+        _ creation: NodeCloneCreation
+    ) async throws(ControlError) -> NodeVolume
+}

@@ -1,0 +1,53 @@
+// The keys of the cluster's metadata. Names hold no '/', so no key is the prefix of another's.
+
+/// Spells keys below one prefix per cluster.
+struct ClusterKeys: Sendable {
+    /// `/cairn/CLUSTER/`.
+    let root: String
+
+    init(cluster: String) { root = "/cairn/\(cluster)/" }
+
+    /// name → id: names are unique.
+    var names: String { root + "vn/" }
+    func name(_ name: String) -> String { names + name }
+
+    var volumes: String { root + "v/" }
+    func volume(_ id: UInt64) -> String { volumes + Self.hex(id) }
+
+    func snapshots(_ volume: UInt64) -> String { root + "sn/\(Self.hex(volume))/" }
+    func snapshot(_ volume: UInt64, _ name: String) -> String { snapshots(volume) + name }
+
+    func attachments(_ volume: UInt64) -> String { root + "va/" + Self.hex(volume) }
+
+    var images: String { root + "im/" }
+    func image(_ name: String, _ version: String) -> String { images + "\(name)/\(version)" }
+
+    /// One key per image made of a volume's snapshots: what keeps a snapshot from deletion.
+    func imageUses(_ volume: UInt64) -> String { root + "iu/\(Self.hex(volume))/" }
+    func imageUses(_ volume: UInt64, _ snapshot: String) -> String {
+        imageUses(volume) + snapshot + "/"
+    }
+    func imageUse(_ image: ImageRecord) -> String {
+        imageUses(image.volumeID, image.snapshot) + "\(image.name)/\(image.version)"
+    }
+
+    var nodes: String { root + "n/" }
+    func node(_ name: String) -> String { nodes + name }
+
+    var live: String { root + "live/" }
+    func live(_ name: String) -> String { live + name }
+
+    var operations: String { root + "op/" }
+    func operation(_ key: String) -> String {
+        // A client's key is any printable text; '/' would reach into other keys.
+        operations + key.replacing("%", with: "%25").replacing("/", with: "%2F")
+    }
+
+    var events: String { root + "ev/" }
+    func event(_ id: String) -> String { events + id }
+
+    private static func hex(_ id: UInt64) -> String {
+        let digits = String(id, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+}

@@ -1,0 +1,276 @@
+// Volumes, and the life of an operation on one: begin (the intent is durable), then the node is
+// asked, then finish or abandon. Whoever finds a pending operation can carry it on.
+
+public import Foundation
+
+extension ClusterMetadata {
+    // MARK: - Reading
+
+    /// The volume of this name.
+    public func volume(
+        named name: String
+    ) async throws(MetadataError) -> Versioned<VolumeRecord>? {
+        guard let id = try await get(UInt64.self, keys.name(name)) else { return nil }
+        return try await volume(id: id.value)
+    }
+
+    /// The volume of this id.
+    public func volume(id: UInt64) async throws(MetadataError) -> Versioned<VolumeRecord>? {
+        try await get(VolumeRecord.self, keys.volume(id))
+    }
+
+    /// Volumes in order of their names, from the one after `after`.
+    public func volumes(
+        after: String? = nil,
+        countMax: Int = .max
+    ) async throws(MetadataError) -> [Versioned<VolumeRecord>] {
+        let ids = try await all(
+            UInt64.self,
+            prefix: keys.names,
+            after: after.map { keys.name($0) },
+            countMax: countMax
+        )
+        var result: [Versioned<VolumeRecord>] = []
+        var rest = ids[...]
+        while !rest.isEmpty {
+            let page = rest.prefix(MetaLimits.operationCountMax)
+            rest = rest.dropFirst(page.count)
+            let transaction = MetaTransaction(
+                success: page.map { .get(keys.volume($0.value)) }
+            )
+            // One deleted since the names were read is left out.
+            for record in try await store.transact(transaction).records.compactMap(\.first) {
+                result.append(try decode(VolumeRecord.self, record))
+            }
+        }
+        return result
+    }
+
+    /// All volumes in order of their ids; cheaper than by name.
+    public func allVolumes() async throws(MetadataError) -> [Versioned<VolumeRecord>] {
+        try await all(VolumeRecord.self, prefix: keys.volumes)
+    }
+
+    /// What is known of an operation.
+    public func operation(
+        _ key: String
+    ) async throws(MetadataError) -> Versioned<OperationRecord>? {
+        try await get(OperationRecord.self, keys.operation(key))
+    }
+
+    // MARK: - Begin
+
+    /// Writes down the intent to make a volume and takes its name.
+    ///
+    /// - Parameters:
+    ///   - volume: Its record, with a pending `create` or `clone`.
+    ///   - request: The client's request, to recognise its repetition.
+    /// - Returns: The record, or nil when name, id or operation key are taken.
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func beginCreation(
+        _ volume: VolumeRecord,
+        request: String
+    ) async throws(MetadataError) -> Versioned<VolumeRecord>? {
+        guard let pending = volume.pending else {
+            preconditionFailure("a volume in the making has a pending operation")
+        }
+        var change = MetaChange()
+        change.require(.absent(keys.name(volume.name)))
+        change.require(.absent(keys.volume(volume.id)))
+        change.require(.absent(keys.operation(pending.key)))
+        if let source = volume.source {
+            change.require(.exists(keys.snapshot(source.volumeID, source.snapshot)))
+        }
+        try change.put(volume.id, keys.name(volume.name))
+        try change.put(volume, keys.volume(volume.id))
+        try begin(pending, on: volume.id, request: request, &change)
+        guard let revision = try await apply(change) else { return nil }
+        return Versioned(value: volume, revision: revision)
+    }
+
+    /// Writes down the intent to change a volume.
+    ///
+    /// - Parameters:
+    ///   - operation: What is to be changed.
+    ///   - volume: The volume, without a pending operation, as read.
+    ///   - request: The client's request, to recognise its repetition.
+    /// - Returns: The record with the intent, or nil when the volume was changed since it was
+    ///   read, the operation key is taken, or what the operation needs does not hold (the
+    ///   snapshot is missing, exists already, or an image is made of it).
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func begin(
+        _ operation: PendingOperation,
+        on volume: Versioned<VolumeRecord>,
+        request: String
+    ) async throws(MetadataError) -> Versioned<VolumeRecord>? {
+        precondition(volume.value.pending == nil, "the caller ends what is pending first")
+        var record = volume.value
+        record.pending = operation
+        var change = MetaChange()
+        change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.require(.absent(keys.operation(operation.key)))
+        switch operation.kind {
+        case .delete:
+            record.state = .deleting
+            change.require(.empty(prefix: keys.imageUses(record.id)))
+        case .createSnapshot(let name):
+            change.require(.absent(keys.snapshot(record.id, name)))
+        case .deleteSnapshot(let name):
+            change.require(.exists(keys.snapshot(record.id, name)))
+            change.require(.empty(prefix: keys.imageUses(record.id, name)))
+        case .rollback(let name):
+            change.require(.exists(keys.snapshot(record.id, name)))
+        case .create, .clone, .resize, .attach, .detach:
+            break
+        }
+        try change.put(record, keys.volume(record.id))
+        try begin(operation, on: record.id, request: request, &change)
+        guard let revision = try await apply(change) else { return nil }
+        return Versioned(value: record, revision: revision)
+    }
+
+    private func begin(
+        _ operation: PendingOperation,
+        on volume: UInt64,
+        request: String,
+        _ change: inout MetaChange
+    ) throws(MetadataError) {
+        let record = OperationRecord(
+            request: request,
+            volumeID: volume,
+            isDone: false,
+            startedAt: operation.startedAt
+        )
+        try change.put(record, keys.operation(operation.key))
+    }
+
+    // MARK: - End
+
+    /// What the node answered to a pending operation, as far as the metadata keeps it.
+    public enum Outcome: Sendable, Hashable {
+        /// The volume has this size now.
+        case volume(byteCount: UInt64)
+        /// The snapshot that was taken.
+        case snapshot(SnapshotRecord)
+        /// Nothing more to know.
+        case done
+    }
+
+    /// Ends a pending operation that the node has carried out.
+    ///
+    /// - Parameters:
+    ///   - volume: The volume with its pending operation, as read.
+    ///   - outcome: What the node said.
+    ///   - time: Now.
+    ///   - event: What happened, for people.
+    /// - Returns: False when somebody else ended it meanwhile.
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func finish(
+        _ volume: Versioned<VolumeRecord>,
+        outcome: Outcome,
+        at time: Date,
+        event: EventRecord
+    ) async throws(MetadataError) -> Bool {
+        guard let pending = volume.value.pending else { return false }
+        var record = volume.value
+        record.pending = nil
+        record.state = .ready
+        if case .volume(let byteCount) = outcome { record.byteCount = byteCount }
+        var change = MetaChange()
+        change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        try await finish(pending.kind, outcome, at: time, of: &record, &change)
+        if case .delete = pending.kind {
+            change.delete(keys.volume(record.id))
+            change.delete(keys.name(record.name))
+        } else {
+            try change.put(record, keys.volume(record.id))
+        }
+        try await end(pending, on: record.id, &change)
+        try change.put(event, keys.event(EventID.new(at: time)))
+        return try await apply(change) != nil
+    }
+
+    /// What else each kind of operation changes.
+    private func finish(
+        _ kind: PendingOperation.Kind,
+        _ outcome: Outcome,
+        at time: Date,
+        of record: inout VolumeRecord,
+        _ change: inout MetaChange
+    ) async throws(MetadataError) {
+        switch kind {
+        case .create, .clone, .resize, .rollback:
+            break
+        case .delete:
+            change.delete(keys.attachments(record.id))
+            change.deleteAll(prefix: keys.snapshots(record.id))
+        case .createSnapshot(let name):
+            guard case .snapshot(let snapshot) = outcome else {
+                preconditionFailure("a snapshot was taken, so the node described it")
+            }
+            try change.put(snapshot, keys.snapshot(record.id, name))
+        case .deleteSnapshot(let name):
+            change.delete(keys.snapshot(record.id, name))
+        case .attach(let attachment, let takeover):
+            var all = try await attachments(of: record.id)
+            all.end(at: time, reason: "attached again") { $0.host == attachment.host }
+            all.end(at: time, reason: "taken over by \(attachment.host)") { _ in takeover }
+            all.current.append(attachment)
+            record.epoch = attachment.epoch
+            try change.put(all, keys.attachments(record.id))
+        case .detach(let host):
+            var all = try await attachments(of: record.id)
+            all.end(at: time, reason: "detached") { $0.host == host }
+            record.epoch += 1
+            try change.put(all, keys.attachments(record.id))
+        }
+    }
+
+    private func end(
+        _ pending: PendingOperation,
+        on volume: UInt64,
+        _ change: inout MetaChange
+    ) async throws(MetadataError) {
+        let key = keys.operation(pending.key)
+        // Missing when it was trimmed: its client is long gone.
+        guard var operation = try await get(OperationRecord.self, key)?.value else { return }
+        operation.isDone = true
+        try change.put(operation, key)
+    }
+
+    /// Ends a pending operation that the node has refused: everything is as it was before, and
+    /// the operation's key is free again.
+    ///
+    /// - Returns: False when somebody else ended it meanwhile.
+    public func abandon(_ volume: Versioned<VolumeRecord>) async throws(MetadataError) -> Bool {
+        guard let pending = volume.value.pending else { return false }
+        var record = volume.value
+        var change = MetaChange()
+        change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.delete(keys.operation(pending.key))
+        switch pending.kind {
+        case .create, .clone:
+            change.delete(keys.volume(record.id))
+            change.delete(keys.name(record.name))
+        default:
+            record.pending = nil
+            record.state = .ready
+            try change.put(record, keys.volume(record.id))
+        }
+        return try await apply(change) != nil
+    }
+}
+
+/// Ids of events: unique, and in order of time as far as clocks go.
+enum EventID {
+    static func new(at time: Date) -> String {
+        let milliseconds = UInt64(max(0, time.timeIntervalSince1970 * 1000))
+        let random = UInt64.random(in: .min ... .max)
+        return "\(padded(milliseconds))-\(padded(random))"
+    }
+
+    private static func padded(_ number: UInt64) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+}

@@ -1,0 +1,366 @@
+// What the metadata holds, as JSON values of the store. Fields may be added; a reader of an older
+// version ignores them and, since it rewrites whole records, such a mix is not supported: the
+// database's format number guards it.
+
+public import Foundation
+
+/// A record and the revision it was read at.
+public struct Versioned<Record: Sendable & Hashable>: Sendable, Hashable {
+    /// The record.
+    public var value: Record
+    /// The revision that last changed it.
+    public var revision: MetaRevision
+}
+
+/// A volume.
+public struct VolumeRecord: Sendable, Hashable, Codable {
+    /// Where it is in its life.
+    public enum State: String, Sendable, Hashable, Codable {
+        /// Its node is being asked to make it.
+        case creating
+        /// It exists.
+        case ready
+        /// Its node is being asked to delete it.
+        case deleting
+    }
+
+    /// The snapshot that it was cloned from.
+    public struct Source: Sendable, Hashable, Codable {
+        /// The volume's identity.
+        public var volumeID: UInt64
+        /// The volume's name then.
+        public var volumeName: String
+        /// The snapshot.
+        public var snapshot: String
+
+        /// Creates a source.
+        public init(volumeID: UInt64, volumeName: String, snapshot: String) {
+            self.volumeID = volumeID
+            self.volumeName = volumeName
+            self.snapshot = snapshot
+        }
+    }
+
+    /// Its identity.
+    public var id: UInt64
+    /// Its name.
+    public var name: String
+    /// Its size.
+    public var byteCount: UInt64
+    /// 512 or 4096.
+    public var logicalBlockByteCount: UInt32
+    /// `writeback` or `writethrough`.
+    public var durability: String
+    /// Where it is in its life.
+    public var state: State
+    /// The node that serves it.
+    public var primary: String
+    /// The nodes that hold it.
+    public var replicas: [String]
+    /// What it was cloned from.
+    public var source: Source?
+    /// When it was made.
+    public var createdAt: Date
+    /// The fencing number of its writer.
+    public var epoch: UInt64
+    /// The change that is under way: its node may or may not have made it yet.
+    ///
+    /// There is at most one; that a record has none means that node and metadata agree.
+    public var pending: PendingOperation?
+
+    /// Creates a record.
+    public init(
+        id: UInt64,
+        name: String,
+        byteCount: UInt64,
+        logicalBlockByteCount: UInt32,
+        durability: String,
+        state: State,
+        primary: String,
+        replicas: [String],
+        source: Source?,
+        createdAt: Date
+    ) {
+        self.id = id
+        self.name = name
+        self.byteCount = byteCount
+        self.logicalBlockByteCount = logicalBlockByteCount
+        self.durability = durability
+        self.state = state
+        self.primary = primary
+        self.replicas = replicas
+        self.source = source
+        self.createdAt = createdAt
+        epoch = 0
+    }
+}
+
+/// A change of a volume between its intent and its end.
+public struct PendingOperation: Sendable, Hashable, Codable {
+    /// What is changed.
+    ///
+    /// Each can be repeated on the node without harm while it is pending.
+    public enum Kind: Sendable, Hashable, Codable {
+        /// Makes the volume, as its record says.
+        case create
+        /// Makes the volume from the snapshot that its record names as source.
+        case clone
+        /// Deletes the volume.
+        case delete
+        /// Gives it another size.
+        case resize(byteCount: UInt64)
+        /// Takes a snapshot.
+        case createSnapshot(name: String)
+        /// Deletes a snapshot.
+        case deleteSnapshot(name: String)
+        /// Goes back to a snapshot; nobody may write while it is pending.
+        case rollback(snapshot: String)
+        /// Gives the volume to a host; with `takeover` everyone else loses it.
+        case attach(AttachmentRecord, takeover: Bool)
+        /// Takes it from a host.
+        case detach(host: String)
+    }
+
+    /// The client's name for the operation.
+    public var key: String
+    /// What is changed.
+    public var kind: Kind
+    /// When it began.
+    public var startedAt: Date
+
+    /// Creates a pending operation.
+    public init(key: String, kind: Kind, startedAt: Date) {
+        self.key = key
+        self.kind = kind
+        self.startedAt = startedAt
+    }
+}
+
+/// What is known of a client's operation, so that repeating it does nothing twice.
+public struct OperationRecord: Sendable, Hashable, Codable {
+    /// The request, so that a key used for another one is noticed.
+    public var request: String
+    /// The volume it is about, if any.
+    public var volumeID: UInt64?
+    /// Whether it has ended.
+    public var isDone: Bool
+    /// When it began.
+    public var startedAt: Date
+
+    /// Creates a record.
+    public init(request: String, volumeID: UInt64?, isDone: Bool, startedAt: Date) {
+        self.request = request
+        self.volumeID = volumeID
+        self.isDone = isDone
+        self.startedAt = startedAt
+    }
+}
+
+/// A snapshot.
+public struct SnapshotRecord: Sendable, Hashable, Codable {
+    /// Its name, without the volume's.
+    public var name: String
+    /// The sealed layer on the node.
+    public var layer: UInt64
+    /// The volume's size when it was taken.
+    public var byteCount: UInt64
+    /// When it was taken.
+    public var createdAt: Date
+
+    /// Creates a record.
+    public init(name: String, layer: UInt64, byteCount: UInt64, createdAt: Date) {
+        self.name = name
+        self.layer = layer
+        self.byteCount = byteCount
+        self.createdAt = createdAt
+    }
+}
+
+/// An image.
+public struct ImageRecord: Sendable, Hashable, Codable {
+    /// The image's name.
+    public var name: String
+    /// The version of it.
+    public var version: String
+    /// The volume whose snapshot it is.
+    public var volumeID: UInt64
+    /// That volume's name.
+    public var volumeName: String
+    /// The snapshot.
+    public var snapshot: String
+    /// The size of a clone.
+    public var byteCount: UInt64
+    /// What it is, for people.
+    public var description: String
+    /// The SHA-256 of its content in hex.
+    public var sha256: String?
+    /// When it was catalogued.
+    public var createdAt: Date
+
+    /// Creates a record.
+    public init(
+        name: String,
+        version: String,
+        volumeID: UInt64,
+        volumeName: String,
+        snapshot: String,
+        byteCount: UInt64,
+        description: String,
+        sha256: String?,
+        createdAt: Date
+    ) {
+        self.name = name
+        self.version = version
+        self.volumeID = volumeID
+        self.volumeName = volumeName
+        self.snapshot = snapshot
+        self.byteCount = byteCount
+        self.description = description
+        self.sha256 = sha256
+        self.createdAt = createdAt
+    }
+}
+
+/// A volume's binding to a host.
+public struct AttachmentRecord: Sendable, Hashable, Codable {
+    /// The host.
+    public var host: String
+    /// `nbd`.
+    public var `protocol`: String
+    /// Whether the host may only read.
+    public var readOnly: Bool
+    /// The fencing number.
+    public var epoch: UInt64
+    /// When it was made.
+    public var attachedAt: Date
+    /// When it ended.
+    public var detachedAt: Date?
+    /// Why it ended.
+    public var detachReason: String?
+
+    /// Creates a record.
+    public init(
+        host: String,
+        protocol: String,
+        readOnly: Bool,
+        epoch: UInt64,
+        attachedAt: Date
+    ) {
+        self.host = host
+        self.protocol = `protocol`
+        self.readOnly = readOnly
+        self.epoch = epoch
+        self.attachedAt = attachedAt
+    }
+}
+
+/// All attachments of one volume.
+public struct AttachmentsRecord: Sendable, Hashable, Codable {
+    /// Those that are: one, or several that only read.
+    public var current: [AttachmentRecord]
+    /// Those that were, newest first.
+    public var history: [AttachmentRecord]
+
+    /// Nobody, ever.
+    public init() {
+        current = []
+        history = []
+    }
+
+    /// Ended attachments kept.
+    public static var historyCountMax: Int { 32 }
+
+    /// Ends the attachments for which `condition` holds.
+    public mutating func end(
+        at time: Date,
+        reason: String,
+        where condition: (AttachmentRecord) -> Bool
+    ) {
+        var ended = current.filter(condition)
+        current.removeAll(where: condition)
+        for index in ended.indices {
+            ended[index].detachedAt = time
+            ended[index].detachReason = reason
+        }
+        history = Array((ended + history).prefix(Self.historyCountMax))
+    }
+}
+
+/// A node.
+public struct NodeRecord: Sendable, Hashable, Codable {
+    /// Its name.
+    public var name: String
+    /// Where its API is.
+    public var adminEndpoint: String
+    /// Where its NBD server is: `HOST:PORT`.
+    public var nbdEndpoint: String?
+    /// Its NBD server's unix socket.
+    public var nbdUnixPath: String?
+    /// The identity of its store.
+    public var storeIdentity: String
+    /// Its program's version.
+    public var version: String
+    /// Its machine.
+    public var machineID: String?
+    /// Whether it takes no new volumes.
+    public var draining: Bool
+    /// How often it has registered.
+    public var incarnation: UInt64
+
+    /// Creates a record.
+    public init(
+        name: String,
+        adminEndpoint: String,
+        nbdEndpoint: String?,
+        nbdUnixPath: String?,
+        storeIdentity: String,
+        version: String,
+        machineID: String?,
+        draining: Bool,
+        incarnation: UInt64
+    ) {
+        self.name = name
+        self.adminEndpoint = adminEndpoint
+        self.nbdEndpoint = nbdEndpoint
+        self.nbdUnixPath = nbdUnixPath
+        self.storeIdentity = storeIdentity
+        self.version = version
+        self.machineID = machineID
+        self.draining = draining
+        self.incarnation = incarnation
+    }
+}
+
+/// That a node lives: the one record that hangs on a lease.
+public struct NodeLiveRecord: Sendable, Hashable, Codable {
+    /// The incarnation that registered.
+    public var incarnation: UInt64
+    /// The lease's number, which is also the node's session.
+    public var session: UInt64
+
+    /// Creates a record.
+    public init(incarnation: UInt64, session: UInt64) {
+        self.incarnation = incarnation
+        self.session = session
+    }
+}
+
+/// Something that happened.
+public struct EventRecord: Sendable, Hashable, Codable {
+    /// When.
+    public var time: Date
+    /// What kind it is.
+    public var kind: String
+    /// The volume, node or image it is about.
+    public var subject: String
+    /// What happened, for people.
+    public var message: String
+
+    /// Creates a record.
+    public init(time: Date, kind: String, subject: String, message: String) {
+        self.time = time
+        self.kind = kind
+        self.subject = subject
+        self.message = message
+    }
+}

@@ -1,0 +1,57 @@
+// What can go wrong in the metadata store, and what to do about it.
+
+/// An error of the metadata store.
+public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The database was written by a newer version.
+    case databaseTooNew(path: String, found: Int, supported: Int)
+    /// The file is no database of this program.
+    case notOurDatabase(path: String)
+    /// The database is damaged.
+    case databaseCorrupt(path: String, detail: String)
+    /// Another process has the database.
+    case databaseLocked(path: String)
+    /// The directory or file cannot be used.
+    case databaseUnusable(path: String, detail: String)
+    /// A read or write of the database failed; nothing was changed.
+    case storeFailed(String)
+    /// The transaction breaks a limit of the store; a bug of the caller.
+    case transactionInvalid(String)
+    /// A record cannot be read: it is damaged or from a newer version.
+    case recordInvalid(key: String)
+    /// Changes after the revision asked for are no longer kept.
+    case compacted(oldest: MetaRevision)
+    /// The lease has ended.
+    case leaseNotFound
+
+    /// What happened, in one line.
+    public var description: String {
+        switch self {
+        case .databaseTooNew(let path, let found, let supported):
+            "The database \(path) has format \(found); this build reads up to \(supported)."
+        case .notOurDatabase(let path): "\(path) is not a metadata database."
+        case .databaseCorrupt(let path, let detail): "The database \(path) is damaged: \(detail)."
+        case .databaseLocked(let path): "Another volmeta uses \(path)."
+        case .databaseUnusable(let path, let detail): "\(path) cannot be used: \(detail)."
+        case .storeFailed(let detail): "The metadata database failed: \(detail)."
+        case .transactionInvalid(let detail): "A metadata transaction has \(detail)."
+        case .recordInvalid(let key): "The metadata record '\(key)' cannot be read."
+        case .compacted(let oldest): "Changes before revision \(oldest) are no longer kept."
+        case .leaseNotFound: "The lease has ended."
+        }
+    }
+
+    /// The step that helps, when there is one.
+    public var help: String? {
+        switch self {
+        case .databaseTooNew: "Run the newer volmeta that wrote it, or restore a backup."
+        case .notOurDatabase: "Give --data a directory of its own."
+        case .databaseCorrupt:
+            "Stop here, copy the directory away, and restore the last backup of it."
+        case .databaseLocked: "Stop the other volmeta, or give --data another directory."
+        case .databaseUnusable:
+            "Check that the directory exists, is writable by this user and has free space."
+        case .storeFailed: "Check the free space and the health of the disk under --data."
+        case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound: nil
+        }
+    }
+}

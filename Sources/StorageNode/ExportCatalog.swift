@@ -1,0 +1,144 @@
+// What a node exports: the volumes of its stores and their snapshots, by name.
+
+internal import BlockCore
+internal import LogStore
+internal import NBDSession
+internal import NBDWire
+
+/// One name that clients can open.
+struct ExportEntry: Sendable {
+    /// A snapshot that changes can be asked for since.
+    struct Snapshot: Sendable {
+        var name: String
+        var layer: LayerID
+    }
+
+    var key: ExportKey
+    var name: String
+    var description: String
+    var byteCount: UInt64
+    var logicalBlockByteCount: UInt32
+    var isReadOnly: Bool
+    /// The snapshots older than what is exported.
+    var snapshots: [Snapshot]
+
+    /// The export as the handshake shows it; contexts only where they are needed, because a
+    /// thousand snapshots have a thousand each.
+    func nbdExport(withContexts: Bool) -> NBDExport {
+        var contexts: [NBDMetaContext] = []
+        if withContexts {
+            contexts = [.allocation, .allocationDepth]
+            for snapshot in snapshots {
+                contexts += NBDMetaContext.changedSince(
+                    snapshot: snapshot.name,
+                    handle: snapshot.layer.rawValue
+                )
+            }
+        }
+        return NBDExport(
+            handle: 0,
+            name: name,
+            description: description,
+            byteCount: byteCount,
+            isReadOnly: isReadOnly,
+            sizes: NBDBlockSizes(
+                blockByteCountMin: logicalBlockByteCount,
+                blockByteCountPreferred: UInt32(BlockGeometry.blockByteCount),
+                payloadByteCountMax: NBDLimits.payloadByteCountDefault
+            ),
+            contexts: contexts
+        )
+    }
+}
+
+/// All exports of a node at one moment; each change makes a new catalogue.
+final class ExportCatalog: Sendable {
+    let entries: [ExportEntry]
+    // By bytes: names that Swift compares as equal are different names on the wire.
+    private let indexByName: [[UInt8]: Int]
+    private let indexByKey: [ExportKey: Int]
+    private let defaultIndex: Int?
+
+    /// Lists the exports of each store in turn; a name that two stores have opens the first.
+    init(_ stores: [[ExportEntry]]) {
+        let all = stores.flatMap { $0 }
+        var byName: [[UInt8]: Int] = [:]
+        var byKey: [ExportKey: Int] = [:]
+        var kept: [ExportEntry] = []
+        for entry in all {
+            let name = Array(entry.name.utf8)
+            guard byName[name] == nil else { continue }
+            byName[name] = kept.count
+            byKey[entry.key] = kept.count
+            kept.append(entry)
+        }
+        entries = kept
+        indexByName = byName
+        indexByKey = byKey
+        let volumes = kept.indices.filter { kept[$0].key.layer == .none }
+        defaultIndex = volumes.count == 1 ? volumes.first : nil
+    }
+
+    /// The export that `name` opens; the empty name opens the only volume, when there is one.
+    func entry(named name: String) -> ExportEntry? {
+        guard !name.isEmpty else { return defaultIndex.map { entries[$0] } }
+        return indexByName[Array(name.utf8)].map { entries[$0] }
+    }
+
+    /// The export of `key` now.
+    func entry(_ key: ExportKey) -> ExportEntry? { indexByKey[key].map { entries[$0] } }
+
+    /// The exports that a store's volumes make.
+    static func entries(of volumes: [VolumeSummary], storeIndex: Int32) -> [ExportEntry] {
+        volumes.filter { $0.specification.access != .none }.flatMap { volume in
+            entries(of: volume, storeIndex: storeIndex)
+        }
+    }
+
+    private static func entries(of volume: VolumeSummary, storeIndex: Int32) -> [ExportEntry] {
+        let specification = volume.specification
+        let snapshots = volume.snapshots.map {
+            ExportEntry.Snapshot(name: $0.name, layer: $0.layer)
+        }
+        var entries = [
+            ExportEntry(
+                key: ExportKey(storeIndex: storeIndex, volume: specification.id),
+                name: specification.name,
+                description: specification.access == .readWrite ? "volume" : "volume, read-only",
+                byteCount: specification.byteCount,
+                logicalBlockByteCount: specification.logicalBlockByteCount,
+                isReadOnly: specification.access != .readWrite,
+                snapshots: snapshots
+            )
+        ]
+        for (index, snapshot) in volume.snapshots.enumerated() {
+            entries.append(
+                ExportEntry(
+                    key: ExportKey(
+                        storeIndex: storeIndex,
+                        volume: specification.id,
+                        layer: snapshot.layer
+                    ),
+                    name: specification.name + "@" + snapshot.name,
+                    description: "snapshot of \(specification.name)",
+                    byteCount: snapshot.byteCount,
+                    logicalBlockByteCount: specification.logicalBlockByteCount,
+                    isReadOnly: true,
+                    snapshots: Array(snapshots.prefix(index))
+                )
+            )
+        }
+        return entries
+    }
+}
+
+/// Where the sessions of one reactor look exports up.
+final class ExportDirectory: NBDExportSource {
+    var catalog = ExportCatalog([])
+
+    func export(named name: String) -> NBDExport? {
+        catalog.entry(named: name)?.nbdExport(withContexts: true)
+    }
+
+    func exports() -> [NBDExport] { catalog.entries.map { $0.nbdExport(withContexts: false) } }
+}

@@ -1,0 +1,130 @@
+// What a node is started with, and why it may refuse to start.
+
+public import BlockCore
+public import LogStore
+public import Reactor
+
+/// Where a node listens for NBD clients.
+public enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
+    /// TCP; an empty host is every address, port 0 lets the system choose.
+    case tcp(host: String, port: UInt16)
+    /// A unix socket.
+    case unix(path: String)
+
+    /// The address as people write it.
+    public var description: String {
+        switch self {
+        case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): path
+        }
+    }
+}
+
+/// Whether clients may, must or cannot use TLS.
+public enum TLSPolicy: String, Sendable, Hashable, CaseIterable {
+    /// STARTTLS is refused.
+    case off
+    /// A client chooses.
+    case allow
+    /// Nothing but STARTTLS is answered before TLS.
+    case require
+}
+
+/// A store that a node serves.
+public struct StoreConfiguration: Sendable {
+    /// The file or block device.
+    public var path: String
+    /// The store that must be on it; nil accepts any.
+    public var identity: StoreIdentity?
+    /// Its memory and limits; `requestCountMax` is set by the node.
+    public var log: LogStoreConfiguration
+    /// How the device is opened.
+    public var device: DeviceOptions
+
+    /// Creates a configuration.
+    public init(
+        path: String,
+        identity: StoreIdentity? = nil,
+        log: LogStoreConfiguration = LogStoreConfiguration(),
+        device: DeviceOptions = DeviceOptions()
+    ) {
+        self.path = path
+        self.identity = identity
+        self.log = log
+        self.device = device
+    }
+}
+
+/// What a node is started with.
+public struct NodeConfiguration: Sendable {
+    /// The stores, in the order of `StorageNode`'s store indices.
+    public var stores: [StoreConfiguration]
+    /// Where to listen.
+    public var listeners: [ListenAddress]
+    /// The number of reactor threads; at least 1, at most ``reactorCountMax``.
+    public var reactorCount = 1
+    /// The engine and limits of each reactor.
+    public var reactor = ReactorOptions()
+    /// Bytes for requests and replies, over all reactors.
+    public var bufferMemoryByteCount = 128 << 20
+    /// Whether connections are spread over all reactors instead of living with their store.
+    public var spreadsConnections = false
+    /// Whether clients use TLS.
+    public var tlsPolicy: TLSPolicy = .off
+    /// The credentials, unless TLS is off.
+    public var tls: TLSConfiguration?
+    /// The limits.
+    public var limits = NodeLimits()
+
+    /// The most reactors: their number travels in eight bits of each token.
+    public static var reactorCountMax: Int { 128 }
+    /// The least buffer memory of one reactor: some chunks and the largest part.
+    public static var bufferMemoryByteCountMin: Int { 4 << 20 }
+
+    /// Creates a configuration.
+    public init(stores: [StoreConfiguration], listeners: [ListenAddress]) {
+        self.stores = stores
+        self.listeners = listeners
+    }
+}
+
+/// Why a node did not start.
+public enum NodeError: Error, Sendable, Hashable {
+    /// A number of the configuration is outside its limits.
+    case configuration(String)
+    /// The device cannot be opened.
+    case device(path: String, DeviceError)
+    /// What is on the device cannot be served.
+    case store(path: String, StoreError)
+    /// The address cannot be listened on.
+    case listener(ListenAddress, SocketError)
+    /// The engine does not start.
+    case reactor(ReactorError)
+    /// The system refused a thread.
+    case thread(errno: Int32)
+    /// The TLS credentials cannot be used.
+    case tls(TLSError)
+}
+
+/// What happened in a node, for its program's log. Never one per request.
+public enum NodeEvent: Sendable {
+    /// A reactor runs, on which engine and why.
+    case reactorStarted(index: Int, EngineReport)
+    /// A store is open.
+    case storeReady(path: String, milliseconds: UInt64)
+    /// A store stopped; its volumes answer errors.
+    case storeFailed(path: String, StoreError)
+    /// A connection was refused because all are taken; at most one event per second.
+    case connectionsRefused(count: UInt64)
+    /// Accepting failed with this errno; it is tried again within a second.
+    case acceptFailed(errno: Int32)
+    /// A TLS handshake failed.
+    case tlsFailed(TLSFailure)
+    /// What works but should be put right.
+    case tlsWarning(TLSWarning)
+    /// The exports changed.
+    case exportsChanged(count: Int)
+}
+
+/// Takes a node's events; called on its reactor threads, so it must not block.
+public typealias NodeEventSink = @Sendable (NodeEvent) -> Void

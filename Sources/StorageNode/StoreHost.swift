@@ -1,0 +1,149 @@
+// One store on its reactor: the device behind it and the volumes that connections have open.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+internal import StorageIO
+
+/// What a connection opens: a volume or one of its snapshots, in one store of the node.
+struct ExportKey: Hashable, BitwiseCopyable, Sendable {
+    var storeIndex: Int32
+    var volume: VolumeID
+    /// The snapshot's layer, or none for the volume itself.
+    var layer: LayerID
+
+    init(storeIndex: Int32, volume: VolumeID, layer: LayerID = .none) {
+        self.storeIndex = storeIndex
+        self.volume = volume
+        self.layer = layer
+    }
+}
+
+/// A store, its device, and who uses what of it. Belongs to one reactor.
+final class StoreHost {
+    /// A volume that connections have open.
+    struct OpenExport {
+        var handle: VolumeHandle
+        /// Connections that have it open, of all reactors.
+        var connectionCount: Int
+    }
+
+    /// Somebody who waits until nobody uses a volume.
+    struct DrainWait {
+        var volume: VolumeID
+        /// Only this snapshot of it, or nil for all of it.
+        var layer: LayerID?
+        var isEnded: () -> Void
+    }
+
+    /// The store's index in the node.
+    let index: Int32
+    /// Its place among the stores of its worker.
+    let place: Int
+    let path: String
+    let device: Device
+    let deviceHandle: DeviceHandle
+    let store: LogStore
+    /// When `onTurn` wants to be called again.
+    var deadline: Instant?
+    /// Requests submitted and not completed.
+    var requestCount = 0
+    private(set) var opened: [ExportKey: OpenExport] = [:]
+    private var waits: [DrainWait] = []
+    var commands: [UInt64: (Result<StoreCommandResult, StoreCommandError>) -> Void] = [:]
+    private var nextCommandToken: UInt64 = 1
+    var lastState: LogStore.State = .opening
+    var openedAt: Instant
+    /// Told when the store is ready (nil) or has failed.
+    var openWaiters: [(StoreError?) -> Void] = []
+    /// Exports that are being taken away, although the store still has them.
+    var withdrawn: Set<ExportKey> = []
+
+    init(
+        index: Int32,
+        place: Int,
+        path: String,
+        device: Device,
+        handle: DeviceHandle,
+        store: LogStore
+    ) {
+        self.index = index
+        self.place = place
+        self.path = path
+        self.device = device
+        self.deviceHandle = handle
+        self.store = store
+        openedAt = Instant(nanoseconds: 0)
+    }
+
+    /// Opens an export for one more connection; nil when it is gone or too many are open.
+    ///
+    /// The catalogue that the client chose from may be older than what the store says now.
+    func open(_ key: ExportKey) -> VolumeHandle? {
+        let whole = ExportKey(storeIndex: key.storeIndex, volume: key.volume)
+        guard !withdrawn.contains(key), !withdrawn.contains(whole) else { return nil }
+        guard let summary = store.volume(key.volume), summary.specification.access != .none else {
+            return nil
+        }
+        if let found = opened[key] {
+            opened[key]?.connectionCount += 1
+            return found.handle
+        }
+        let layer = key.layer == .none ? nil : key.layer
+        guard let handle = store.openVolume(key.volume, layer: layer) else { return nil }
+        opened[key] = OpenExport(handle: handle, connectionCount: 1)
+        return handle
+    }
+
+    /// Takes one connection off an export; it has no request in flight.
+    func close(_ key: ExportKey) {
+        guard let found = opened[key] else { preconditionFailure("closing what is not open") }
+        guard found.connectionCount == 1 else {
+            opened[key]?.connectionCount -= 1
+            return
+        }
+        store.closeVolume(found.handle)
+        opened[key] = nil
+        endWaits()
+    }
+
+    /// The number of connections that use `volume`, or only its snapshot `layer`.
+    func connectionCount(of volume: VolumeID, layer: LayerID? = nil) -> Int {
+        opened.reduce(0) { count, entry in
+            guard entry.key.volume == volume else { return count }
+            if let layer, entry.key.layer != layer { return count }
+            return count + entry.value.connectionCount
+        }
+    }
+
+    /// The volume whose snapshot `layer` is.
+    func volume(ofSnapshot layer: LayerID) -> VolumeID? {
+        store.volumes().first { $0.snapshots.contains { $0.layer == layer } }?.specification.id
+    }
+
+    /// Calls `isEnded` as soon as no connection uses `volume`, possibly at once.
+    func whenUnused(_ volume: VolumeID, layer: LayerID? = nil, _ isEnded: @escaping () -> Void) {
+        waits.append(DrainWait(volume: volume, layer: layer, isEnded: isEnded))
+        endWaits()
+    }
+
+    private func endWaits() {
+        guard !waits.isEmpty else { return }
+        let ended = waits.filter { connectionCount(of: $0.volume, layer: $0.layer) == 0 }
+        guard !ended.isEmpty else { return }
+        waits.removeAll { connectionCount(of: $0.volume, layer: $0.layer) == 0 }
+        for wait in ended { wait.isEnded() }
+    }
+
+    /// Submits a command whose end calls `completion` on this thread.
+    func submit(
+        _ command: StoreCommand,
+        _ completion: @escaping (Result<StoreCommandResult, StoreCommandError>) -> Void
+    ) {
+        guard store.state == .ready else { return completion(.failure(.unavailable)) }
+        let token = nextCommandToken
+        nextCommandToken += 1
+        commands[token] = completion
+        store.submit(command, token: token)
+    }
+}

@@ -1,0 +1,85 @@
+// Options that all commands have, and the client they lead to.
+
+package import ArgumentParser
+package import ControlAPI
+import Foundation
+
+/// Which cluster, and which kind of output.
+package struct ClusterOptions: ParsableArguments {
+    /// The control API.
+    @Option(
+        help: ArgumentHelp(
+            "The control API; default CAIRN_ENDPOINT, then the last 'dev up'.",
+            valueName: "url"
+        )
+    )
+    package var endpoint: String?
+
+    /// A development cluster's directory.
+    @Option(
+        help: ArgumentHelp("The directory of a development cluster.", valueName: "dir"),
+        completion: .directory
+    )
+    package var data: String?
+
+    /// Whether to print JSON.
+    @Flag(help: "Print one JSON document on standard output.")
+    package var json = false
+
+    package init() {}
+
+    /// The cluster that the options, the environment and the context lead to.
+    package func choice() throws(CommandFailure) -> ClusterChoice {
+        try ClusterChoice(
+            endpoint: endpoint,
+            data: data,
+            environment: ProcessInfo.processInfo.environment
+        )
+    }
+
+    /// Does `work` with a client of the cluster, and turns its errors into failures that help.
+    package func withClient<Result>(
+        _ work: (ControlClient) async throws -> Result
+    ) async throws -> Result {
+        let choice = try choice()
+        let client = ControlClient(endpoint: try choice.apiEndpoint())
+        do {
+            return try await work(client)
+        } catch let error as ControlError {
+            throw await explained(error, choice, client)
+        }
+    }
+
+    /// Adds what this side knows: how to start the cluster, and names like the one not found.
+    private func explained(
+        _ error: ControlError,
+        _ choice: ClusterChoice,
+        _ client: ControlClient
+    ) async -> CommandFailure {
+        var failure = CommandFailure(error)
+        if error.code == .unreachable, let data = choice.data {
+            failure.remedy = "Start the cluster: volctl dev up --data \(data.shellQuoted)"
+        } else if error.code == .unreachable {
+            failure.remedy =
+                "Check --endpoint and CAIRN_ENDPOINT, or start a cluster: volctl dev up"
+        }
+        return failure
+    }
+}
+
+/// A command that talks to a cluster.
+package protocol ClusterCommand: AsyncParsableCommand {
+    /// Which cluster, and which kind of output.
+    var cluster: ClusterOptions { get }
+}
+
+extension ControlError {
+    /// The error with a remedy that names existing things nearest to `name`.
+    package func suggesting(_ name: String, among names: [String]) -> ControlError {
+        guard let suggestion = didYouMean(name, among: names) else { return self }
+        var error = self
+        let capitalised = suggestion.prefix(1).uppercased() + suggestion.dropFirst()
+        error.help = help.map { "\(capitalised) \($0)" } ?? capitalised
+        return error
+    }
+}

@@ -1,0 +1,343 @@
+// volctl image … and volctl volume export
+
+package import ArgumentParser
+package import ControlAPI
+import Foundation
+
+/// `volctl image`.
+package struct ImageCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "image",
+        abstract: "Bring disk images in, and keep a catalogue of snapshots to clone.",
+        subcommands: [
+            ImageImportCommand.self, ImageCreate.self, ImageListCommand.self, ImageDelete.self,
+        ]
+    )
+
+    package init() {}
+}
+
+/// `volctl image import`.
+struct ImageImportCommand: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "import",
+        abstract: "Make a volume of a raw or qcow2 image.",
+        discussion: """
+            The image is checked first; then it is copied, read back from the volume, and the \
+            SHA-256 of both sides compared. What is sparse stays sparse. When anything fails, a \
+            volume that was made is removed again.
+
+            Examples:
+              volctl image import debian-12.qcow2 base
+              volctl image import debian-12.qcow2 base --size 20GiB --catalogue debian:12
+              volctl image import http://192.168.1.5:8000/disk.raw vm1
+            """
+    )
+
+    @Argument(
+        help: ArgumentHelp("A file, or an http or https URL.", valueName: "file"),
+        completion: .file()
+    )
+    var source: String
+    @Argument(help: "The volume; made when there is none of the name.")
+    var volume: String
+    @Option(help: "The image's format; default found out from its first bytes.")
+    var format: ImageFormat?
+    @Option(
+        help: ArgumentHelp("The size of the new volume; default the image's.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var size: ByteSize?
+    @Option(help: "When a write to the new volume is acknowledged; default writeback.")
+    var durability: DurabilityMode?
+    @Option(help: "The node to place the new volume on.")
+    var node: String?
+    @Flag(help: "Overwrite a volume that holds data.")
+    var overwrite = false
+    @Flag(inversion: .prefixedNo, help: "Read back and compare checksums.")
+    var verify = true
+    @Option(
+        help: ArgumentHelp(
+            "Also snapshot the volume and put it into the catalogue.",
+            valueName: "image:version"
+        ),
+        transform: ImageReference.init(parsing:)
+    )
+    var catalogue: ImageReference?
+    @Option(
+        help: ArgumentHelp("The largest download accepted.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var downloadLimit = ByteSize(byteCount: 256 << 30)
+    @Option(help: "How to show progress: auto, bar, json or none.")
+    var progress: ProgressStyle = .auto
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        Interruption.watch()
+        let progress = ProgressDisplay(progress, isJSON: cluster.json)
+        let report = try await cluster.withClient { client in
+            // Asked before a long download: names are cheap to check.
+            try ValidName.require(volume, of: "volume")
+            _ = try await client.health()
+            let download = try await fetch(progress)
+            defer { download?.remove() }
+            let image = try DiskImage(inspecting: download?.path ?? source, format: format)
+            let work = ImageImport(
+                image: image,
+                volume: volume,
+                size: size,
+                canOverwrite: overwrite,
+                isVerified: verify,
+                node: node,
+                durability: durability
+            )
+            var report = try await work.run(client, progress: progress)
+            if let catalogue {
+                try await enter(catalogue, report, client)
+                report.image = catalogue.description
+            }
+            return report
+        }
+        if cluster.json {
+            printDocument(report)
+        } else {
+            printText(importText(report))
+        }
+    }
+
+    private func fetch(_ progress: ProgressDisplay) async throws -> Download? {
+        guard Download.isURL(source) else { return nil }
+        progress.begin("download")
+        let directory =
+            try cluster.choice().data.map { "\($0)/downloads" } ?? UserDirectories().cache
+        return try await Download(
+            source,
+            into: directory,
+            byteCountMax: downloadLimit.byteCount,
+            progress: progress
+        )
+    }
+
+    /// Snapshots the volume and enters it into the catalogue.
+    private func enter(
+        _ image: ImageReference,
+        _ report: ImageImport.Report,
+        _ client: ControlClient
+    ) async throws {
+        _ = try await client.createSnapshot(image.version, of: volume)
+        _ = try await client.createImage(
+            ImageCreation(
+                name: image.name,
+                version: image.version,
+                volume: volume,
+                snapshot: image.version,
+                description: Download.isURL(source)
+                    ? source : (source as NSString).lastPathComponent,
+                sha256: report.volumeSha256
+            )
+        )
+    }
+}
+
+/// The text of `volctl image import`.
+package func importText(_ report: ImageImport.Report) -> String {
+    let written = report.writtenByteCount.map { ", \(sizeText($0)) of it written" } ?? ""
+    var text =
+        "Imported a \(report.format) image of \(sizeText(report.imageByteCount)) into "
+        + "\(report.volume) (\(sizeText(report.byteCount))\(written)) in \(report.seconds) s."
+    if let digest = report.volumeSha256 {
+        text += "\nSHA-256 \(digest), the same on both sides."
+    }
+    if let image = report.image {
+        text += "\nIn the catalogue as \(image); clone it: volctl clone \(image) NAME"
+    } else {
+        text += "\nTo clone it: volctl snapshot create \(report.volume)@clean"
+    }
+    return text
+}
+
+/// `volctl image create`.
+struct ImageCreate: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "create",
+        abstract: "Put a snapshot into the catalogue.",
+        discussion: """
+            Example:
+              volctl image create debian:12 base@clean --description 'Debian 12, cloud-init'
+            """
+    )
+
+    @Argument(
+        help: ArgumentHelp("The image's name and version.", valueName: "image:version"),
+        transform: ImageReference.init(parsing:)
+    )
+    var image: ImageReference
+    @Argument(
+        help: ArgumentHelp("The snapshot.", valueName: "volume@snapshot"),
+        transform: SnapshotReference.init(parsing:)
+    )
+    var snapshot: SnapshotReference
+    @Option(help: "What it is, for people.")
+    var description: String?
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let creation = ImageCreation(
+            name: image.name,
+            version: image.version,
+            volume: snapshot.volume,
+            snapshot: snapshot.snapshot,
+            description: description
+        )
+        let made = try await cluster.withClient { client in
+            try await client.named(snapshot) { () throws(ControlError) in
+                try await client.createImage(creation)
+            }
+        }
+        if cluster.json {
+            printDocument(made)
+        } else {
+            printText("\(snapshot) is in the catalogue as \(image).")
+        }
+    }
+}
+
+/// `volctl image list`.
+struct ImageListCommand: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "List the catalogue.",
+        aliases: ["ls"]
+    )
+
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let images = try await cluster.withClient { try await $0.images() }
+        if cluster.json {
+            printDocument(ImageList(images: images))
+        } else if images.isEmpty {
+            printText(
+                "The catalogue is empty. Fill it: volctl image create IMAGE:VERSION VOLUME@SNAP"
+            )
+        } else {
+            printText(imageTable(images).rendered(on: .output))
+        }
+    }
+}
+
+/// The table of `volctl image list`.
+package func imageTable(_ images: [Image]) -> Table {
+    var table = Table([
+        .text("IMAGE"), .number("SIZE"), .text("SNAPSHOT"), .text("CREATED"), .text("DESCRIPTION"),
+    ])
+    for image in images {
+        table.append([
+            "\(image.name):\(image.version)", sizeText(image.byteCount),
+            "\(image.volume)@\(image.snapshot)", timeText(image.createdAt), image.description,
+        ])
+    }
+    return table
+}
+
+/// `volctl image delete`.
+struct ImageDelete: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "delete",
+        abstract: "Take an image out of the catalogue; its snapshot stays.",
+        aliases: ["rm"]
+    )
+
+    @Argument(
+        help: ArgumentHelp("The image's name and version.", valueName: "image:version"),
+        transform: ImageReference.init(parsing:)
+    )
+    var image: ImageReference
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        try await cluster.withClient {
+            try await $0.deleteImage(image.name, version: image.version)
+        }
+        if cluster.json {
+            printDocument(DeletionDocument(image: image.description, deleted: true))
+        } else {
+            printText("\(image) is out of the catalogue.")
+        }
+    }
+}
+
+/// `volctl volume export`.
+struct VolumeExport: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "Write a volume or a snapshot to a raw or qcow2 file.",
+        discussion: """
+            A volume in use is exported as it is at one moment. The file is read back and the \
+            SHA-256 of both sides compared before it gets its name. What is sparse stays sparse.
+
+            Examples:
+              volctl volume export vm1@monday vm1.qcow2
+              volctl volume export vm1 /backup/vm1.img --format raw
+            """
+    )
+
+    @Argument(
+        help: ArgumentHelp("The volume, or a snapshot of it.", valueName: "volume[@snapshot]"),
+        transform: ExportSource.init(parsing:)
+    )
+    var source: ExportSource
+    @Argument(help: "The file.", completion: .file())
+    var file: String
+    @Option(help: "The file's format; default qcow2 when its name ends so, else raw.")
+    var format: ImageFormat?
+    @Flag(help: "Compress the clusters of a qcow2 file.")
+    var compress = false
+    @Flag(help: "Replace a file of the name.")
+    var force = false
+    @Flag(inversion: .prefixedNo, help: "Read back and compare checksums.")
+    var verify = true
+    @Option(help: "How to show progress: auto, bar, json or none.")
+    var progress: ProgressStyle = .auto
+    @OptionGroup var cluster: ClusterOptions
+
+    private var fileFormat: ImageFormat {
+        format ?? (file.lowercased().hasSuffix(".qcow2") ? .qcow2 : .raw)
+    }
+
+    func validate() throws {
+        guard !compress || fileFormat == .qcow2 else {
+            throw ValidationError("--compress needs --format qcow2.")
+        }
+    }
+
+    func run() async throws {
+        Interruption.watch()
+        let work = VolumeExportWork(
+            source: source,
+            path: absolutePath(file),
+            format: fileFormat,
+            isCompressed: compress,
+            canReplace: force,
+            isVerified: verify
+        )
+        let progress = ProgressDisplay(progress, isJSON: cluster.json)
+        let report = try await cluster.withClient { try await work.run($0, progress: progress) }
+        if cluster.json {
+            printDocument(report)
+        } else {
+            printText(exportText(report))
+        }
+    }
+}
+
+/// The text of `volctl volume export`.
+package func exportText(_ report: VolumeExportWork.Report) -> String {
+    let source = report.snapshot.map { "\(report.volume)@\($0)" } ?? report.volume
+    var text =
+        "Exported \(source), \(sizeText(report.byteCount)), to \(report.file.printable) "
+        + "(\(report.format), \(sizeText(report.fileByteCount)) on disk) in \(report.seconds) s."
+    if let digest = report.fileSha256 { text += "\nSHA-256 \(digest), the same on both sides." }
+    return text
+}

@@ -1,0 +1,204 @@
+// volctl node … and volctl events
+
+package import ArgumentParser
+package import ControlAPI
+import Foundation
+
+/// `volctl node`.
+package struct NodeCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "node",
+        abstract: "Look at the storage nodes, and take them out of placement.",
+        subcommands: [NodeListCommand.self, NodeShow.self, NodeDrain.self]
+    )
+
+    package init() {}
+}
+
+/// `volctl node list`.
+struct NodeListCommand: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "List the nodes.",
+        aliases: ["ls"]
+    )
+
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let nodes = try await cluster.withClient { try await $0.nodes() }
+        if cluster.json {
+            printDocument(NodeList(nodes: nodes))
+        } else if nodes.isEmpty {
+            printText("No node has registered. Start some: volctl dev up")
+        } else {
+            printText(nodeTable(nodes).rendered(on: .output))
+        }
+    }
+}
+
+/// The table of `volctl node list`.
+package func nodeTable(_ nodes: [Node]) -> Table {
+    var table = Table([
+        .text("NAME"), .text("STATE"), .number("VOLUMES"), .number("CAPACITY"), .number("LIVE"),
+        .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
+    ])
+    for node in nodes {
+        table.append([
+            node.name, node.draining ? "\(node.state.rawValue), draining" : node.state.rawValue,
+            "\(node.volumeCount)", sizeText(node.space?.capacityByteCount),
+            sizeText(node.space?.liveByteCount), sizeText(node.space?.availableByteCount),
+            node.nbdEndpoint ?? "", node.version,
+        ])
+    }
+    return table
+}
+
+/// `volctl node show`.
+struct NodeShow: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract: "Show one node."
+    )
+
+    @Argument(help: "The node.")
+    var name: String
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let node = try await cluster.withClient { client in
+            try await client.named(name) { () throws(ControlError) in try await client.node(name) }
+        }
+        if cluster.json {
+            printDocument(node)
+        } else {
+            printText(nodeText(node))
+        }
+    }
+}
+
+/// The text of `volctl node show`.
+package func nodeText(_ node: Node) -> String {
+    fieldLines([
+        ("Name", node.name),
+        ("State", node.state.rawValue),
+        ("Takes volumes", node.draining ? "no, it drains" : "yes"),
+        ("Volumes", "\(node.volumeCount)"),
+        ("NBD", node.nbdEndpoint ?? "-"),
+        ("NBD socket", node.nbdUnixPath ?? "-"),
+        ("API", node.adminEndpoint),
+        ("Store", node.storeIdentity),
+        ("Version", node.version),
+        ("Last seen", node.lastSeenAt.map(timeText) ?? "not since the service started"),
+        ("Capacity", sizeText(node.space?.capacityByteCount)),
+        ("Live", sizeText(node.space?.liveByteCount)),
+        ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
+        ("Available", sizeText(node.space?.availableByteCount)),
+    ])
+}
+
+/// `volctl node drain`.
+struct NodeDrain: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "drain",
+        abstract: "Let a node take no new volumes.",
+        discussion: """
+            The volumes that it has stay on it; this build does not move them. --undo lets it \
+            take volumes again.
+            """
+    )
+
+    @Argument(help: "The node.")
+    var name: String
+    @Flag(help: "Let it take volumes again.")
+    var undo = false
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let node = try await cluster.withClient { client in
+            try await client.named(name) { () throws(ControlError) in
+                try await client.updateNode(name, NodeUpdate(draining: !undo))
+            }
+        }
+        if cluster.json {
+            printDocument(node)
+        } else if node.draining {
+            let left = counted(node.volumeCount, "volume")
+            printText("\(node.name) takes no new volumes; it still has \(left).")
+        } else {
+            printText("\(node.name) takes volumes again.")
+        }
+    }
+}
+
+/// `volctl events`.
+package struct EventsCommand: ClusterCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "events",
+        abstract: "Show what happened in the cluster, oldest first.",
+        discussion: """
+            With --follow it goes on until Ctrl-C; --json then prints one document per line.
+
+            Examples:
+              volctl events
+              volctl events --follow --json | jq -r .kind
+            """
+    )
+
+    @Flag(name: .shortAndLong, help: "Go on with events as they happen.")
+    var follow = false
+    @Option(help: ArgumentHelp("Only events after this revision.", valueName: "revision"))
+    var after: UInt64 = 0
+    @OptionGroup package var cluster: ClusterOptions
+
+    package init() {}
+
+    package func run() async throws {
+        if follow {
+            try await followAll()
+            return
+        }
+        let list = try await cluster.withClient { client in
+            // Pages, until one comes back empty.
+            var list = try await client.events(after: after)
+            var page = list
+            while !page.events.isEmpty {
+                page = try await client.events(after: page.nextAfter)
+                list.events += page.events
+                list.nextAfter = page.nextAfter
+            }
+            return list
+        }
+        if cluster.json {
+            printDocument(list)
+        } else {
+            printText(list.events.map(eventLine).joined(separator: "\n"))
+        }
+    }
+
+    /// Follows the events; a stream that the service ends is taken up again where it ended.
+    private func followAll() async throws {
+        try await cluster.withClient { client in
+            var last = after
+            while true {
+                let before = last
+                try await client.followEvents(after: last) { event in
+                    last = event.revision
+                    if cluster.json { printLine(event) } else { printText(eventLine(event)) }
+                    return true
+                }
+                if last == before { try await Task.sleep(for: .seconds(1)) }
+            }
+        }
+    }
+}
+
+/// One line about an event.
+package func eventLine(_ event: ClusterEvent) -> String {
+    func padded(_ text: String, _ width: Int) -> String {
+        text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+    }
+    let kind = padded(event.kind, 18)
+    return "\(timeText(event.time))  \(kind)  \(padded(event.subject, 12))  \(event.message)"
+        .printable
+}

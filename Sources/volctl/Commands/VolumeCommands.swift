@@ -1,0 +1,255 @@
+// volctl volume …
+
+package import ArgumentParser
+package import ControlAPI
+import Foundation
+
+/// `volctl volume`.
+package struct VolumeCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "volume",
+        abstract: "Create, list, resize, export and delete volumes.",
+        subcommands: [
+            VolumeCreate.self, VolumeListCommand.self, VolumeShow.self, VolumeResize.self,
+            VolumeDelete.self, VolumeExport.self,
+        ]
+    )
+
+    package init() {}
+}
+
+/// `volctl volume create`.
+struct VolumeCreate: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "create",
+        abstract: "Create an empty volume.",
+        discussion: """
+            It takes no space until something is written to it.
+
+            Examples:
+              volctl volume create vm1 --size 10GiB
+              volctl volume create db --size 1T --block-size 4096 --durability writethrough
+            """
+    )
+
+    @Argument(help: "The new volume's name.")
+    var name: String
+    @Option(
+        help: ArgumentHelp("Its size: 10GiB, 512MiB, 1T or bytes.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var size: ByteSize
+    @Option(help: ArgumentHelp("The number of copies.", valueName: "n"))
+    var replicas: Int?
+    @Option(help: "Its logical block: 512 or 4096 bytes; default 512.")
+    var blockSize: BlockSizeArgument?
+    @Option(help: "When a write is acknowledged; default writeback.")
+    var durability: DurabilityMode?
+    @Option(help: "The node to place it on; default the one with most room.")
+    var node: String?
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let creation = VolumeCreation(
+            name: name,
+            byteCount: size.byteCount,
+            logicalBlockByteCount: blockSize?.byteCount,
+            durability: durability,
+            replicas: replicas,
+            node: node
+        )
+        let volume = try await cluster.withClient { try await $0.createVolume(creation) }
+        if cluster.json {
+            printDocument(volume)
+        } else {
+            printText(
+                "Created \(volume.name), \(sizeText(volume.byteCount)), on \(volume.primary)."
+            )
+        }
+    }
+}
+
+/// `volctl volume list`.
+struct VolumeListCommand: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "List the volumes.",
+        aliases: ["ls"]
+    )
+
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let volumes = try await cluster.withClient { try await $0.volumes() }
+        if cluster.json {
+            printDocument(VolumeList(volumes: volumes))
+        } else if volumes.isEmpty {
+            printText("There are no volumes. Create one: volctl volume create NAME --size 10GiB")
+        } else {
+            printText(volumeTable(volumes).rendered(on: .output))
+        }
+    }
+}
+
+/// The table of `volctl volume list`.
+package func volumeTable(_ volumes: [Volume]) -> Table {
+    var table = Table([
+        .text("NAME"), .number("SIZE"), .number("WRITTEN"), .number("SNAPSHOTS"), .text("NODE"),
+        .text("ATTACHED TO"), .text("STATE"),
+    ])
+    for volume in volumes {
+        table.append([
+            volume.name, sizeText(volume.byteCount), sizeText(volume.space?.writtenByteCount),
+            "\(volume.snapshotCount)", volume.primary, holders(of: volume),
+            volume.warning.map { "\(volume.state.rawValue): \($0)" } ?? volume.state.rawValue,
+        ])
+    }
+    return table
+}
+
+/// The hosts that have the volume now.
+private func holders(of volume: Volume) -> String {
+    volume.attachments.filter { $0.state == .attached }
+        .map { $0.readOnly ? "\($0.host) (read-only)" : $0.host }
+        .joined(separator: ", ")
+}
+
+/// `volctl volume show`.
+struct VolumeShow: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract: "Show one volume: where it is, who has it, and where its bytes are.",
+        discussion: """
+            Of the bytes written, those shared lie in layers that other volumes use too; those \
+            exclusive would come back if the volume and its snapshots were deleted; of them, the \
+            reclaimable ones come back by themselves in the background.
+            """
+    )
+
+    @Argument(help: "The volume.")
+    var name: String
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let volume = try await cluster.withClient { try await $0.existingVolume(name) }
+        if cluster.json {
+            printDocument(volume)
+        } else {
+            printText(volumeText(volume))
+        }
+    }
+}
+
+/// The text of `volctl volume show`.
+package func volumeText(_ volume: Volume) -> String {
+    var fields: [(name: String, value: String)] = [
+        ("Name", volume.name),
+        ("Size", sizeText(volume.byteCount)),
+        ("Block size", "\(volume.logicalBlockByteCount) bytes"),
+        ("Durability", volume.durability.rawValue),
+        ("State", volume.state.rawValue),
+    ]
+    if let warning = volume.warning { fields.append(("Warning", warning)) }
+    fields += [
+        ("Primary", volume.primary),
+        ("Replicas", volume.replicas.joined(separator: ", ")),
+        ("Snapshots", "\(volume.snapshotCount)"),
+    ]
+    if let layerCount = volume.layerCount { fields.append(("Layers", "\(layerCount)")) }
+    if let source = volume.source {
+        fields.append(("Cloned from", "\(source.volume)@\(source.snapshot)"))
+    }
+    fields.append(("Attached to", holders(of: volume).isEmpty ? "nobody" : holders(of: volume)))
+    for attachment in volume.attachments where attachment.state == .attached {
+        if let uri = attachment.nbdURI { fields.append(("NBD URI", uri)) }
+        if let uri = attachment.nbdUnixURI { fields.append(("NBD URI here", uri)) }
+    }
+    fields.append(("Created", timeText(volume.createdAt)))
+    if let space = volume.space {
+        fields += [
+            ("Logical", sizeText(space.logicalByteCount)),
+            ("Written", sizeText(space.writtenByteCount)),
+            ("  shared", "\(sizeText(space.sharedByteCount)) with other volumes"),
+            ("  exclusive", "\(sizeText(space.exclusiveByteCount)) back when it is deleted"),
+            ("  reclaimable", "\(sizeText(space.reclaimableByteCount)) back by itself"),
+        ]
+    } else {
+        fields.append(("Space", "unknown: \(volume.primary) does not answer"))
+    }
+    return fieldLines(fields)
+}
+
+/// `volctl volume resize`.
+struct VolumeResize: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resize",
+        abstract: "Change a volume's size.",
+        discussion: """
+            A larger size reads as zeros behind the old end; hosts see it when they attach again. \
+            A smaller one gives the tail up for good and needs --shrink.
+
+            Examples:
+              volctl volume resize vm1 20GiB
+              volctl volume resize vm1 5GiB --shrink
+            """
+    )
+
+    @Argument(help: "The volume.")
+    var name: String
+    @Argument(
+        help: ArgumentHelp("The new size.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var size: ByteSize
+    @Flag(help: "Permit a smaller size; what lies behind it is lost.")
+    var shrink = false
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let update = VolumeUpdate(byteCount: size.byteCount, allowShrink: shrink ? true : nil)
+        let volume = try await cluster.withClient { client in
+            try await client.named(name) { () throws(ControlError) in
+                try await client.updateVolume(name, update)
+            }
+        }
+        if cluster.json {
+            printDocument(volume)
+        } else {
+            printText("\(volume.name) has \(sizeText(volume.byteCount)) now.")
+        }
+    }
+}
+
+/// `volctl volume delete`.
+struct VolumeDelete: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "delete",
+        abstract: "Delete a volume and its snapshots.",
+        aliases: ["rm"]
+    )
+
+    @Argument(help: "The volume.")
+    var name: String
+    @Flag(help: "Succeed when there is no such volume.")
+    var ifExists = false
+    @OptionGroup var cluster: ClusterOptions
+
+    func run() async throws {
+        let deleted = try await cluster.withClient { client in
+            do throws(ControlError) {
+                try await client.named(name) { () throws(ControlError) in
+                    try await client.deleteVolume(name)
+                }
+                return true
+            } catch {
+                guard ifExists, error.code == .volumeNotFound else { throw error }
+                return false
+            }
+        }
+        if cluster.json {
+            printDocument(DeletionDocument(volume: name, deleted: deleted))
+        } else {
+            printText(deleted ? "Deleted \(name)." : "There is no volume \(name).")
+        }
+    }
+}

@@ -1,0 +1,39 @@
+// Whether the programs of a development cluster serve.
+
+import ControlAPI
+
+/// Asks the programs of a development cluster how they are.
+struct ClusterProbe {
+    /// Where the control API is.
+    var endpoint: String
+
+    /// How long one question may take, in milliseconds: they are repeated anyway.
+    private static var answerMillisecondsMax: Int64 { 2_000 }
+
+    /// Whether the metadata service answers.
+    func isMetaServing() async -> Bool {
+        guard let client else { return false }
+        return (try? await client.health()) != nil
+    }
+
+    /// Whether the node answers, and the metadata service counts this very instance as up.
+    ///
+    /// A node that was killed and started again is still `up` for the service until its heartbeat
+    /// is missed, so the node itself is asked first.
+    func isNodeServing(_ node: ClusterFile.Node) async -> Bool {
+        guard let client,
+            let admin = try? APIEndpoint("http://127.0.0.1:\(node.adminPort)"),
+            let report = try? await NodeClient(endpoint: admin).report(), report.name == node.name,
+            let known = try? await client.node(node.name)
+        else { return false }
+        return known.state == .up
+    }
+
+    private var client: ControlClient? {
+        guard let endpoint = try? APIEndpoint(endpoint) else { return nil }
+        return ControlClient(
+            endpoint: endpoint,
+            answerMillisecondsMax: Self.answerMillisecondsMax
+        )
+    }
+}

@@ -1,0 +1,241 @@
+// Starting the programs of a development cluster, and waiting until they serve.
+
+import ControlAPI
+import Foundation
+import Glibc
+
+extension DevCluster {
+    /// Starts the metadata service unless it runs, and waits until it answers.
+    ///
+    /// - Returns: Whether it was started.
+    package func startMeta() async throws -> Bool {
+        let name = ClusterLayout.metaName
+        guard ProgramRecord(layout, name).state != .running else { return false }
+        try checkPort(file.metaPort, of: name)
+        progress.note("starting \(name) on \(file.endpoint)")
+        let process = try launch(
+            name,
+            program: "volmeta",
+            ["run", "--data", layout.metaDirectory, "--listen", "127.0.0.1:\(file.metaPort)"]
+        )
+        try await wait(for: name, process, "answer") { await cluster.isMetaServing() }
+        return true
+    }
+
+    /// Formats the node's store when it has none, starts it unless it runs, and waits until it
+    /// serves and the metadata service knows it.
+    ///
+    /// - Parameters:
+    ///   - node: The node.
+    ///   - store: How to make its store when it has none.
+    /// - Returns: Whether it was started.
+    /// - Throws: ``CommandFailure`` that names its log.
+    package func startNode(_ node: ClusterFile.Node, store: StoreOptions) async throws -> Bool {
+        guard ProgramRecord(layout, node.name).state != .running else { return false }
+        try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
+        try checkPort(node.nbdPort, of: node.name)
+        try checkPort(node.adminPort, of: node.name)
+        try formatStore(of: node, store)
+        progress.note("starting \(node.name) on nbd://127.0.0.1:\(node.nbdPort)")
+        let process = try launch(
+            node.name,
+            program: "volnode",
+            [
+                "run", "--name", node.name,
+                "--store", layout.storeFile(node.name),
+                "--listen-nbd", "127.0.0.1:\(node.nbdPort)",
+                "--listen-nbd-unix", layout.socketFile(node.name),
+                "--admin", "127.0.0.1:\(node.adminPort)",
+                "--meta", file.endpoint,
+            ]
+        )
+        try await wait(for: node.name, process, "register") {
+            await cluster.isNodeServing(node)
+        }
+        return true
+    }
+
+    private var cluster: ClusterProbe { ClusterProbe(endpoint: file.endpoint) }
+
+    private func checkPort(_ port: UInt16, of program: String) throws(CommandFailure) {
+        guard !LoopbackPort.isFree(port) else { return }
+        throw CommandFailure(
+            "port_taken",
+            "Port \(port) of \(program) is taken by another program.",
+            remedy: "Find it with 'ss -ltnp sport = :\(port)' and stop it, "
+                + "or start another cluster with --data DIR."
+        )
+    }
+
+    // MARK: - Store
+
+    /// How the store of a new node is made.
+    package struct StoreOptions: Sendable {
+        /// Its size; nil takes a share of the free space.
+        package var size: ByteSize?
+        /// What `volnode format --preallocate` gets.
+        package var preallocation: String
+
+        /// Creates options.
+        package init(size: ByteSize? = nil, preallocation: String = "none") {
+            self.size = size
+            self.preallocation = preallocation
+        }
+    }
+
+    /// Makes the node's store under another name and then gives it its own: a half-made store is
+    /// never mistaken for one.
+    private func formatStore(
+        of node: ClusterFile.Node,
+        _ options: StoreOptions
+    ) throws {
+        let path = layout.storeFile(node.name)
+        guard !Path.exists(path) else { return }
+        let size = try options.size ?? defaultStoreSize()
+        progress.note("formatting a store of \(size) for \(node.name)")
+        let unfinished = "\(path).unfinished"
+        Path.remove(unfinished)
+        let log = try Descriptor.open(layout.logFile(node.name), O_WRONLY | O_CREAT | O_APPEND)
+        defer { log.close() }
+        let tool = ChildSpecification(
+            try program("volnode"),
+            [
+                "format", unfinished, "--size", "\(size.byteCount)",
+                "--preallocate", options.preallocation,
+            ],
+            output: log.number,
+            error: log.number
+        )
+        let end = ChildEnd.wait(for: try tool.start())
+        guard end == .exited(0) else {
+            Path.remove(unfinished)
+            throw CommandFailure(
+                "format_failed",
+                "The store of \(node.name) could not be made: \(lastLogLine(node.name)).",
+                remedy: "See \(layout.logFile(node.name))."
+            )
+        }
+        guard Path.rename(unfinished, to: path) else {
+            throw CommandFailure("io_error", "Cannot rename \(unfinished): \(systemErrorText()).")
+        }
+    }
+
+    /// A share of four fifths of the free space, at most 64 GiB, in whole GiB: a store that
+    /// grows must not fill the file system that it lies on.
+    private func defaultStoreSize() throws(CommandFailure) -> ByteSize {
+        var space = statvfs()
+        // SAFETY: writes one `statvfs` that outlives the call.
+        guard unsafe statvfs(layout.directory, &space) == 0 else {
+            throw CommandFailure(
+                "io_error",
+                "Cannot find out the free space of \(layout.directory): \(systemErrorText())."
+            )
+        }
+        let free = UInt64(space.f_bavail) * UInt64(space.f_frsize)
+        let storeless = file.nodes.filter { !Path.exists(layout.storeFile($0.name)) }.count
+        let share = free / 5 * 4 / UInt64(max(1, storeless))
+        let gibibytes = min(share >> 30, 64)
+        guard gibibytes >= 1 else {
+            throw CommandFailure(
+                "no_space",
+                "The file system of \(layout.directory) has \(ByteSize(byteCount: free)) free; "
+                    + "each node's store takes at least 1GiB.",
+                remedy: "Choose another directory with --data DIR, or a size with --store-size."
+            )
+        }
+        return ByteSize(byteCount: gibibytes << 30)
+    }
+
+    // MARK: - Processes
+
+    /// The file of one of our programs: it lies beside this one.
+    private func program(_ name: String) throws(CommandFailure) -> String {
+        let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        let path = own.deletingLastPathComponent().appendingPathComponent(name).path
+        guard Path.isAccessible(path, X_OK) else {
+            throw CommandFailure(
+                "program_missing",
+                "There is no \(name) beside \(own.path).",
+                remedy: "Build it: swift build --product \(name)"
+            )
+        }
+        return path
+    }
+
+    /// Starts a program that outlives this one, and remembers it.
+    private func launch(
+        _ name: String,
+        program executable: String,
+        _ arguments: [String]
+    ) throws -> ProcessRecord {
+        let log = try Descriptor.open(layout.logFile(name), O_WRONLY | O_CREAT | O_APPEND)
+        defer { log.close() }
+        var specification = ChildSpecification(
+            try program(executable),
+            arguments,
+            output: log.number,
+            error: log.number
+        )
+        specification.isDetached = true
+        let pid = try specification.start()
+        guard let record = ProcessRecord(running: pid) else {
+            _ = ChildEnd.wait(for: pid)
+            throw failureToStart(name, "it ended at once")
+        }
+        do {
+            try DocumentFile.write(record, to: layout.processFile(name))
+        } catch {
+            record.send(SIGKILL)
+            _ = ChildEnd.wait(for: pid)
+            throw error
+        }
+        return record
+    }
+
+    /// Waits until `isServing`, the program ends, or time is up.
+    private func wait(
+        for name: String,
+        _ process: ProcessRecord,
+        _ verb: String,
+        isServing: () async -> Bool
+    ) async throws {
+        let deadline = ContinuousClock.now + .seconds(secondsMax)
+        var pause = Duration.milliseconds(20)
+        while true {
+            if let end = ChildEnd.poll(process.pid) {
+                Path.remove(layout.processFile(name))
+                switch end {
+                case .exited(let code): throw failureToStart(name, "it ended with code \(code)")
+                case .signalled(let number): throw failureToStart(name, "signal \(number) ended it")
+                }
+            }
+            if await isServing() { return }
+            guard ContinuousClock.now < deadline else {
+                throw CommandFailure(
+                    "start_timeout",
+                    "\(name) runs but did not \(verb) within \(secondsMax) seconds.",
+                    remedy: "See \(layout.logFile(name)); wait longer with --timeout SECONDS."
+                )
+            }
+            try await Task.sleep(for: pause)
+            pause = min(pause * 2, .milliseconds(250))
+        }
+    }
+
+    private func failureToStart(_ name: String, _ how: String) -> CommandFailure {
+        CommandFailure(
+            "start_failed",
+            "\(name) did not start (\(how)): \(lastLogLine(name))",
+            remedy: "See \(layout.logFile(name))."
+        )
+    }
+
+    /// The last line of the program's log, which usually says why it ended.
+    private func lastLogLine(_ name: String) -> String {
+        guard let data = FileManager.default.contents(atPath: layout.logFile(name)) else {
+            return "it left no log"
+        }
+        let text = String(decoding: data.suffix(4096), as: UTF8.self)
+        return text.split(whereSeparator: \.isNewline).last.map(String.init) ?? "it left no word"
+    }
+}

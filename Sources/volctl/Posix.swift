@@ -1,0 +1,70 @@
+// The few calls of the system that take paths, so that unsafe expressions stay in one place.
+
+import Foundation
+import Glibc
+
+/// Calls of the system with paths; each leaves its reason in `errno`.
+package enum Path {
+    /// Whether something has the name `path`.
+    package static func exists(_ path: String) -> Bool { isAccessible(path, F_OK) }
+
+    /// Whether this process may use `path` as `mode` (R_OK, W_OK, X_OK) says.
+    package static func isAccessible(_ path: String, _ mode: Int32) -> Bool {
+        // SAFETY: the C string lives for the call.
+        unsafe access(path, mode) == 0
+    }
+
+    /// Removes a file.
+    @discardableResult
+    package static func remove(_ path: String) -> Bool {
+        // SAFETY: the C string lives for the call.
+        unsafe unlink(path) == 0
+    }
+
+    /// Gives a file another name, replacing what has it.
+    package static func rename(_ path: String, to name: String) -> Bool {
+        // SAFETY: both C strings live for the call.
+        unsafe Glibc.rename(path, name) == 0
+    }
+
+    /// What the system knows about `path`, a link followed; nil when there is none.
+    package static func status(_ path: String) -> FileStatus? {
+        var status = stat()
+        // SAFETY: writes one `stat` that outlives the call.
+        return unsafe stat(path, &status) == 0 ? FileStatus(status) : nil
+    }
+
+    /// What the system knows about `path` itself; nil when there is none.
+    package static func linkStatus(_ path: String) -> FileStatus? {
+        var status = stat()
+        // SAFETY: writes one `stat` that outlives the call.
+        return unsafe lstat(path, &status) == 0 ? FileStatus(status) : nil
+    }
+}
+
+/// What the system knows about a file.
+package struct FileStatus: Hashable, Sendable {
+    /// What kind of thing it is.
+    package enum Kind: Hashable, Sendable {
+        case file
+        case directory
+        case blockDevice
+        case other
+    }
+
+    /// What kind of thing it is.
+    package var kind: Kind
+    /// The bytes that it takes on its disk, holes left out.
+    package var allocatedByteCount: UInt64
+
+    fileprivate init(_ status: stat) {
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: kind = .file
+        case S_IFDIR: kind = .directory
+        case S_IFBLK: kind = .blockDevice
+        default: kind = .other
+        }
+        // st_blocks counts 512 bytes whatever the file system's block.
+        allocatedByteCount = UInt64(max(0, status.st_blocks)) * 512
+    }
+}
