@@ -19,6 +19,12 @@ extension StoreOracle {
         }
     }
 
+    /// Everything that a crash left open has been read: a new life begins.
+    func beginLife() {
+        history.beginLife()
+        for volume in volumes.values { volume.image.beginLife() }
+    }
+
     /// Decides from the list of a reopened store which of the pending commands happened, then
     /// compares the list with the model.
     ///

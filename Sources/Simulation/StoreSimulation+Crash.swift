@@ -144,7 +144,7 @@ extension StoreSimulation {
             return .crashed
         }
         if let problem = oracle.judge() { fail(problem) }
-        oracle.history.beginLife()
+        oracle.beginLife()
         return .ready
     }
 
