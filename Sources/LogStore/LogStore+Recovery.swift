@@ -449,7 +449,11 @@ extension LogStore {
         }
         switch control {
         case .reclaimPage, .mergePage:
-            guard pagesAreReady(control, isUrgent: true) else { return false }
+            sawFailedPage = false
+            guard pagesAreReady(control, isUrgent: true) else {
+                if sawFailedPage { fail(.corrupt(offset: batch.location * 4096)) }
+                return false
+            }
             applyPage(control)
         default:
             applyControl(control, batchSequence: batch.sequence)

@@ -140,6 +140,8 @@ public final class LogStore {
     var resourcesChanged = false
     /// A request stopped to let others run; the next turn should come at once.
     var hasDeferredWork = false
+    /// A map page could not be read since this was last cleared.
+    var sawFailedPage = false
     var requestsInFlight = 0
 
     // Set when the superblock has been read.
