@@ -33,8 +33,10 @@ final class OracleImage {
     private var settled: [UInt64: [UInt32]]
     /// Sectors with more than one.
     private(set) var open: [UInt64: OpenSector]
-    /// Trims of wide ranges under way. They are noted only where something was ever written;
-    /// elsewhere they change nothing, until something is written while they are under way.
+    /// Trims of wide ranges under way.
+    ///
+    /// They are noted only where something was ever written; elsewhere they change nothing, until
+    /// something is written while they are under way.
     private var wide: [UInt32] = []
 
     init(history: OracleHistory) {

@@ -148,8 +148,10 @@ extension StoreSimulation {
         return .ready
     }
 
-    /// After damage and a crash the log may have been cut: what there is must be of this run
-    /// and of its place, and that is all. The run ends.
+    /// Ends a run after damage and a crash.
+    ///
+    /// The log may have been cut: what there is must be of this run and of its place, and that
+    /// is all.
     private func endLeniently() {
         for summary in driver.store.volumes() {
             let id = summary.specification.id.rawValue
