@@ -11,6 +11,8 @@ final class OpenSector {
     /// returned is gone for good while the store lives.
     var observed: UInt32?
     var observedTick: UInt64 = 0
+    /// When that read ended; it binds only reads that were submitted later.
+    var observedEndTick: UInt64 = 0
     /// Whether it belongs to a snapshot: decided once and shared by all clones.
     let isFrozen: Bool
 
@@ -55,11 +57,12 @@ final class OracleImage {
         guard let entry = open[sector] else { return [settledOperation(sector)] }
         let floor = newestSubmission(entry) { $0.endedTick < tick }
         var result: [UInt32] = []
+        let observed = tick > entry.observedEndTick ? entry.observed : nil
         if floor == 0 {
-            result = entry.base.filter { entry.observed == nil || entry.observed == $0 }
+            result = entry.base.filter { observed == nil || observed == $0 }
         }
         for id in entry.operations where history[id].endedTick >= floor {
-            if let observed = entry.observed, observed != id,
+            if let observed, observed != id,
                 history[id].endedTick < entry.observedTick
             {
                 continue
@@ -159,17 +162,6 @@ final class OracleImage {
         }
     }
 
-    /// Settles sectors that only one durable operation can have written; keeps lists short.
-    func settleDurable() {
-        for sector in openSectors {
-            guard let entry = open[sector], !entry.isFrozen else { continue }
-            prune(entry)
-            guard entry.base.isEmpty, entry.operations.count == 1 else { continue }
-            let id = entry.operations[0]
-            if history[id].isCertain { settle(sector, id) }
-        }
-    }
-
     /// Notes that a read submitted at `tick` returned one of `matches`.
     func observe(_ sector: UInt64, matches: [UInt32], readSubmittedTick tick: UInt64) {
         guard let entry = open[sector] else { return }
@@ -180,6 +172,7 @@ final class OracleImage {
         } else if matches.count == 1, tick >= entry.observedTick {
             entry.observed = matches[0]
             entry.observedTick = tick
+            entry.observedEndTick = history.tick
         }
     }
 
@@ -260,7 +253,11 @@ final class OracleImage {
     }
 
     private func durableFloor(_ entry: OpenSector) -> UInt64 {
-        newestSubmission(entry) { $0.isDurable || $0.endedTick < history.durableTick }
+        // A read that was submitted before the newer write ended may still return the older.
+        newestSubmission(entry) {
+            $0.endedTick < history.oldestReadTick
+                && ($0.isDurable || $0.endedTick < history.durableTick)
+        }
     }
 
     private func newestSubmission(

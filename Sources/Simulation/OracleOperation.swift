@@ -62,6 +62,8 @@ final class OracleHistory {
     /// durable write or command that was acknowledged. The log is one: what is durable of it is
     /// a prefix.
     private(set) var durableTick: UInt64 = 0
+    /// When the oldest read under way was submitted.
+    var oldestReadTick: UInt64 = .max
     /// When the store was opened last. What is older stands without order.
     private(set) var lifeTick: UInt64 = 0
 

@@ -90,6 +90,7 @@ extension StoreOracle {
     /// Judges everything gathered since the crash: what was seen tells how long the surviving
     /// prefix is, and that again what may not be missing.
     func judge() -> String? {
+        guard !observations.isEmpty else { return nil }
         var survivedTick = history.durableTick
         for observation in observations where observation.matches.count == 1 {
             let operation = history[observation.matches[0]]

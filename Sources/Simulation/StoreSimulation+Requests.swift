@@ -94,6 +94,8 @@ extension StoreSimulation {
         guard let slot = freeRequest(), let volume = oracle.volumes[id],
             let handle = handle(id)
         else { return }
+        oracle.history.oldestReadTick =
+            requests.lazy.compactMap { $0?.submittedTick }.min() ?? .max
         var change = OracleOperation.Kind.write
         if kind == .trim { change = .trim }
         if kind == .writeZeroes {

@@ -1,7 +1,7 @@
 // One transfer after the other, for tools that wait for each.
 
-internal import BlockCore
-internal import Reactor
+public import BlockCore
+public import Reactor
 internal import StorageIO
 
 /// Reads and writes a device without a node; blocks.
@@ -55,6 +55,11 @@ final class DeviceTransfers {
         }
     }
 
+    /// Reads into `region`, which is page-aligned memory of whole pages.
+    func read(into region: ByteRegion, at offset: UInt64) throws(DeviceFormatError) {
+        try execute(DeviceRequest(kind: .read, offset: offset, region: region, token: 0))
+    }
+
     func flush() throws(DeviceFormatError) { try execute(.flush(token: 0)) }
 
     private func execute(_ request: DeviceRequest) throws(DeviceFormatError) {
@@ -64,6 +69,32 @@ final class DeviceTransfers {
             guard let completion = reactor.nextCompletion() else { continue }
             guard completion.errno == 0 else { throw .transfer(errno: completion.errno) }
             return
+        }
+    }
+}
+
+/// Reads a device that no node serves, one transfer after the other.
+public final class DeviceReader {
+    private let transfers: DeviceTransfers
+
+    /// Creates a reader of an open device.
+    public init(_ device: Device) throws(DeviceFormatError) {
+        transfers = try DeviceTransfers(device)
+    }
+
+    /// Fills a region from `offset`; blocks.
+    ///
+    /// - Parameters:
+    ///   - offset: Bytes from the device's start, a multiple of 4096.
+    ///   - region: Page-aligned memory of whole pages.
+    /// - Returns: 0, or an errno.
+    public func read(_ offset: UInt64, into region: ByteRegion) -> Int32 {
+        do throws(DeviceFormatError) {
+            try transfers.read(into: region, at: offset)
+            return 0
+        } catch {
+            guard case .transfer(let errno) = error else { return 5 }
+            return errno
         }
     }
 }

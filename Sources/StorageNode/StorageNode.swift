@@ -63,6 +63,7 @@ public final class StorageNode: Sendable {
                 throw .store(path: path, error)
             }
         }
+        for worker in node.workers { worker.control.run { $0.beginAccepting() } }
         return node
     }
 
