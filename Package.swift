@@ -3,8 +3,10 @@ import PackageDescription
 
 // The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
 // `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
-// sanitizer and fuzz builds of the data path take seconds.
+// sanitizer and fuzz builds of the data path take seconds. `control-plane` keeps the control plane
+// alone: its programs but volnode, and its tests.
 let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+let controlPlaneOnly = Context.environment["CAIRN_TARGETS"] == "control-plane"
 
 let common: [SwiftSetting] = [
     .strictMemorySafety(),
@@ -45,19 +47,21 @@ let dataPathTargets: [Target] = [
     dataPath("StorageIO", ["BlockCore"]),
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
+    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
     dataPath(
         "StorageNode",
         [
-            "BlockCore", "StorageIO", "LogStore", "NBDWire", "NBDSession", "Reactor", "CLinux",
-            "COpenSSL",
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "Reactor",
+            "CLinux", "COpenSSL",
         ]
     ),
     .executableTarget(
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
+            "FuzzSupport",
         ],
         swiftSettings: common
     ),
@@ -75,7 +79,10 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
     dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
-    dataPathTests("FuzzTests", ["BlockCore", "NBDWire", "NBDSession", "LogFormat"]),
+    dataPathTests(
+        "FuzzTests",
+        ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
+    ),
     dataPathTests(
         "ReactorTests",
         ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter"]
@@ -177,6 +184,9 @@ let package = Package(
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
-    targets: dataPathTargets + (dataPathOnly ? [] : controlTargets),
+    targets: controlPlaneOnly
+        ? dataPathTargets.filter { $0.name == "COpenSSL" }
+            + controlTargets.filter { $0.name != "volnode" }
+        : dataPathTargets + (dataPathOnly ? [] : controlTargets),
     swiftLanguageModes: [.v6]
 )

@@ -28,8 +28,8 @@ public struct Node: Sendable, Hashable, Codable {
     public var storeIdentity: String
     /// Its program's version.
     public var version: String
-    /// Where its store's bytes are, as last heard.
-    public var space: StoreSpaceUsage
+    /// Where its store's bytes are, as last heard; absent until it was heard from.
+    public var space: StoreSpaceUsage?
     /// The number of volumes placed on it.
     public var volumeCount: Int
     /// When it was last heard from; absent until the first time since the service started.
@@ -45,7 +45,7 @@ public struct Node: Sendable, Hashable, Codable {
         nbdUnixPath: String?,
         storeIdentity: String,
         version: String,
-        space: StoreSpaceUsage,
+        space: StoreSpaceUsage?,
         volumeCount: Int,
         lastSeenAt: Date?
     ) {

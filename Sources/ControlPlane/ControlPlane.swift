@@ -1,1 +1,150 @@
-// The metadata service itself.
+// The metadata service itself: what `volmeta` does behind the routes of the control API.
+//
+// Every change of a volume goes: intent in the metadata, call of the node, end in the metadata.
+//
+// Invariants:
+//   one operation per volume at a time, in this process by a lock, across processes by a compare;
+//   an operation that is not pending has happened on the node entirely or not at all;
+//   a pending operation is carried on by whoever finds it: a repetition by the client, the next
+//   operation on the volume, the reconciler when its node is heard from;
+//   what a node holds and the metadata does not know is reported, never deleted.
+//
+// Fault model: this process may die between any two steps, and any node call may be lost before
+// or after the node acted on it. Not covered: a node whose store forgot an acknowledged change.
+
+public import ControlAPI
+import Foundation
+public import Logging
+public import Metadata
+
+/// The metadata service of one cluster.
+public final class ControlPlane: ControlService {
+    /// Gives the API of a node; `NodeClient` in the program, a store in memory in the tests.
+    public typealias Connector = @Sendable (NodeRecord) throws(ControlError) -> any NodeService
+
+    let metadata: ClusterMetadata
+    let connect: Connector
+    let logger: Logger
+    let locks = VolumeLocks()
+    let nodeTable = NodeTable()
+    let followers = FollowerTable()
+    /// Nodes to compare with the metadata soon: they have just registered.
+    let reconcileSoon = NameQueue()
+    /// Happens when the service is told to stop.
+    let stopped = OneShot()
+    private let programVersion: String
+
+    /// Creates the service; ``run()`` does its background work.
+    ///
+    /// - Parameters:
+    ///   - metadata: The cluster's metadata.
+    ///   - version: The program's version.
+    ///   - logger: Where to log.
+    ///   - connect: Gives the API of a node.
+    public init(
+        metadata: ClusterMetadata,
+        version: String,
+        logger: Logger,
+        connect: @escaping Connector = ControlPlane.connectOverHTTP
+    ) {
+        self.metadata = metadata
+        self.logger = logger
+        self.connect = connect
+        programVersion = version
+    }
+
+    /// Reaches a node where it said that its API is.
+    public static let connectOverHTTP: Connector = { node throws(ControlError) in
+        NodeClient(endpoint: try APIEndpoint(node.adminEndpoint))
+    }
+
+    /// Whether it can serve.
+    public func health() async throws(ControlError) -> HealthReport {
+        let revision = try await meta(await metadata.revision())
+        let nodes = try await meta(await metadata.nodes())
+        let live = try await meta(await metadata.liveNodes())
+        let upCount = nodes.count { live[$0.name] != nil }
+        return HealthReport(
+            status: "ok",
+            nodesUp: upCount,
+            nodesDown: nodes.count - upCount,
+            revision: revision
+        )
+    }
+
+    /// What runs.
+    public func version() -> VersionReport {
+        VersionReport(program: "volmeta", version: programVersion)
+    }
+
+    // MARK: - Shared by the files beside this one
+
+    /// Now, in the whole seconds that documents and records keep.
+    var now: Date { Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.down)) }
+
+    /// Calls the metadata and gives its errors the API's type.
+    func meta<Value: Sendable>(
+        _ body: @autoclosure () async throws(MetadataError) -> Value
+    ) async throws(ControlError) -> Value {
+        do throws(MetadataError) {
+            return try await body()
+        } catch {
+            throw ControlError(error)
+        }
+    }
+
+    /// The API of a node.
+    func nodeService(_ name: String) async throws(ControlError) -> any NodeService {
+        let node = try await meta(await metadata.node(name))
+        guard let node else { throw .nodeNotFound(name) }
+        return try connect(node.value)
+    }
+
+    /// The volume of this name, or the error that says there is none.
+    func requireVolume(_ name: String) async throws(ControlError) -> Versioned<VolumeRecord> {
+        let volume = try await meta(await metadata.volume(named: name))
+        guard let volume else { throw .volumeNotFound(name) }
+        return volume
+    }
+}
+
+extension ControlError {
+    /// What the API says of a failure of the metadata.
+    init(_ error: MetadataError) {
+        let code: Code =
+            if case .compacted = error { .revisionCompacted } else { .internalError }
+        self.init(code, error.description, help: error.help)
+    }
+
+    static func volumeNotFound(_ name: String) -> Self {
+        ControlError(
+            .volumeNotFound,
+            "There is no volume '\(name)'.",
+            help: "'volctl volume list' shows those that are."
+        )
+    }
+
+    static func snapshotNotFound(_ name: String, of volume: String) -> Self {
+        ControlError(
+            .snapshotNotFound,
+            "The volume '\(volume)' has no snapshot '\(name)'.",
+            help: "'volctl snapshot list \(volume)' shows those that it has."
+        )
+    }
+
+    static func nodeNotFound(_ name: String) -> Self {
+        ControlError(
+            .nodeNotFound,
+            "There is no node '\(name)'.",
+            help: "'volctl node list' shows those that are."
+        )
+    }
+
+    static func imageNotFound(_ name: String, version: String) -> Self {
+        ControlError(
+            .imageNotFound,
+            "There is no image '\(name):\(version)'.",
+            help: "'volctl image list' shows those that are."
+        )
+    }
+}

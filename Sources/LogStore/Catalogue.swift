@@ -40,12 +40,12 @@ struct OpenVolume: BitwiseCopyable {
 /// All volumes and layers of a store.
 final class Catalogue {
     /// The most layers a store serves at once.
-    static let layerCountMax = 65_536
+    let layerCountMax: Int
     /// The most handles open at once.
-    static let openVolumeCountMax = 8192
+    let openVolumeCountMax: Int
 
-    let layers = FixedArray<Layer>(repeating: Layer(), count: layerCountMax)
-    let open = FixedArray<OpenVolume>(repeating: OpenVolume(), count: openVolumeCountMax)
+    let layers: FixedArray<Layer>
+    let open: FixedArray<OpenVolume>
     private(set) var volumes: [VolumeID: VolumeRecord] = [:]
     private(set) var volumeByName: [[UInt8]: VolumeID] = [:]
     private(set) var slotByLayer: [LayerID: Int] = [:]
@@ -54,6 +54,13 @@ final class Catalogue {
     var nextLayerID: UInt64 = 1
     private var freeSlots: [Int] = []
     private var unusedSlot = 0
+
+    init(layerCountMax: Int, openVolumeCountMax: Int) {
+        self.layerCountMax = layerCountMax
+        self.openVolumeCountMax = openVolumeCountMax
+        layers = FixedArray(repeating: Layer(), count: layerCountMax)
+        open = FixedArray(repeating: OpenVolume(), count: openVolumeCountMax)
+    }
 
     // MARK: - Layers
 
@@ -69,7 +76,7 @@ final class Catalogue {
         if let reused = freeSlots.popLast() {
             slot = reused
         } else {
-            precondition(unusedSlot < Catalogue.layerCountMax, "layer table full")
+            precondition(unusedSlot < layerCountMax, "layer table full")
             slot = unusedSlot
             unusedSlot += 1
         }
@@ -138,6 +145,16 @@ final class Catalogue {
             ownBlockCount: layer.ownBlockCount,
             sealSequence: layer.sealSequence
         )
+    }
+
+    /// Whether `slot` lies below `layer` in its stack.
+    func isAncestor(_ slot: Int, of layer: Int) -> Bool {
+        var current = layers[layer].parent
+        while current >= 0 {
+            if Int(current) == slot { return true }
+            current = layers[Int(current)].parent
+        }
+        return false
     }
 
     /// The only child of a layer, or nil.
@@ -210,7 +227,7 @@ final class Catalogue {
     func openHandle(_ record: VolumeRecord, snapshot: Int?) -> VolumeHandle? {
         var index = 0
         while index < openCountUsed, open[index].isUsed { index += 1 }
-        guard index < Catalogue.openVolumeCountMax, let top = slotByLayer[record.topLayer] else {
+        guard index < openVolumeCountMax, let top = slotByLayer[record.topLayer] else {
             return nil
         }
         openCountUsed = max(openCountUsed, index + 1)

@@ -176,6 +176,7 @@ extension LogStore {
 
     private func judge() -> Bool {
         var budget = LogStore.judgementCountPerTurn
+        if cleaner.live.count == Cleaner.liveBlockCountMax { return readLive() }
         while cleaner.candidateIndex < cleaner.candidates.count {
             guard budget > 0 else { return true }
             budget -= 1
@@ -189,15 +190,9 @@ extension LogStore {
                 candidate.kind == .mapPage ? judgePage(candidate) : judgeBlock(candidate)
             guard isJudged else { return false }
             cleaner.blockIndex += 1
-            if cleaner.live.count == Cleaner.liveBlockCountMax {
-                readLive()
-                return false
-            }
+            if cleaner.live.count == Cleaner.liveBlockCountMax { return readLive() }
         }
-        if !cleaner.live.isEmpty {
-            readLive()
-            return false
-        }
+        if !cleaner.live.isEmpty { return readLive() }
         finishVictim()
         return true
     }
@@ -280,7 +275,10 @@ extension LogStore {
 
     // MARK: - Moving
 
-    private func readLive() {
+    /// Reads the live blocks, when there are operations enough for the worst case.
+    private func readLive() -> Bool {
+        let needed = cleaner.live.count + OperationTable.reservedCount
+        guard ops.inFlightCount + needed <= ops.operations.count else { return false }
         cleaner.phase = .reading
         cleaner.liveIndex = 0
         var index = 0
@@ -298,6 +296,7 @@ extension LogStore {
             )
             index += count
         }
+        return false
     }
 
     private func liveBlocksVerify() -> Bool {

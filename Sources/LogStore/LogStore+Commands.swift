@@ -124,7 +124,7 @@ extension LogStore {
         let record = try checked(specification, top: top, epoch: 1)
         guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
         else { throw .alreadyExists }
-        guard catalogue.layerCount < Catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
         return record
     }
 
@@ -169,7 +169,7 @@ extension LogStore {
         where catalogue.snapshotNames[catalogue.layers[slot].id] == bytes {
             throw .alreadyExists
         }
-        guard catalogue.layerCount < Catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .createSnapshot(
             volume: id,
@@ -202,7 +202,9 @@ extension LogStore {
         guard !catalogue.isOpen(id) else { throw .inUse }
         let own = Set(catalogue.layers(of: id))
         for slot in catalogue.slotByLayer.values
-        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent)) {
+        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent))
+            && catalogue.layers[slot].role != .dropped
+        {
             throw .inUse
         }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)

@@ -51,7 +51,9 @@ extension LogStore {
             counters.checksumErrorCount += 1
             return .failed
         }
-        guard ops.inFlightCount + 8 < ops.operations.count else { return .noResource }
+        guard ops.inFlightCount + OperationTable.pageReserveCount < ops.operations.count else {
+            return .noResource
+        }
         let frame = map.allocate(key)
         guard frame >= 0 else { return .noResource }
         map.frames[frame].expectedCRC = entry.crc

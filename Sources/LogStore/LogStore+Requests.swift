@@ -5,6 +5,9 @@ internal import LogFormat
 internal import StorageIO
 
 extension LogStore {
+    /// Leaves that one request handles before others get their turn.
+    static var leafCountPerTurn: Int { 512 }
+
     func takeRequestSlot() -> Int {
         precondition(freeRequest >= 0, "more requests than requestCountMax")
         let slot = Int(freeRequest)
@@ -47,7 +50,7 @@ extension LogStore {
             return .unavailable
         case .opening, .closing, .closed: return .unavailable
         }
-        guard Int(request.volume.rawValue) < Catalogue.openVolumeCountMax else { return .invalid }
+        guard Int(request.volume.rawValue) < catalogue.openVolumeCountMax else { return .invalid }
         let volume = catalogue.open[Int(request.volume.rawValue)]
         guard volume.isUsed else { return .invalid }
         if request.kind == .flush { return nil }

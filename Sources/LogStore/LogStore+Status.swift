@@ -10,13 +10,19 @@ extension LogStore {
     func advanceStatus(_ slot: Int) -> Progress {
         let request = requests[slot].request
         let volume = catalogue.open[Int(request.volume.rawValue)]
-        let since =
-            request.statusKind == .changedSince ? catalogue.slot(of: request.sinceLayer) : nil
-        if request.statusKind == .changedSince, since == nil {
-            finish(slot, .invalid)
-            return .done
+        var since: Int?
+        if request.statusKind == .changedSince {
+            since = catalogue.slot(of: request.sinceLayer)
+            guard let since, catalogue.isAncestor(since, of: Int(volume.layer)) else {
+                finish(slot, .invalid)
+                return .done
+            }
         }
+        var leafBudget = LogStore.leafCountPerTurn
         while requests[slot].cursor < requests[slot].end {
+            leafBudget -= 1
+            // A shorter report is legal, and nobody waits behind a long one.
+            if leafBudget < 0, requests[slot].extentCount > 0 { break }
             let block = requests[slot].cursor
             switch skipAbsent(layer: Int(volume.layer), block: block) {
             case .skip(let next):

@@ -135,11 +135,6 @@ extension LogStore {
             finish(slot, .mediaError)
             return .done
         }
-        let blockCount = requests[slot].end - requests[slot].cursor
-        guard segments.liveBlockCount + blockCount <= usableBlockCount else {
-            finish(slot, .noSpace)
-            return .done
-        }
         if let progress = gatherPartialBlocks(slot) { return progress }
         let volume = catalogue.open[Int(requests[slot].request.volume.rawValue)]
         let layer = Int(volume.layer)
@@ -147,6 +142,10 @@ extension LogStore {
             let leafIndex = requests[slot].cursor >> MapEntry.pageShift
             switch writablePage(layer: layer, level: 0, index: leafIndex) {
             case .ready(let frame):
+                guard hasSpace(slot, frame: frame) else {
+                    finish(slot, .noSpace)
+                    return .done
+                }
                 // Only now, when the page is there: the batch may be sealed by what made room.
                 guard makeRoom(.client, .client, tailByteCount: 4, payloadBlockCount: 1) else {
                     return .needsResource
@@ -164,6 +163,20 @@ extension LogStore {
         }
         finishChange(slot)
         return .done
+    }
+
+    /// Whether the leaf's part of a write fits; overwriting what is there always does.
+    private func hasSpace(_ slot: Int, frame: Int) -> Bool {
+        let block = requests[slot].cursor
+        let leafEnd = ((block >> MapEntry.pageShift) + 1) << MapEntry.pageShift
+        let end = min(leafEnd, requests[slot].end)
+        if segments.liveBlockCount + (end - block) <= usableBlockCount { return true }
+        var newCount: UInt64 = 0
+        for offset in 0..<Int(end - block)
+        where !ownEntry(frame: frame, index: Int(block & 255) + offset).isData {
+            newCount += 1
+        }
+        return newCount == 0 || segments.liveBlockCount + newCount <= usableBlockCount
     }
 
     /// Appends one record of as many blocks as the leaf and the batch take.
@@ -249,7 +262,13 @@ extension LogStore {
         let volume = catalogue.open[Int(request.volume.rawValue)]
         let layer = Int(volume.layer)
         let keepsBlocks = request.kind == .writeZeroes && request.flags.contains(.noHole)
+        var leafBudget = LogStore.leafCountPerTurn
         while requests[slot].cursor < requests[slot].end {
+            leafBudget -= 1
+            guard leafBudget >= 0 else {
+                hasDeferredWork = true
+                return .needsResource
+            }
             if let progress = zeroOneLeaf(slot, layer: layer, volume.epoch, keepsBlocks) {
                 return progress
             }

@@ -19,6 +19,10 @@ public struct LogStoreConfiguration: Sendable, Hashable {
     public var cacheMemoryByteCount: Int = 64 << 20
     /// Block requests accepted at the same time; the front counts, more trap.
     public var requestCountMax: Int = 4096
+    /// Layers a store may have: volumes, snapshots and what is being merged.
+    public var layerCountMax: Int = 65_536
+    /// Handles open at the same time.
+    public var openVolumeCountMax: Int = 8192
     /// Bytes of log after which a checkpoint is taken.
     public var checkpointByteCount: UInt64 = 256 << 20
     /// Nanoseconds an acknowledged write may wait in memory for company.
@@ -117,7 +121,7 @@ public final class LogStore {
     let configuration: LogStoreConfiguration
     let geometry: DeviceGeometry
     let arena: MemoryArena
-    let catalogue = Catalogue()
+    let catalogue: Catalogue
     let map: MapCache
     let cache: BlockCache
     let ops: OperationTable
@@ -134,6 +138,8 @@ public final class LogStore {
     /// The values of one leaf's blocks, while a status is worked out.
     let statusValues = FixedArray<UInt64>(repeating: 0, count: MapEntry.countPerPage)
     var resourcesChanged = false
+    /// A request stopped to let others run; the next turn should come at once.
+    var hasDeferredWork = false
     var requestsInFlight = 0
 
     // Set when the superblock has been read.
@@ -162,6 +168,10 @@ public final class LogStore {
         self.geometry = geometry
         let limits = StoreLimits(configuration)
         arena = MemoryArena(byteCount: limits.arenaByteCount)
+        catalogue = Catalogue(
+            layerCountMax: configuration.layerCountMax,
+            openVolumeCountMax: configuration.openVolumeCountMax
+        )
         map = MapCache(count: limits.frameCount, arena: arena)
         cache = BlockCache(blockCount: limits.cacheBlockCount, arena: arena)
         ops = OperationTable(count: limits.operationCount)
@@ -251,7 +261,11 @@ public final class LogStore {
         runRequests()
         closeTurn()
         finishClosing()
-        if isBusy { return now }
+        let isDeferred = hasDeferredWork
+        hasDeferredWork = false
+        let isCheckpointWanted =
+            checkpoint.isIdle && (checkpoint.isRequested || checkpoint.isSpaceWanted)
+        if isBusy || isDeferred || isCheckpointWanted { return now }
         return nextDeadline()
     }
 
@@ -283,7 +297,7 @@ struct StoreLimits {
     init(_ configuration: LogStoreConfiguration) {
         frameCount = max(configuration.mapMemoryByteCount / 4096, StoreLimits.frameCountMin)
         cacheBlockCount = max(configuration.cacheMemoryByteCount, 0) / 4096
-        operationCount = 2048
+        operationCount = min(2048, configuration.requestCountMax * 8 + 512)
         scratchBlockCount = 256
     }
 

@@ -70,6 +70,9 @@ final class OperationTable {
     /// Operations kept for map pages, batches and flushes, so that reads cannot starve them.
     static let reservedCount = 128
 
+    /// Of these, operations kept for batches and flushes alone.
+    static let pageReserveCount = 64
+
     /// Whether a block request may take another operation.
     var hasRoom: Bool {
         inFlightCount < operations.count - OperationTable.reservedCount

@@ -31,6 +31,11 @@ extension ClusterMetadata {
         return result
     }
 
+    /// Whether one node lives.
+    public func liveNode(_ name: String) async throws(MetadataError) -> NodeLiveRecord? {
+        try await get(NodeLiveRecord.self, keys.live(name))?.value
+    }
+
     /// Takes a node in, or back.
     ///
     /// - Parameters:

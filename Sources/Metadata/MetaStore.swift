@@ -195,4 +195,6 @@ public protocol MetaStore: Sendable {
         prefix: String,
         after revision: MetaRevision
     ) async throws(MetadataError) -> AsyncStream<MetaWatchBatch>
+    /// Does the store's own periodic work, such as ending leases; call it about once a second.
+    func maintain() async throws(MetadataError)
 }

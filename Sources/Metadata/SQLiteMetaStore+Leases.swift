@@ -56,6 +56,9 @@ extension SQLiteMetaStore {
         try await end([lease.rawValue: entry])
     }
 
+    /// Ends the leases whose time is over.
+    public func maintain() async throws(MetadataError) { try await expireLeases() }
+
     /// Ends the leases whose time is over at `now`.
     ///
     /// - Throws: ``MetadataError``; leases that it did not come to end in the next call.

@@ -50,8 +50,10 @@ extension SQLiteMetaStore {
         return result
     }
 
-    /// Runs a transaction within one of SQLite's. Its changes get `revision`, nil when it only
-    /// reads, and each key that changed adds a row to `changes`.
+    /// Runs a transaction within one of SQLite's.
+    ///
+    /// Its changes get `revision`, nil when it only reads, and each key that changed adds a row
+    /// to `changes`.
     private static func run(
         _ transaction: MetaTransaction,
         revision: MetaRevision?,

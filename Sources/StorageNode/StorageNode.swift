@@ -63,6 +63,7 @@ public final class StorageNode: Sendable {
                 throw .store(path: path, error)
             }
         }
+        for worker in node.workers { worker.control.run { $0.beginAccepting() } }
         return node
     }
 
@@ -75,8 +76,10 @@ public final class StorageNode: Sendable {
         }
         do throws(ThreadError) {
             for worker in workers {
-                let thread = try ReactorThread.start(name: "cairn-\(worker.index)") { worker.run() }
-                threads.withLock { $0.add(thread) }
+                let thread = RunningThread(
+                    try ReactorThread.start(name: "cairn-\(worker.index)") { worker.run() }
+                )
+                threads.withLock { $0.running.append(thread) }
             }
         } catch {
             // Those that run end before they have done anything.
@@ -117,7 +120,8 @@ public final class StorageNode: Sendable {
             }
         }
         for worker in workers { worker.control.run { $0.isFinished = true } }
-        threads.withLock { $0.join() }
+        let running = threads.withLock { $0.running }
+        for thread in running { thread.join() }
     }
 
     // MARK: - Volumes
@@ -272,19 +276,9 @@ private struct StoreDirectory {
 }
 
 /// The threads of a node's workers.
-private struct WorkerThreads: ~Copyable {
-    private var running: [ThreadBox] = []
+private struct WorkerThreads {
+    var running: [RunningThread] = []
     private var isStopping = false
-
-    private final class ThreadBox {
-        var thread: ReactorThread?
-
-        init(_ thread: consuming ReactorThread) { self.thread = consume thread }
-    }
-
-    mutating func add(_ thread: consuming ReactorThread) {
-        running.append(ThreadBox(thread))
-    }
 
     /// Whether this is the first call.
     mutating func beginStopping() -> Bool {
@@ -292,12 +286,16 @@ private struct WorkerThreads: ~Copyable {
         isStopping = true
         return true
     }
+}
 
-    mutating func join() {
-        for box in running {
-            guard let thread = box.thread.take() else { continue }
-            thread.join()
-        }
-        running = []
+/// A thread that can be waited for once.
+private final class RunningThread: Sendable {
+    private let thread: Mutex<ReactorThread?>
+
+    init(_ thread: consuming sending ReactorThread) { self.thread = Mutex(consume thread) }
+
+    func join() {
+        guard let thread = thread.withLock({ $0.take() }) else { return }
+        thread.join()
     }
 }

@@ -15,6 +15,12 @@ struct ListenerState {
 extension Worker {
     // MARK: - Accepting
 
+    /// Lets clients in.
+    func beginAccepting() {
+        isAccepting = true
+        for index in listeners.indices { accept(index) }
+    }
+
     /// Accepts on a listener until something is wrong with it.
     func accept(_ index: Int) {
         listeners[index].isArmed = true
@@ -219,7 +225,7 @@ extension Worker {
     /// Whether anything has a time limit.
     var needsSweep: Bool {
         counters.connectionCountNow > 0 || isStopping
-            || listeners.contains { !$0.isArmed && !$0.isClosed }
+            || (isAccepting && listeners.contains { !$0.isArmed && !$0.isClosed })
             || counters.refusedCount != refusedReportedCount
     }
 
@@ -228,8 +234,8 @@ extension Worker {
     func sweep() {
         scheduleSweep()
         if isStopping { scheduleStopSweep() }
-        for index in listeners.indices where !listeners[index].isArmed && !isStopping {
-            accept(index)
+        if isAccepting, !isStopping {
+            for index in listeners.indices where !listeners[index].isArmed { accept(index) }
         }
         if counters.refusedCount != refusedReportedCount {
             shared.sink(.connectionsRefused(count: counters.refusedCount - refusedReportedCount))

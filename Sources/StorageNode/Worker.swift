@@ -99,6 +99,8 @@ final class Worker: @unchecked Sendable {
     var sweepAt: Instant
     var counters = NodeCounters()
     var refusedReportedCount: UInt64 = 0
+    /// Clients are let in: every store is ready. Before, they wait in the kernel.
+    var isAccepting = false
     var isStopping = false
     var isFinished = false
     /// Called when the last connection is gone while stopping.
@@ -143,7 +145,6 @@ final class Worker: @unchecked Sendable {
 
     /// Runs until the node has stopped; the body of the thread.
     func run() {
-        for index in listeners.indices { accept(index) }
         for host in hosts {
             host.openedAt = MonotonicClock.now()
             host.store.open(

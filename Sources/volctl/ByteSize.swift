@@ -20,7 +20,7 @@ package enum ByteSizeError: Error, Hashable, Sendable, CustomStringConvertible {
         case .unknownUnit(let unit, let number):
             "'\(unit)' is not a unit; use B, KiB, MiB, GiB, TiB or PiB, such as \(number)GiB"
         case .ambiguousUnit(let unit, let number):
-            "'\(unit)' may mean powers of 1000 or of 1024; write \(number)\(unit.prefix(1))iB"
+            "'\(unit)' may mean powers of 1000 or of 1024; write \(number)\(unit.prefix(1).uppercased())iB"
         case .notWhole(let text):
             "'\(text)' is not a whole number of a unit; use a smaller one, such as 1536MiB for 1.5GiB"
         case .tooLarge(let text):
@@ -90,6 +90,13 @@ extension ByteSize: CustomStringConvertible {
         guard remainder > 0 else { return "\(whole)\(units[exponent])" }
         // Tenths are cut, not rounded: a size is never shown larger than it is.
         return "\(whole).\(remainder / (unit / 1024) * 10 / 1024)\(units[exponent])"
+    }
+}
+
+extension ByteSize {
+    /// The size as an argument that gives exactly it back.
+    package var argumentText: String {
+        (try? ByteSize(parsing: description)) == self ? description : "\(byteCount)"
     }
 }
 

@@ -76,7 +76,7 @@ package struct ChildSpecification: Sendable {
         // kernel copies them.
         Self.keepDescriptorsPrivate()
         var table = unsafe ([executable] + arguments).map { unsafe strdup($0) } + [nil]
-        defer { for unsafestring in unsafe table { unsafe free(string) } }
+        defer { for index in unsafe table.indices { unsafe free(table[index]) } }
         var pid: pid_t = 0
         let status = unsafe posix_spawn(&pid, executable, &actions, &attributes, &table, environ)
         guard status == 0 else {
@@ -181,6 +181,13 @@ package final class Descriptor {
         }
         return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
     }
+
+    /// Lets the pipe hold 1 MiB, so that writer and reader run long stretches at a time; a kernel
+    /// that refuses leaves it as it is.
+    package func enlargePipe() { _ = fcntl(number, Self.setPipeSizeCommand, 1 << 20) }
+
+    /// F_SETPIPE_SZ, which the headers hide unless `_GNU_SOURCE` is set.
+    private static let setPipeSizeCommand: Int32 = 1031
 
     /// Reads what is there into `buffer`, waiting for the first byte.
     ///

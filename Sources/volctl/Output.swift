@@ -35,6 +35,19 @@ package struct DeletionDocument: Codable, Hashable, Sendable {
     package var image: String?
     /// Whether it was there.
     package var deleted: Bool
+
+    /// Creates a document.
+    package init(
+        volume: String? = nil,
+        snapshot: String? = nil,
+        image: String? = nil,
+        deleted: Bool
+    ) {
+        self.volume = volume
+        self.snapshot = snapshot
+        self.image = image
+        self.deleted = deleted
+    }
 }
 
 /// `bytes` in binary units, or a dash when unknown.

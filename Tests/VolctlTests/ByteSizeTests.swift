@@ -7,10 +7,11 @@ import volctl
     @Test(
         "a size is a whole number and a binary unit, or bytes",
         arguments: [
-            ("0", 0), ("4096", 4096), ("1B", 1), ("1K", 1024), ("1KiB", 1024), ("512MiB", 512 << 20),
+            ("0", 0), ("4096", 4096), ("1B", 1), ("1K", 1024), ("1KiB", 1024),
+            ("512MiB", 512 << 20),
             ("10GiB", 10 << 30), ("10gib", 10 << 30), ("1T", 1 << 40), ("3P", 3 << 50),
             ("8388607TiB", 8_388_607 << 40), ("9223372036854775807", UInt64(Int64.max)),
-        ]
+        ] as [(String, UInt64)]
     )
     func parse_valid_givesBytes(text: String, byteCount: UInt64) throws {
         #expect(try ByteSize(parsing: text).byteCount == byteCount)
@@ -20,16 +21,18 @@ import volctl
         "anything else is refused with the reason",
         arguments: [
             ("", ByteSizeError.notANumber("")), ("GiB", .notANumber("GiB")),
-            ("-1GiB", .notANumber("-1GiB")), ("+1", .notANumber("+1")), ("١GiB", .notANumber("١GiB")),
+            ("-1GiB", .notANumber("-1GiB")), ("+1", .notANumber("+1")),
+            ("١GiB", .notANumber("١GiB")),
             ("0x10", .unknownUnit("x10", number: "0")), ("1e9", .unknownUnit("e9", number: "1")),
-            ("10GB", .ambiguousUnit("GB", number: "10")), ("5kb", .ambiguousUnit("kb", number: "5")),
+            ("10GB", .ambiguousUnit("GB", number: "10")),
+            ("5kb", .ambiguousUnit("kb", number: "5")),
             ("1.5GiB", .notWhole("1.5GiB")), ("1,5GiB", .notWhole("1,5GiB")),
             ("10 GiB", .notWhole("10 GiB")), ("10GiBs", .unknownUnit("GiBs", number: "10")),
             ("9223372036854775808", .tooLarge("9223372036854775808")),
             ("8388608TiB", .tooLarge("8388608TiB")),
             ("99999999999999999999999", .tooLarge("99999999999999999999999")),
             ("18446744073709551615P", .tooLarge("18446744073709551615P")),
-        ]
+        ] as [(String, ByteSizeError)]
     )
     func parse_invalid_throwsReason(text: String, reason: ByteSizeError) {
         #expect(throws: reason) { try ByteSize(parsing: text) }

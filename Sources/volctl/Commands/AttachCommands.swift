@@ -104,4 +104,10 @@ package struct DetachDocument: Codable, Hashable, Sendable {
     package var host: String
     /// Always `detached`.
     package var state = AttachmentState.detached
+
+    /// Creates a document.
+    package init(volume: String, host: String) {
+        self.volume = volume
+        self.host = host
+    }
 }

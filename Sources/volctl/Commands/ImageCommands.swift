@@ -75,7 +75,7 @@ struct ImageImportCommand: ClusterCommand {
 
     func run() async throws {
         Interruption.watch()
-        let progress = Progress(progress, isJSON: cluster.json)
+        let progress = ProgressDisplay(progress, isJSON: cluster.json)
         let report = try await cluster.withClient { client in
             // Asked before a long download: names are cheap to check.
             try ValidName.require(volume, of: "volume")
@@ -106,7 +106,7 @@ struct ImageImportCommand: ClusterCommand {
         }
     }
 
-    private func fetch(_ progress: Progress) async throws -> Download? {
+    private func fetch(_ progress: ProgressDisplay) async throws -> Download? {
         guard Download.isURL(source) else { return nil }
         progress.begin("download")
         let directory =
@@ -322,7 +322,7 @@ struct VolumeExport: ClusterCommand {
             canReplace: force,
             isVerified: verify
         )
-        let progress = Progress(progress, isJSON: cluster.json)
+        let progress = ProgressDisplay(progress, isJSON: cluster.json)
         let report = try await cluster.withClient { try await work.run($0, progress: progress) }
         if cluster.json {
             printDocument(report)

@@ -46,8 +46,8 @@ package func nodeTable(_ nodes: [Node]) -> Table {
     for node in nodes {
         table.append([
             node.name, node.draining ? "\(node.state.rawValue), draining" : node.state.rawValue,
-            "\(node.volumeCount)", sizeText(node.space.capacityByteCount),
-            sizeText(node.space.liveByteCount), sizeText(node.space.availableByteCount),
+            "\(node.volumeCount)", sizeText(node.space?.capacityByteCount),
+            sizeText(node.space?.liveByteCount), sizeText(node.space?.availableByteCount),
             node.nbdEndpoint ?? "", node.version,
         ])
     }
@@ -90,10 +90,10 @@ package func nodeText(_ node: Node) -> String {
         ("Store", node.storeIdentity),
         ("Version", node.version),
         ("Last seen", node.lastSeenAt.map(timeText) ?? "not since the service started"),
-        ("Capacity", sizeText(node.space.capacityByteCount)),
-        ("Live", sizeText(node.space.liveByteCount)),
-        ("Garbage", "\(sizeText(node.space.garbageByteCount)) back by itself"),
-        ("Available", sizeText(node.space.availableByteCount)),
+        ("Capacity", sizeText(node.space?.capacityByteCount)),
+        ("Live", sizeText(node.space?.liveByteCount)),
+        ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
+        ("Available", sizeText(node.space?.availableByteCount)),
     ])
 }
 
@@ -195,10 +195,10 @@ package struct EventsCommand: ClusterCommand {
 
 /// One line about an event.
 package func eventLine(_ event: ClusterEvent) -> String {
-    let kind = event.kind.padding(
-        toLength: max(18, event.kind.count),
-        withPad: " ",
-        startingAt: 0
-    )
-    return "\(timeText(event.time))  \(kind)  \(event.message)".printable
+    func padded(_ text: String, _ width: Int) -> String {
+        text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+    }
+    let kind = padded(event.kind, 18)
+    return "\(timeText(event.time))  \(kind)  \(padded(event.subject, 12))  \(event.message)"
+        .printable
 }

@@ -11,7 +11,7 @@ extension DevCluster {
     package static func stopRecorded(
         of layout: ClusterLayout,
         secondsMax: Int,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws -> [String] {
         guard Path.exists(layout.directory) else {
             throw CommandFailure.noCluster(in: layout.directory)
@@ -30,7 +30,7 @@ extension DevCluster {
         _ names: [String],
         of layout: ClusterLayout,
         secondsMax: Int,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws -> [String] {
         let isMeta = { (name: String) in name == ClusterLayout.metaName }
         var stopped: [String] = []

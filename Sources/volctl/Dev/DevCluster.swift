@@ -18,7 +18,7 @@ package struct DevCluster {
     /// What is remembered.
     package private(set) var file: ClusterFile
     /// Tells people what is under way.
-    package let progress: Progress
+    package let progress: ProgressDisplay
     /// Seconds that starting or stopping one program may take.
     package let secondsMax: Int
     private let lock: FileLock
@@ -30,7 +30,7 @@ package struct DevCluster {
     package init(
         existing directory: String,
         secondsMax: Int,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws {
         layout = ClusterLayout(directory: directory)
         self.progress = progress
@@ -57,7 +57,7 @@ package struct DevCluster {
         in directory: String,
         nodeCount: Int?,
         secondsMax: Int,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws {
         layout = ClusterLayout(directory: directory)
         self.progress = progress
@@ -73,7 +73,7 @@ package struct DevCluster {
 
     static func takeLock(
         _ layout: ClusterLayout,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) async throws -> FileLock {
         try await FileLock(path: layout.lockFile, seconds: lockSecondsMax) {
             progress.note("another volctl is at work on \(layout.directory); waiting for it")

@@ -13,12 +13,34 @@ package enum ProgramState: String, Codable, Hashable, Sendable {
     case crashed
 }
 
+/// A process id, `null` in JSON while there is none, so that the key is always there.
+package struct ProgramPID: Codable, Hashable, Sendable {
+    /// The id.
+    package var value: Int32?
+
+    /// Creates an id.
+    package init(_ value: Int32?) { self.value = value }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        value = container.decodeNil() ? nil : try container.decode(Int32.self)
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        if let value { try container.encode(value) } else { try container.encodeNil() }
+    }
+
+    /// The id for people.
+    var text: String { value.map { "\($0)" } ?? "" }
+}
+
 /// The state of a development cluster.
 package struct DevStatus: Codable, Hashable, Sendable {
     /// The metadata service.
     package struct Meta: Codable, Hashable, Sendable {
         /// Its process id while it runs.
-        package var pid: Int32?
+        package var pid: ProgramPID
         /// Whether it runs.
         package var state: ProgramState
         /// Its log.
@@ -30,7 +52,7 @@ package struct DevStatus: Codable, Hashable, Sendable {
         /// Its name.
         package var name: String
         /// Its process id while it runs.
-        package var pid: Int32?
+        package var pid: ProgramPID
         /// Whether it runs.
         package var state: ProgramState
         /// Where its NBD server listens.
@@ -62,12 +84,12 @@ package struct DevStatus: Codable, Hashable, Sendable {
         endpoint = file.endpoint
         data = layout.directory
         let record = ProgramRecord(layout, ClusterLayout.metaName)
-        meta = Meta(pid: record.pid, state: record.state, log: record.log)
+        meta = Meta(pid: ProgramPID(record.pid), state: record.state, log: record.log)
         nodes = file.nodes.map { node in
             let record = ProgramRecord(layout, node.name)
             return Node(
                 name: node.name,
-                pid: record.pid,
+                pid: ProgramPID(record.pid),
                 state: record.state,
                 nbd: "127.0.0.1:\(node.nbdPort)",
                 nbdUnixPath: layout.socketFile(node.name),
@@ -84,12 +106,12 @@ package struct DevStatus: Codable, Hashable, Sendable {
             .text("NAME"), .text("STATE"), .number("PID"), .text("LISTENS"), .text("LOG"),
         ])
         table.append([
-            ClusterLayout.metaName, meta.state.rawValue, meta.pid.map { "\($0)" } ?? "",
+            ClusterLayout.metaName, meta.state.rawValue, meta.pid.text,
             endpoint, meta.log,
         ])
         for node in nodes {
             table.append([
-                node.name, node.state.rawValue, node.pid.map { "\($0)" } ?? "",
+                node.name, node.state.rawValue, node.pid.text,
                 "nbd://\(node.nbd)", node.log,
             ])
         }

@@ -71,7 +71,7 @@ extension ContentDigest {
     ///   - progress: Shows how far it has come.
     /// - Returns: The digest in hex.
     /// - Throws: ``CommandFailure`` when the image cannot be read.
-    package static func of(_ image: DiskImage, progress: Progress) throws -> String {
+    package static func of(_ image: DiskImage, progress: ProgressDisplay) throws -> String {
         switch image.format {
         case .raw: try ofFile(image.path, byteCount: image.virtualByteCount, progress: progress)
         case .qcow2:
@@ -91,7 +91,7 @@ extension ContentDigest {
     package static func ofExport(
         _ uri: String,
         byteCount: UInt64,
-        progress: Progress
+        progress: ProgressDisplay
     ) throws -> String {
         try ofStream(["--", uri, "-"], byteCount: byteCount, progress: progress)
     }
@@ -106,7 +106,7 @@ extension ContentDigest {
     private static func ofStream(
         _ arguments: [String],
         byteCount: UInt64,
-        progress: Progress
+        progress: ProgressDisplay
     ) throws -> String {
         let digest = ContentDigest()
         do {
@@ -134,7 +134,7 @@ extension ContentDigest {
     private static func ofFile(
         _ path: String,
         byteCount: UInt64,
-        progress: Progress
+        progress: ProgressDisplay
     ) throws -> String {
         let file = try Descriptor.open(path, O_RDONLY)
         defer { file.close() }

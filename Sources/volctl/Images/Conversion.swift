@@ -51,7 +51,7 @@ package struct Conversion: Hashable, Sendable {
     }
 
     /// Runs it.
-    package func run(progress: Progress) throws {
+    package func run(progress: ProgressDisplay) throws {
         var text = ""
         let result = try Tool.qemuImage.run(arguments) { piece in
             text += String(decoding: piece, as: UTF8.self)

@@ -35,7 +35,7 @@ package struct Download {
         _ url: String,
         into directory: String,
         byteCountMax: UInt64,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws {
         guard let parsed = URL(string: url), let scheme = parsed.scheme?.lowercased(),
             ["http", "https"].contains(scheme), !(parsed.host ?? "").isEmpty
@@ -65,7 +65,7 @@ package struct Download {
         _ url: String,
         into file: Descriptor,
         byteCountMax: UInt64,
-        progress: Progress
+        progress: ProgressDisplay
     ) async throws {
         // A redirect would lead to a server that the user did not name.
         var configuration = HTTPClient.Configuration(
@@ -94,7 +94,7 @@ package struct Download {
         _ client: HTTPClient,
         into file: Descriptor,
         _ byteCountMax: UInt64,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) async throws {
         let response = try await client.execute(
             HTTPClientRequest(url: url),

@@ -50,7 +50,7 @@ package struct ImageImport {
     ///
     /// - Throws: ``CommandFailure``; a volume that the import made is gone again, or the message
     ///   says how to remove it.
-    package func run(_ client: ControlClient, progress: Progress) async throws -> Report {
+    package func run(_ client: ControlClient, progress: ProgressDisplay) async throws -> Report {
         let start = ContinuousClock.now
         if isVerified {
             _ = try Tool.nbdCopy.located()
@@ -96,7 +96,12 @@ package struct ImageImport {
             return (existing, false)
         }
         let byteCount = size?.byteCount ?? image.volumeByteCount
-        guard byteCount >= image.virtualByteCount else { throw tooLarge(for: byteCount) }
+        guard byteCount >= image.virtualByteCount else {
+            throw tooLarge(
+                for: byteCount,
+                remedy: "Leave --size away, or give at least \(neededSize.argumentText)."
+            )
+        }
         let creation = VolumeCreation(
             name: volume,
             byteCount: byteCount,
@@ -109,13 +114,16 @@ package struct ImageImport {
     /// Refuses a volume that is too small, or that holds something.
     private func check(_ existing: Volume) throws(CommandFailure) {
         guard image.virtualByteCount <= existing.byteCount else {
-            throw tooLarge(for: existing.byteCount)
+            throw tooLarge(
+                for: existing.byteCount,
+                remedy: "Enlarge it: volctl volume resize \(volume) \(neededSize.argumentText)"
+            )
         }
         if let size, size.byteCount != existing.byteCount {
             throw CommandFailure(
                 "already_exists",
                 "Volume '\(volume)' exists and has \(sizeText(existing.byteCount)), not \(size).",
-                remedy: "Leave --size away, or: volctl volume resize \(volume) \(size)"
+                remedy: "Leave --size away, or: volctl volume resize \(volume) \(size.argumentText)"
             )
         }
         guard canOverwrite || existing.space?.writtenByteCount == 0 else {
@@ -127,13 +135,14 @@ package struct ImageImport {
         }
     }
 
-    private func tooLarge(for byteCount: UInt64) -> CommandFailure {
-        let needed = ByteSize(byteCount: image.volumeByteCount)
-        return CommandFailure(
+    private var neededSize: ByteSize { ByteSize(byteCount: image.volumeByteCount) }
+
+    private func tooLarge(for byteCount: UInt64, remedy: String) -> CommandFailure {
+        CommandFailure(
             "image_too_large",
-            "The image holds a disk of \(needed), the volume would have \(sizeText(byteCount)).",
-            remedy: "Give --size \(image.volumeByteCount), or: "
-                + "volctl volume resize \(volume) \(image.volumeByteCount)"
+            "The image holds a disk of \(neededSize), "
+                + "the volume '\(volume)' only \(sizeText(byteCount)).",
+            remedy: remedy
         )
     }
 
@@ -144,7 +153,7 @@ package struct ImageImport {
         _ target: Volume,
         isNew: Bool,
         _ client: ControlClient,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) async throws -> (source: String, volume: String)? {
         let access = try await VolumeAccess.forWriting(volume, client)
         do {
@@ -162,7 +171,7 @@ package struct ImageImport {
     }
 
     /// Makes a larger volume read as zeros behind the image.
-    private func zeroTail(of target: Volume, _ uri: String, _ progress: Progress) throws {
+    private func zeroTail(of target: Volume, _ uri: String, _ progress: ProgressDisplay) throws {
         let commands = Self.zeroCommands(from: image.virtualByteCount, to: target.byteCount)
         guard !commands.isEmpty else { return }
         progress.begin("zero")
@@ -190,7 +199,7 @@ package struct ImageImport {
 
     private func compare(
         _ uri: String,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String) {
         progress.begin("checksum")
         let source = try ContentDigest.of(image, progress: progress)

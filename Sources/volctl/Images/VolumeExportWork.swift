@@ -45,7 +45,7 @@ package struct VolumeExportWork {
     /// Does it.
     ///
     /// - Throws: ``CommandFailure``; the file is then as it was.
-    package func run(_ client: ControlClient, progress: Progress) async throws -> Report {
+    package func run(_ client: ControlClient, progress: ProgressDisplay) async throws -> Report {
         let start = ContinuousClock.now
         if isVerified { _ = try Tool.nbdCopy.located() }
         if isVerified, format == .qcow2 { _ = try Tool.qemuServer.located() }
@@ -120,7 +120,7 @@ package struct VolumeExportWork {
         _ access: VolumeAccess,
         to file: String,
         _ client: ControlClient,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) async throws -> (source: String, file: String)? {
         if let snapshot = source.snapshot {
             return try copy(access.uri(snapshot: snapshot), byteCount, to: file, progress)
@@ -150,7 +150,7 @@ package struct VolumeExportWork {
         _ uri: String?,
         _ byteCount: UInt64,
         to file: String,
-        _ progress: Progress
+        _ progress: ProgressDisplay
     ) throws -> (source: String, file: String)? {
         guard let uri else {
             throw CommandFailure("bad_response", "The service gave an NBD URI that is none.")

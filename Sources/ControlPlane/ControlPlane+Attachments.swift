@@ -1,0 +1,140 @@
+// Attachments: one host writes, or several read.
+
+public import ControlAPI
+import Foundation
+import Metadata
+
+extension ControlPlane {
+    /// A volume's attachments and how earlier ones ended.
+    public func attachments(of volume: String) async throws(ControlError) -> [Attachment] {
+        let record = try await requireVolume(volume).value
+        let all = try await attachmentsRecord(record.id)
+        let node = try await meta(await metadata.node(record.primary))
+        return (all.current + all.history).map { document($0, of: record, node?.value) }
+    }
+
+    /// Gives a host the volume.
+    public func attach(
+        _ volume: String,
+        _ creation: AttachmentCreation,
+        operation: String
+    ) async throws(ControlError) -> Attachment {
+        guard creation.protocol != .iscsi else {
+            throw ControlError(
+                .unsupported,
+                "This build serves NBD only; iSCSI is not in it yet.",
+                help: "Leave --protocol out."
+            )
+        }
+        let request = try Self.fingerprint("attach \(volume)", creation)
+        let end = try await change(volume, operation: operation, request: request) {
+            [self] (record) throws(ControlError) in
+            try requireServed(record, via: creation.via)
+            return try await planAttachment(creation, of: record)
+        }
+        let record: VolumeRecord
+        switch end {
+        case .done(let after), .unnecessary(let after): record = after
+        case .repeated: record = try await requireVolume(volume).value
+        }
+        return try await attachment(of: record, for: creation)
+    }
+
+    private func attachment(
+        of volume: VolumeRecord,
+        for creation: AttachmentCreation
+    ) async throws(ControlError) -> Attachment {
+        let all = try await attachmentsRecord(volume.id).current
+        guard let attachment = all.first(where: { $0.host == creation.host }) else {
+            throw .attachmentNotFound(volume.name, host: creation.host)
+        }
+        let node = try await meta(await metadata.node(volume.primary))
+        let isSameMachine =
+            creation.machineID != nil && creation.machineID == node?.value.machineID
+        return document(attachment, of: volume, node?.value, unixURI: isSameMachine)
+    }
+
+    /// Refuses a front other than the volume's own node: others cannot reach its data yet.
+    private func requireServed(
+        _ volume: VolumeRecord,
+        via node: String?
+    ) throws(ControlError) {
+        guard let node, node != volume.primary else { return }
+        throw ControlError(
+            .unsupported,
+            "The volume '\(volume.name)' is on '\(volume.primary)'; this build serves a volume only "
+                + "through the node that holds it.",
+            help: "Leave --via out."
+        )
+    }
+
+    private func planAttachment(
+        _ creation: AttachmentCreation,
+        of volume: VolumeRecord
+    ) async throws(ControlError) -> PendingOperation.Kind? {
+        let readOnly = creation.readOnly ?? false
+        let isForced = creation.force ?? false
+        let current = try await attachmentsRecord(volume.id).current
+        let others = current.filter { $0.host != creation.host }
+        let own = current.first { $0.host == creation.host }
+        if let own, own.readOnly == readOnly, !isForced { return nil }
+        let conflict = others.first { !readOnly || !$0.readOnly }
+        if let conflict, !isForced { throw .attachedElsewhere(volume.name, conflict) }
+        guard others.count < APILimits.attachmentCountMax || isForced else {
+            throw ControlError(
+                .limitReached,
+                "\(others.count) hosts have '\(volume.name)' attached, which is the most."
+            )
+        }
+        let attachment = AttachmentRecord(
+            host: creation.host,
+            protocol: AttachmentProtocol.nbd.rawValue,
+            readOnly: readOnly,
+            epoch: volume.epoch + 1,
+            attachedAt: now
+        )
+        return .attach(attachment, takeover: isForced)
+    }
+
+    /// Takes it back.
+    public func detach(
+        _ volume: String,
+        from host: String,
+        operation: String
+    ) async throws(ControlError) {
+        let request = "detach \(volume) from \(host)"
+        _ = try await change(volume, operation: operation, request: request) {
+            [self] (record) throws(ControlError) in
+            let current = try await attachmentsRecord(record.id).current
+            guard current.contains(where: { $0.host == host }) else {
+                throw .attachmentNotFound(volume, host: host)
+            }
+            return .detach(host: host)
+        }
+    }
+}
+
+extension ControlError {
+    fileprivate static func attachmentNotFound(_ volume: String, host: String) -> Self {
+        ControlError(
+            .attachmentNotFound,
+            "The volume '\(volume)' is not attached to host '\(host)'.",
+            help: "'volctl volume show \(volume)' shows who has it."
+        )
+    }
+
+    fileprivate static func attachedElsewhere(
+        _ volume: String,
+        _ holder: AttachmentRecord
+    ) -> Self {
+        ControlError(
+            .volumeAttached,
+            "The volume '\(volume)' is attached to host '\(holder.host)'"
+                + (holder.readOnly ? ", read-only." : "."),
+            help:
+                "'volctl detach \(volume) --host \(holder.host)' frees it; '--force' takes it from "
+                + "a dead host.",
+            holder: holder.host
+        )
+    }
+}

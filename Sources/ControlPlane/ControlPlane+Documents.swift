@@ -1,0 +1,147 @@
+// Records as documents, with what the nodes know added where they answer.
+
+import ControlAPI
+import Foundation
+import Metadata
+
+/// What a node told of its volumes.
+enum NodeView: Sendable {
+    /// Its volumes, by id.
+    case volumes([UInt64: NodeVolume])
+    /// It did not answer.
+    case silent
+}
+
+extension ControlPlane {
+    /// Asks a node for all its volumes.
+    func nodeView(_ name: String) async -> NodeView {
+        do throws(ControlError) {
+            let volumes = try await nodeService(name).volumes()
+            return .volumes(Dictionary(volumes.map { ($0.id, $0) }) { first, _ in first })
+        } catch {
+            return .silent
+        }
+    }
+
+    /// A volume's document, with what its node says of it.
+    func document(_ record: VolumeRecord) async throws(ControlError) -> Volume {
+        var view = NodeView.silent
+        do throws(ControlError) {
+            let volume = try await nodeService(record.primary).volume(record.id)
+            view = .volumes([record.id: volume])
+        } catch  where error.code == .volumeNotFound {
+            view = .volumes([:])
+        } catch {
+            // Silent; the document says so.
+        }
+        return try await document(record, view)
+    }
+
+    /// The document of the volume that an operation ended with.
+    func document(_ end: OperationEnd, name: String) async throws(ControlError) -> Volume {
+        switch end {
+        case .done(let record), .unnecessary(let record):
+            return try await document(record)
+        case .repeated(let id):
+            guard let id else { throw .volumeNotFound(name) }
+            let record = try await meta(await metadata.volume(id: id))
+            guard let record else { throw .volumeNotFound(name) }
+            return try await document(record.value)
+        }
+    }
+
+    /// A volume's document.
+    func document(
+        _ record: VolumeRecord,
+        _ view: NodeView
+    ) async throws(ControlError) -> Volume {
+        let snapshots = try await meta(await metadata.snapshots(of: record.id))
+        let node = try await meta(await metadata.node(record.primary))
+        let attachments = try await attachmentsRecord(record.id).current
+        var volume = Volume(
+            id: record.id,
+            name: record.name,
+            byteCount: record.byteCount,
+            logicalBlockByteCount: record.logicalBlockByteCount,
+            durability: record.durabilityMode,
+            state: VolumeState(record.state),
+            primary: record.primary,
+            replicas: record.replicas,
+            snapshotCount: snapshots.count,
+            source: record.source.map {
+                VolumeSource(volume: $0.volumeName, snapshot: $0.snapshot)
+            },
+            attachments: attachments.map { document($0, of: record, node?.value) },
+            createdAt: record.createdAt,
+            epoch: record.epoch
+        )
+        if let pending = record.pending {
+            volume.warning = "An operation has not ended: \(pending.kind.words)."
+        }
+        switch view {
+        case .silent:
+            volume.warning = "The node '\(record.primary)' does not answer."
+        case .volumes(let volumes):
+            if let known = volumes[record.id] {
+                volume.layerCount = known.layerCount
+                volume.space = known.space
+            } else if record.pending == nil {
+                volume.warning = "The node '\(record.primary)' does not hold it any more."
+            }
+        }
+        return volume
+    }
+
+    /// An attachment's document.
+    func document(
+        _ attachment: AttachmentRecord,
+        of volume: VolumeRecord,
+        _ node: NodeRecord?,
+        unixURI: Bool = false
+    ) -> Attachment {
+        let isCurrent = attachment.detachedAt == nil
+        var nbdURI: String?
+        if isCurrent, let endpoint = node?.nbdEndpoint {
+            nbdURI = "nbd://\(endpoint)/\(volume.name)"
+        }
+        var nbdUnixURI: String?
+        if isCurrent, unixURI, let path = node?.nbdUnixPath,
+            let socket = path.addingPercentEncoding(withAllowedCharacters: .socketPath)
+        {
+            nbdUnixURI = "nbd+unix:///\(volume.name)?socket=\(socket)"
+        }
+        return Attachment(
+            volume: volume.name,
+            host: attachment.host,
+            node: volume.primary,
+            protocol: AttachmentProtocol(rawValue: attachment.protocol) ?? .nbd,
+            readOnly: attachment.readOnly,
+            epoch: attachment.epoch,
+            state: isCurrent ? .attached : .detached,
+            nbdURI: nbdURI,
+            nbdUnixURI: nbdUnixURI,
+            attachedAt: attachment.attachedAt,
+            detachedAt: attachment.detachedAt,
+            detachReason: attachment.detachReason
+        )
+    }
+}
+
+extension VolumeState {
+    fileprivate init(_ state: VolumeRecord.State) {
+        switch state {
+        case .creating: self = .creating
+        case .ready: self = .ready
+        case .deleting: self = .deleting
+        }
+    }
+}
+
+extension CharacterSet {
+    /// What may stand unescaped in the socket parameter of an NBD URI.
+    ///
+    /// Spec: NetworkBlockDevice/nbd doc/uri.md.
+    fileprivate static let socketPath = CharacterSet(
+        charactersIn: "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/"
+    )
+}

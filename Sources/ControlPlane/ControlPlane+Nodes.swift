@@ -1,0 +1,298 @@
+// Nodes: registration, heartbeats, placement.
+
+public import ControlAPI
+import Foundation
+import Metadata
+
+extension ControlPlane {
+    /// All nodes, by name.
+    public func nodes() async throws(ControlError) -> [Node] {
+        let records = try await meta(await metadata.nodes())
+        let live = try await meta(await metadata.liveNodes())
+        let counts = try await volumeCounts()
+        return records.map { record in
+            document(
+                record,
+                isLive: live[record.name] != nil,
+                volumeCount: counts[record.name] ?? 0
+            )
+        }
+    }
+
+    /// One node.
+    public func node(_ name: String) async throws(ControlError) -> Node {
+        let record = try await requireNode(name).value
+        let live = try await meta(await metadata.liveNode(name))
+        let counts = try await volumeCounts()
+        return document(record, isLive: live != nil, volumeCount: counts[name] ?? 0)
+    }
+
+    private func volumeCounts() async throws(ControlError) -> [String: Int] {
+        let volumes = try await meta(await metadata.allVolumes())
+        var counts: [String: Int] = [:]
+        for volume in volumes { counts[volume.value.primary, default: 0] += 1 }
+        return counts
+    }
+
+    private func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
+        let node = try await meta(await metadata.node(name))
+        guard let node else { throw .nodeNotFound(name) }
+        return node
+    }
+
+    private func document(_ record: NodeRecord, isLive: Bool, volumeCount: Int) -> Node {
+        let entry = nodeTable.entry(record.name)
+        return Node(
+            name: record.name,
+            state: isLive ? .up : .down,
+            draining: record.draining,
+            adminEndpoint: record.adminEndpoint,
+            nbdEndpoint: record.nbdEndpoint,
+            nbdUnixPath: record.nbdUnixPath,
+            storeIdentity: record.storeIdentity,
+            version: record.version,
+            space: entry?.space,
+            volumeCount: volumeCount,
+            lastSeenAt: entry?.lastSeenAt
+        )
+    }
+
+    // MARK: - Registration
+
+    /// Takes a node in, or back.
+    public func registerNode(
+        _ name: String,
+        _ registration: NodeRegistration
+    ) async throws(ControlError) -> NodeRegistrationResult {
+        for _ in 0..<Self.conflictCountMax {
+            let previous = try await meta(await metadata.node(name))
+            try await requireSameStore(name, registration, previous?.value)
+            let before = try await meta(await metadata.liveNode(name))
+            let record = NodeRecord(
+                name: name,
+                adminEndpoint: registration.adminEndpoint,
+                nbdEndpoint: registration.nbdEndpoint,
+                nbdUnixPath: registration.nbdUnixPath,
+                storeIdentity: registration.storeIdentity.lowercased(),
+                version: registration.version,
+                machineID: registration.machineID,
+                draining: previous?.value.draining ?? false,
+                incarnation: (previous?.value.incarnation ?? 0) + 1
+            )
+            let session = try await register(record, replacing: previous, before: before)
+            guard let session else { continue }
+            let entry = NodeTable.Entry(
+                session: session,
+                space: registration.space,
+                lastSeenAt: now
+            )
+            nodeTable.update(name, entry)
+            reconcileSoon.yield(name)
+            return NodeRegistrationResult(
+                session: session,
+                heartbeatIntervalMilliseconds: APILimits.heartbeatIntervalMilliseconds
+            )
+        }
+        throw ControlError(.busy, "Somebody else registers the node '\(name)'.")
+    }
+
+    /// Registers with a new lease and ends the old one; nil when somebody else was faster.
+    private func register(
+        _ record: NodeRecord,
+        replacing previous: Versioned<NodeRecord>?,
+        before: NodeLiveRecord?
+    ) async throws(ControlError) -> UInt64? {
+        let store = metadata.store
+        let lease = try await meta(
+            await store.grantLease(milliseconds: APILimits.heartbeatTimeoutMilliseconds)
+        )
+        let event = EventRecord(
+            time: now,
+            kind: "node.up",
+            subject: record.name,
+            message: previous == nil
+                ? "joined, API at \(record.adminEndpoint)"
+                : "came back, API at \(record.adminEndpoint)"
+        )
+        let isRegistered = try await meta(
+            await metadata.registerNode(
+                record,
+                replacing: previous,
+                lease: lease,
+                event: event
+            )
+        )
+        let unused = isRegistered ? before.map { MetaLease(Int64($0.session)) } : lease
+        if let unused {
+            do throws(MetadataError) {
+                try await store.revoke(unused)
+            } catch {
+                // It ends by itself, and no key hangs on it.
+            }
+        }
+        return isRegistered ? UInt64(lease.rawValue) : nil
+    }
+
+    /// Refuses a store under another's name: volumes would seem to be lost, or double.
+    private func requireSameStore(
+        _ name: String,
+        _ registration: NodeRegistration,
+        _ previous: NodeRecord?
+    ) async throws(ControlError) {
+        let identity = registration.storeIdentity.lowercased()
+        if let previous, previous.storeIdentity != identity {
+            let count = try await volumeCounts()[name] ?? 0
+            guard count == 0 else {
+                throw ControlError(
+                    .alreadyExists,
+                    "The node '\(name)' has the store \(previous.storeIdentity) with \(count) "
+                        + "volumes; this one is \(identity).",
+                    help: "Start volnode with that store, or with another --name."
+                )
+            }
+        }
+        let all = try await meta(await metadata.nodes())
+        let other = all.first { $0.storeIdentity == identity && $0.name != name }
+        guard let other else { return }
+        throw ControlError(
+            .alreadyExists,
+            "The store \(identity) belongs to the node '\(other.name)'.",
+            help: "Start volnode with --name \(other.name)."
+        )
+    }
+
+    /// Notes that a node lives.
+    public func heartbeat(
+        _ name: String,
+        _ heartbeat: NodeHeartbeat
+    ) async throws(ControlError) {
+        let forgotten = ControlError(
+            .nodeNotFound,
+            "The session of the node '\(name)' has ended.",
+            help: "The node registers again by itself."
+        )
+        if nodeTable.entry(name)?.session != heartbeat.session {
+            let live = try await meta(await metadata.liveNode(name))
+            guard live?.session == heartbeat.session else { throw forgotten }
+        }
+        guard let lease = Int64(exactly: heartbeat.session) else { throw forgotten }
+        do throws(MetadataError) {
+            try await metadata.store.keepAlive(MetaLease(lease))
+        } catch .leaseNotFound {
+            throw forgotten
+        } catch {
+            throw ControlError(error)
+        }
+        let entry = NodeTable.Entry(
+            session: heartbeat.session,
+            space: heartbeat.space,
+            lastSeenAt: now
+        )
+        nodeTable.update(name, entry)
+    }
+
+    /// Takes a node out of placement or back in.
+    public func updateNode(
+        _ name: String,
+        _ update: NodeUpdate
+    ) async throws(ControlError) -> Node {
+        for _ in 0..<Self.conflictCountMax {
+            var record = try await requireNode(name)
+            guard record.value.draining != update.draining else { return try await node(name) }
+            record.value.draining = update.draining
+            let event = EventRecord(
+                time: now,
+                kind: update.draining ? "node.draining" : "node.undrained",
+                subject: name,
+                message: update.draining ? "takes no new volumes" : "takes new volumes again"
+            )
+            let changed = record
+            let isUpdated = try await meta(await metadata.updateNode(changed, event: event))
+            if isUpdated { return try await node(name) }
+        }
+        throw ControlError(.busy, "The node '\(name)' is being changed by somebody else.")
+    }
+
+    /// Forgets a node that has no volumes.
+    public func deleteNode(_ name: String) async throws(ControlError) {
+        let record = try await requireNode(name)
+        let count = try await volumeCounts()[name] ?? 0
+        guard count == 0 else {
+            throw ControlError(
+                .inUse,
+                "The node '\(name)' holds \(count) volumes.",
+                help: "'volctl volume list' shows them."
+            )
+        }
+        let event = EventRecord(
+            time: now,
+            kind: "node.deleted",
+            subject: name,
+            message: "forgotten"
+        )
+        let isDeleted = try await meta(await metadata.deleteNode(record, event: event))
+        guard isDeleted else {
+            throw ControlError(
+                .inUse,
+                "The node '\(name)' is up.",
+                help: "Stop it first; it counts as down after a few seconds."
+            )
+        }
+        nodeTable.remove(name)
+    }
+
+    // MARK: - Placement
+
+    /// The node for a new volume: the wanted one, or the one with most room.
+    func place(on wanted: String?) async throws(ControlError) -> String {
+        let all = try await nodes()
+        if let wanted {
+            guard let node = all.first(where: { $0.name == wanted }) else {
+                throw .nodeNotFound(wanted)
+            }
+            guard node.state == .up else { throw .nodeDown(wanted) }
+            return wanted
+        }
+        let up = all.filter { $0.state == .up }
+        guard !up.isEmpty else {
+            throw ControlError(
+                .unavailable,
+                all.isEmpty ? "The cluster has no nodes." : "No node is up.",
+                help: "Start one: 'volctl dev up', or 'volnode run --meta ENDPOINT …'."
+            )
+        }
+        let open = up.filter { !$0.draining }
+        guard !open.isEmpty else {
+            throw ControlError(
+                .unavailable,
+                "All nodes that are up are draining.",
+                help: "'volctl node drain NODE --undo' takes one back in."
+            )
+        }
+        // Equal room: the one with fewer volumes, then by name, so that tests can tell.
+        let best = open.max { left, right in
+            let leftRoom = left.space?.availableByteCount ?? 0
+            let rightRoom = right.space?.availableByteCount ?? 0
+            return (leftRoom, right.volumeCount, right.name)
+                < (rightRoom, left.volumeCount, left.name)
+        }
+        guard let best, best.space?.availableByteCount != 0 else {
+            throw ControlError(
+                .noSpace,
+                "All nodes are full.",
+                help: "Delete volumes or snapshots, or add a node."
+            )
+        }
+        return best.name
+    }
+}
+
+extension ControlError {
+    fileprivate static func nodeDown(_ name: String) -> Self {
+        ControlError(
+            .unavailable,
+            "The node '\(name)' is down.",
+            help: "Start it, or leave --node out."
+        )
+    }
+}

@@ -1,0 +1,246 @@
+// Volumes: list, show, create, clone, resize, delete.
+
+public import ControlAPI
+import Foundation
+import Metadata
+
+extension ControlPlane {
+    /// Volumes by name, from the one after `after`.
+    public func volumes(
+        after: String?,
+        countMax: Int
+    ) async throws(ControlError) -> VolumeList {
+        let records = try await meta(await metadata.volumes(after: after, countMax: countMax)).map(
+            \.value
+        )
+        var known: [String: NodeView] = [:]
+        for node in Set(records.map(\.primary)) { known[node] = await nodeView(node) }
+        var volumes: [Volume] = []
+        for record in records {
+            volumes.append(try await document(record, known[record.primary] ?? .silent))
+        }
+        let isLastPage = records.count < countMax
+        return VolumeList(volumes: volumes, nextAfter: isLastPage ? nil : records.last?.name)
+    }
+
+    /// One volume, with its space when its node answers.
+    public func volume(_ name: String) async throws(ControlError) -> Volume {
+        try await document(try await requireVolume(name).value)
+    }
+
+    /// Makes an empty volume.
+    public func createVolume(
+        _ creation: VolumeCreation,
+        operation: String
+    ) async throws(ControlError) -> Volume {
+        try Self.requireReplicas(creation.replicas)
+        let request = try Self.fingerprint("create volume", creation)
+        let end = try await create(creation.name, operation: operation, request: request) {
+            [self] (existing) throws(ControlError) in
+            if let existing {
+                guard
+                    existing.byteCount == creation.byteCount, existing.source == nil,
+                    existing.state == .creating
+                else { throw .volumeExists(creation.name) }
+                return nil
+            }
+            let node = try await place(on: creation.node)
+            var record = VolumeRecord(
+                id: newVolumeID(),
+                name: creation.name,
+                byteCount: creation.byteCount,
+                logicalBlockByteCount: creation.logicalBlockByteCount ?? 512,
+                durability: (creation.durability ?? .writeback).rawValue,
+                state: .creating,
+                primary: node,
+                replicas: [node],
+                source: nil,
+                createdAt: now
+            )
+            record.pending = PendingOperation(key: operation, kind: .create, startedAt: now)
+            return record
+        }
+        return try await document(end, name: creation.name)
+    }
+
+    /// Makes a volume that starts as a snapshot.
+    public func clone(
+        _ volume: String,
+        snapshot: String,
+        _ creation: CloneCreation,
+        operation: String
+    ) async throws(ControlError) -> Volume {
+        let request = try Self.fingerprint("clone \(volume)@\(snapshot)", creation)
+        let end = try await create(creation.name, operation: operation, request: request) {
+            [self] (existing) throws(ControlError) in
+            if let existing {
+                guard
+                    existing.source?.volumeName == volume, existing.source?.snapshot == snapshot,
+                    existing.state == .creating
+                else { throw .volumeExists(creation.name) }
+                return nil
+            }
+            let parent = try await requireVolume(volume).value
+            let found = try await meta(await metadata.snapshot(snapshot, of: parent.id))
+            guard let found else { throw .snapshotNotFound(snapshot, of: volume) }
+            // A clone shares its parent's layers, so it lives where they are.
+            var record = VolumeRecord(
+                id: newVolumeID(),
+                name: creation.name,
+                byteCount: found.byteCount,
+                logicalBlockByteCount: parent.logicalBlockByteCount,
+                durability: creation.durability?.rawValue ?? parent.durability,
+                state: .creating,
+                primary: parent.primary,
+                replicas: parent.replicas,
+                source: VolumeRecord.Source(
+                    volumeID: parent.id,
+                    volumeName: parent.name,
+                    snapshot: snapshot
+                ),
+                createdAt: now
+            )
+            record.pending = PendingOperation(key: operation, kind: .clone, startedAt: now)
+            return record
+        }
+        return try await document(end, name: creation.name)
+    }
+
+    /// Changes a volume's size.
+    public func updateVolume(
+        _ name: String,
+        _ update: VolumeUpdate,
+        operation: String
+    ) async throws(ControlError) -> Volume {
+        let request = try Self.fingerprint("update volume \(name)", update)
+        let end = try await change(name, operation: operation, request: request) {
+            [self] (volume) throws(ControlError) in
+            guard let byteCount = update.byteCount, byteCount != volume.byteCount else {
+                return nil
+            }
+            if byteCount < volume.byteCount {
+                try await requireShrinkable(volume, to: byteCount, update)
+            }
+            return .resize(byteCount: byteCount)
+        }
+        return try await document(end, name: name)
+    }
+
+    private func requireShrinkable(
+        _ volume: VolumeRecord,
+        to byteCount: UInt64,
+        _ update: VolumeUpdate
+    ) async throws(ControlError) {
+        guard update.allowShrink == true else {
+            throw ControlError(
+                .invalidArgument,
+                "\(byteCount) bytes are less than the \(volume.byteCount) that '\(volume.name)' "
+                    + "has; what lies behind would be lost.",
+                help: "Repeat with allow_shrink (volctl: --shrink) when that is meant."
+            )
+        }
+        try await requireDetached(volume, to: "shrink")
+    }
+
+    /// Deletes a volume and its snapshots.
+    public func deleteVolume(
+        _ name: String,
+        operation: String
+    ) async throws(ControlError) {
+        let request = "delete volume \(name)"
+        _ = try await change(name, operation: operation, request: request) {
+            [self] (volume) throws(ControlError) in
+            try await requireDetached(volume, to: "delete")
+            let images = try await meta(await metadata.images(of: volume.id))
+            if let image = images.first {
+                throw ControlError(
+                    .inUse,
+                    "The image '\(image.name):\(image.version)' is made of '\(name)'.",
+                    help: "'volctl image delete \(image.name):\(image.version)' takes it out of "
+                        + "the catalogue first."
+                )
+            }
+            return .delete
+        }
+    }
+
+    // MARK: - Creating
+
+    /// Carries out an operation that makes a volume.
+    ///
+    /// `plan` gets the volume that has the name already, returns nil to carry its creation on,
+    /// or the record to begin with.
+    private func create(
+        _ name: String,
+        operation key: String,
+        request: String,
+        _ plan: @escaping @Sendable (VolumeRecord?) async throws(ControlError) -> VolumeRecord?
+    ) async throws(ControlError) -> OperationEnd {
+        try await locks.withLock(name) { [self] () throws(ControlError) in
+            if let end = try await repeated(key, request: request) { return end }
+            for _ in 0..<Self.conflictCountMax {
+                let existing = try await meta(await metadata.volume(named: name))
+                guard let record = try await plan(existing?.value) else {
+                    // The same creation, interrupted: carried on under its first key.
+                    guard let existing else { continue }
+                    return .done(try await drive(existing, isFirstAttempt: false))
+                }
+                let begun = try await meta(await metadata.beginCreation(record, request: request))
+                guard let begun else { continue }
+                return .done(try await drive(begun, isFirstAttempt: true))
+            }
+            throw ControlError(.busy, "Somebody else makes '\(name)'.", help: "Try again.")
+        }
+    }
+
+    private func newVolumeID() -> UInt64 { UInt64.random(in: 1...APILimits.volumeIDMax) }
+
+    /// Refuses what this build cannot keep.
+    private static func requireReplicas(_ count: Int?) throws(ControlError) {
+        guard let count, count != 1 else { return }
+        guard count > 1 else {
+            throw ControlError(.invalidArgument, "A volume has at least one copy.")
+        }
+        throw ControlError(
+            .unsupported,
+            "\(count) copies were asked for; this build keeps one, replication is not in it yet.",
+            help: "Leave --replicas out."
+        )
+    }
+
+    /// The client's request as one line, to tell a repetition from another use of its key.
+    static func fingerprint(
+        _ what: String,
+        _ body: some Encodable
+    ) throws(ControlError) -> String {
+        guard let data = try? ControlJSON.encoder().encode(body) else {
+            throw ControlError(.invalidArgument, "The request cannot be written as JSON.")
+        }
+        return what + " " + String(decoding: data, as: UTF8.self)
+    }
+
+    /// Refuses while a host has the volume.
+    func requireDetached(
+        _ volume: VolumeRecord,
+        to verb: String
+    ) async throws(ControlError) {
+        guard let holder = try await attachmentsRecord(volume.id).current.first else { return }
+        throw ControlError(
+            .volumeAttached,
+            "The volume '\(volume.name)' is attached to host '\(holder.host)'; it must be detached "
+                + "to \(verb) it.",
+            help: "'volctl detach \(volume.name) --host \(holder.host)' does that.",
+            holder: holder.host
+        )
+    }
+}
+
+extension ControlError {
+    static func volumeExists(_ name: String) -> Self {
+        ControlError(
+            .alreadyExists,
+            "There is a volume '\(name)' already.",
+            help: "Choose another name; 'volctl volume show \(name)' shows that one."
+        )
+    }
+}

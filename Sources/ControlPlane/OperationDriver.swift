@@ -1,0 +1,192 @@
+// The one path that every change of a volume takes: intent, node, end; and its continuation when
+// an earlier attempt stopped in the middle.
+
+import ControlAPI
+import Foundation
+import Logging
+import Metadata
+
+/// How an operation came out.
+enum OperationEnd: Sendable {
+    /// It was carried out now; the volume as it is after it (or was, when it is deleted).
+    case done(VolumeRecord)
+    /// The same operation was carried out before.
+    case repeated(volumeID: UInt64?)
+    /// There was nothing to do.
+    case unnecessary(VolumeRecord)
+}
+
+extension ControlPlane {
+    /// Carries out a change of an existing volume.
+    ///
+    /// - Parameters:
+    ///   - name: The volume.
+    ///   - key: The client's name for the operation.
+    ///   - request: The client's request.
+    ///   - plan: Looks at the volume and says what to change, nil for nothing, or refuses.
+    /// - Returns: How it came out.
+    /// - Throws: ``ControlError``; see ``drive(_:isFirstAttempt:)`` for what then is so.
+    func change(
+        _ name: String,
+        operation key: String,
+        request: String,
+        _ plan:
+            @escaping @Sendable (VolumeRecord) async throws(ControlError)
+            -> PendingOperation.Kind?
+    ) async throws(ControlError) -> OperationEnd {
+        try await locks.withLock(name) { [self] () throws(ControlError) in
+            if let end = try await repeated(key, request: request) { return end }
+            for _ in 0..<Self.conflictCountMax {
+                let volume = try await settled(try await requireVolume(name))
+                guard let volume else { throw .volumeNotFound(name) }
+                guard let kind = try await plan(volume.value) else {
+                    return .unnecessary(volume.value)
+                }
+                let operation = PendingOperation(key: key, kind: kind, startedAt: now)
+                let begun = try await meta(
+                    await metadata.begin(operation, on: volume, request: request)
+                )
+                guard let begun else { continue }
+                return .done(try await drive(begun, isFirstAttempt: true))
+            }
+            throw ControlError(
+                .busy,
+                "The volume '\(name)' is being changed by somebody else.",
+                help: "Try again."
+            )
+        }
+    }
+
+    /// How often an operation begins anew because somebody else was faster.
+    static var conflictCountMax: Int { 4 }
+
+    /// The end of the operation `key` when it began before: that of its first run.
+    ///
+    /// - Throws: ``ControlError/Code/idempotencyKeyReused`` when it was another request.
+    func repeated(
+        _ key: String,
+        request: String
+    ) async throws(ControlError) -> OperationEnd? {
+        let operation = try await meta(await metadata.operation(key))
+        guard let operation = operation?.value else { return nil }
+        guard operation.request == request else {
+            throw ControlError(
+                .idempotencyKeyReused,
+                "The idempotency key was used for another request.",
+                help: "Use a new key for a new operation."
+            )
+        }
+        guard !operation.isDone, let id = operation.volumeID else {
+            return .repeated(volumeID: operation.volumeID)
+        }
+        let volume = try await meta(await metadata.volume(id: id))
+        guard let volume, volume.value.pending?.key == key else {
+            return .repeated(volumeID: id)
+        }
+        return .done(try await drive(volume, isFirstAttempt: false))
+    }
+
+    /// The volume without a pending operation: carries on the one that it has.
+    ///
+    /// - Returns: nil when that was a deletion or a creation that the node refused.
+    func settled(
+        _ volume: Versioned<VolumeRecord>
+    ) async throws(ControlError) -> Versioned<VolumeRecord>? {
+        guard let pending = volume.value.pending else { return volume }
+        do throws(ControlError) {
+            _ = try await drive(volume, isFirstAttempt: false)
+        } catch  where error.leavesOutcomeOpen || error.code == .unavailable {
+            throw ControlError(
+                .busy,
+                "An earlier operation on '\(volume.value.name)' (\(pending.kind.words)) has not "
+                    + "ended: the node '\(volume.value.primary)' does not answer.",
+                help: "It ends by itself when the node is back; see 'volctl node list'."
+            )
+        } catch {
+            // The node refused it, so it is abandoned; that is an end too.
+            logger.notice(
+                "an interrupted operation was refused",
+                metadata: ["volume": "\(volume.value.name)", "reason": "\(error.detail)"]
+            )
+        }
+        return try await meta(await metadata.volume(id: volume.value.id))
+    }
+
+    /// Carries a pending operation to its end.
+    ///
+    /// - Parameters:
+    ///   - volume: The volume with its pending operation.
+    ///   - isFirstAttempt: Whether the node cannot have heard of it before.
+    /// - Returns: The volume after it.
+    /// - Throws: ``ControlError``; the operation is abandoned when the node refused it or was
+    ///   never reached, and stays pending when nobody knows.
+    func drive(
+        _ volume: Versioned<VolumeRecord>,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> VolumeRecord {
+        guard let pending = volume.value.pending else { return volume.value }
+        let outcome: ClusterMetadata.Outcome
+        do throws(ControlError) {
+            let node = try await nodeService(volume.value.primary)
+            outcome = try await carryOut(
+                pending.kind,
+                on: volume.value,
+                node,
+                isFirstAttempt: isFirstAttempt
+            )
+        } catch {
+            throw try await failed(error, volume, isFirstAttempt: isFirstAttempt)
+        }
+        let event = EventRecord(
+            time: now,
+            kind: pending.kind.eventKind,
+            subject: volume.value.name,
+            message: pending.kind.eventMessage(volume.value)
+        )
+        _ = try await meta(await metadata.finish(volume, outcome: outcome, at: now, event: event))
+        let after = try await meta(await metadata.volume(id: volume.value.id))
+        return after?.value ?? volume.value
+    }
+
+    /// Decides what a failed node call means for the operation.
+    private func failed(
+        _ error: ControlError,
+        _ volume: Versioned<VolumeRecord>,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> ControlError {
+        let name = volume.value.primary
+        if error.leavesOutcomeOpen {
+            return ControlError(
+                .outcomeUnknown,
+                "The node '\(name)' did not say whether it has done it.",
+                help: "Repeat the command: it carries on where this one stopped."
+            )
+        }
+        let isUnreachable = error.code == .unreachable || error.code == .unavailable
+        if !isUnreachable || isFirstAttempt {
+            _ = try await meta(await metadata.abandon(volume))
+        }
+        guard isUnreachable else { return error }
+        return ControlError(
+            .unavailable,
+            error.code == .unavailable ? error.detail : "The node '\(name)' does not answer.",
+            help: "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
+        )
+    }
+}
+
+extension ControlError {
+    /// Whether the other side may have done what it was asked.
+    ///
+    /// A code that this build does not know is no proof of a refusal, so it counts as open.
+    var leavesOutcomeOpen: Bool {
+        switch code {
+        case .invalidArgument, .malformedRequest, .routeNotFound, .methodNotAllowed,
+            .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists, .inUse, .busy,
+            .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported, .noSpace,
+            .unavailable, .unreachable:
+            false
+        default: true
+        }
+    }
+}

@@ -1,0 +1,278 @@
+// What each kind of operation asks of the node. Each may find that an earlier attempt, whose
+// answer was lost, has done it already.
+
+import ControlAPI
+import Foundation
+import Metadata
+
+extension ControlPlane {
+    /// Asks the node to carry out an operation.
+    ///
+    /// - Parameters:
+    ///   - kind: The operation.
+    ///   - volume: Its volume.
+    ///   - node: The volume's node.
+    ///   - isFirstAttempt: Whether the node cannot have heard of it before. Then something that
+    ///     is there already is a stranger's, not ours.
+    /// - Returns: What the metadata keeps of the node's answer.
+    /// - Throws: The node's error; whether it changed something, its code tells.
+    func carryOut(
+        _ kind: PendingOperation.Kind,
+        on volume: VolumeRecord,
+        _ node: any NodeService,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> ClusterMetadata.Outcome {
+        switch kind {
+        case .create:
+            return try await create(volume, node, isFirstAttempt: isFirstAttempt)
+        case .clone:
+            return try await clone(volume, node, isFirstAttempt: isFirstAttempt)
+        case .delete:
+            do throws(ControlError) {
+                try await node.deleteVolume(volume.id)
+            } catch  where error.code == .volumeNotFound {
+                // Gone is what we want.
+            } catch  where error.code == .inUse {
+                throw await namingClones(of: volume, error)
+            }
+            return .done
+        case .resize(let byteCount):
+            let update = NodeVolumeUpdate(byteCount: byteCount)
+            return .volume(byteCount: try await node.updateVolume(volume.id, update).byteCount)
+        case .createSnapshot(let name):
+            return .snapshot(
+                try await snapshot(name, of: volume, node, isFirstAttempt: isFirstAttempt)
+            )
+        case .deleteSnapshot(let name):
+            do throws(ControlError) {
+                try await node.deleteSnapshot(volume: volume.id, name: name)
+            } catch  where error.code == .snapshotNotFound {
+                // Gone is what we want.
+            }
+            return .done
+        case .rollback(let name):
+            let after = try await node.rollback(volume: volume.id, snapshot: name)
+            return .volume(byteCount: after.byteCount)
+        case .attach(let attachment, let takeover):
+            var all = try await attachmentsRecord(volume.id).current
+            if takeover { all = [] }
+            all.removeAll { $0.host == attachment.host }
+            all.append(attachment)
+            try await setAccess(all.access, dropsConnections: takeover, volume.id, node)
+            return .done
+        case .detach(let host):
+            let all = try await attachmentsRecord(volume.id).current.filter { $0.host != host }
+            try await setAccess(all.access, dropsConnections: false, volume.id, node)
+            return .done
+        }
+    }
+
+    private func create(
+        _ volume: VolumeRecord,
+        _ node: any NodeService,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> ClusterMetadata.Outcome {
+        let creation = NodeVolumeCreation(
+            id: volume.id,
+            name: volume.name,
+            byteCount: volume.byteCount,
+            logicalBlockByteCount: volume.logicalBlockByteCount,
+            durability: volume.durabilityMode,
+            descriptor: volume.descriptor
+        )
+        do throws(ControlError) {
+            return .volume(byteCount: try await node.createVolume(creation).byteCount)
+        } catch  where error.code == .alreadyExists {
+            return try await existing(volume, node, error, isFirstAttempt: isFirstAttempt)
+        }
+    }
+
+    private func clone(
+        _ volume: VolumeRecord,
+        _ node: any NodeService,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> ClusterMetadata.Outcome {
+        guard let source = volume.source else {
+            preconditionFailure("a clone has a source")
+        }
+        let creation = NodeCloneCreation(
+            id: volume.id,
+            name: volume.name,
+            durability: volume.durabilityMode,
+            descriptor: volume.descriptor
+        )
+        do throws(ControlError) {
+            let clone = try await node.clone(
+                volume: source.volumeID,
+                snapshot: source.snapshot,
+                creation
+            )
+            return .volume(byteCount: clone.byteCount)
+        } catch  where error.code == .alreadyExists {
+            return try await existing(volume, node, error, isFirstAttempt: isFirstAttempt)
+        }
+    }
+
+    /// The volume that stands in the way of a creation, when an earlier attempt made it.
+    private func existing(
+        _ volume: VolumeRecord,
+        _ node: any NodeService,
+        _ error: ControlError,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> ClusterMetadata.Outcome {
+        let stranger = ControlError(
+            .alreadyExists,
+            "The node '\(volume.primary)' holds a volume '\(volume.name)' that the metadata does "
+                + "not know.",
+            help: "See 'volctl events'; choose another name."
+        )
+        guard !isFirstAttempt else { throw stranger }
+        do throws(ControlError) {
+            return .volume(byteCount: try await node.volume(volume.id).byteCount)
+        } catch  where error.code == .volumeNotFound {
+            throw stranger
+        }
+    }
+
+    private func snapshot(
+        _ name: String,
+        of volume: VolumeRecord,
+        _ node: any NodeService,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> SnapshotRecord {
+        let made: NodeSnapshot
+        do throws(ControlError) {
+            made = try await node.createSnapshot(volume: volume.id, name: name)
+        } catch  where error.code == .alreadyExists && !isFirstAttempt {
+            let snapshots = try await node.volume(volume.id).snapshots
+            guard let ours = snapshots.first(where: { $0.name == name }) else { throw error }
+            made = ours
+        }
+        return SnapshotRecord(
+            name: name,
+            layer: made.layer,
+            byteCount: made.byteCount,
+            createdAt: now
+        )
+    }
+
+    /// Tells the node who may use a volume.
+    ///
+    /// - Parameters:
+    ///   - access: Who may.
+    ///   - dropsConnections: Whether those who are connected lose it first.
+    ///   - id: The volume.
+    ///   - node: Its node.
+    /// - Throws: The node's error; whether it changed something, its code tells.
+    func setAccess(
+        _ access: NodeVolumeAccess,
+        dropsConnections: Bool,
+        _ id: UInt64,
+        _ node: any NodeService
+    ) async throws(ControlError) {
+        if dropsConnections {
+            _ = try await node.updateVolume(id, NodeVolumeUpdate(access: NodeVolumeAccess.none))
+        }
+        do throws(ControlError) {
+            _ = try await node.updateVolume(id, NodeVolumeUpdate(access: access))
+        } catch  where dropsConnections {
+            // The first step is done, so "nothing was changed" would be a lie.
+            throw ControlError(.outcomeUnknown, error.detail, help: error.help)
+        }
+    }
+
+    func attachmentsRecord(_ id: UInt64) async throws(ControlError) -> AttachmentsRecord {
+        try await meta(await metadata.attachments(of: id))
+    }
+
+    private func namingClones(of volume: VolumeRecord, _ error: ControlError) async -> ControlError
+    {
+        let all = (try? await metadata.allVolumes()) ?? []
+        let names = all.map(\.value).filter { $0.source?.volumeID == volume.id }.map(\.name)
+        guard !names.isEmpty else { return error }
+        let some = names.sorted().prefix(3).joined(separator: "', '")
+        let more = names.count > 3 ? " and \(names.count - 3) more" : ""
+        return ControlError(
+            .inUse,
+            "Clones stand on snapshots of '\(volume.name)': '\(some)'\(more).",
+            help: "Delete the clones first."
+        )
+    }
+}
+
+extension Sequence<AttachmentRecord> {
+    /// Who may use a volume that these hosts have.
+    var access: NodeVolumeAccess {
+        var access = NodeVolumeAccess.none
+        for attachment in self {
+            guard attachment.readOnly else { return .readWrite }
+            access = .readOnly
+        }
+        return access
+    }
+}
+
+extension VolumeRecord {
+    var durabilityMode: DurabilityMode { DurabilityMode(rawValue: durability) ?? .writeback }
+
+    /// What the node keeps with the volume, so that the metadata can be made anew from the nodes.
+    var descriptor: String {
+        struct Descriptor: Encodable {
+            var format = 1
+            var createdAt: Date
+            var source: Source?
+        }
+        let document = Descriptor(createdAt: createdAt, source: source)
+        guard let data = try? ControlJSON.encoder().encode(document) else { return "{}" }
+        return String(decoding: data, as: UTF8.self)
+    }
+}
+
+extension PendingOperation.Kind {
+    /// The operation in words, for messages.
+    var words: String {
+        switch self {
+        case .create: "creation"
+        case .clone: "cloning"
+        case .delete: "deletion"
+        case .resize: "resizing"
+        case .createSnapshot(let name): "snapshot '\(name)'"
+        case .deleteSnapshot(let name): "deletion of snapshot '\(name)'"
+        case .rollback(let name): "rollback to '\(name)'"
+        case .attach(let attachment, _): "attaching to '\(attachment.host)'"
+        case .detach(let host): "detaching from '\(host)'"
+        }
+    }
+
+    /// The kind of the event that tells of it.
+    var eventKind: String {
+        switch self {
+        case .create: "volume.created"
+        case .clone: "volume.cloned"
+        case .delete: "volume.deleted"
+        case .resize: "volume.resized"
+        case .createSnapshot: "snapshot.created"
+        case .deleteSnapshot: "snapshot.deleted"
+        case .rollback: "volume.rolled_back"
+        case .attach: "volume.attached"
+        case .detach: "volume.detached"
+        }
+    }
+
+    func eventMessage(_ volume: VolumeRecord) -> String {
+        switch self {
+        case .create: "created on '\(volume.primary)', \(volume.byteCount) bytes"
+        case .clone:
+            "cloned from '\(volume.source?.volumeName ?? "")@\(volume.source?.snapshot ?? "")'"
+        case .delete: "deleted"
+        case .resize(let byteCount): "resized from \(volume.byteCount) to \(byteCount) bytes"
+        case .createSnapshot(let name): "snapshot '\(name)' taken"
+        case .deleteSnapshot(let name): "snapshot '\(name)' deleted"
+        case .rollback(let name): "rolled back to snapshot '\(name)'"
+        case .attach(let attachment, let takeover):
+            (takeover ? "taken over by" : "attached to") + " host '\(attachment.host)'"
+                + (attachment.readOnly ? ", read-only" : "") + ", epoch \(attachment.epoch)"
+        case .detach(let host): "detached from host '\(host)'"
+        }
+    }
+}

@@ -1,0 +1,254 @@
+// Background work: carrying on what was interrupted, comparing nodes with the metadata, noticing
+// nodes that fall silent, forgetting what is old.
+
+public import ControlAPI
+import Foundation
+import Logging
+import Metadata
+public import ServiceLifecycle
+
+extension ControlPlane: Service {
+    /// How often pending operations are looked at, in seconds.
+    static var pendingIntervalSeconds: Int { 5 }
+    /// How often nodes are compared with the metadata, in seconds.
+    static var comparisonIntervalSeconds: Int { 300 }
+    /// How often old operations and events are forgotten, in seconds.
+    static var trimIntervalSeconds: Int { 3600 }
+    /// How long an operation's key is remembered, in seconds.
+    static var operationKeepSeconds: Double { 24 * 3600 }
+
+    /// Does the background work until the service is told to stop.
+    public func run() async {
+        await withTaskCancellationOrGracefulShutdownHandler {
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    await self.logged("compare the nodes") { try await self.recover() }
+                }
+                group.addTask { await self.watchNodeLives() }
+                group.addTask { await self.reconcileWhenAsked() }
+                group.addTask { await self.keepTime() }
+                await group.waitForAll()
+            }
+        } onCancelOrGracefulShutdown: {
+            self.stop()
+        }
+    }
+
+    /// Ends the streams that clients follow and the background work.
+    public func stop() {
+        followers.finish()
+        reconcileSoon.finish()
+        stopped.finish()
+    }
+
+    /// Carries on what was interrupted and compares all live nodes with the metadata.
+    ///
+    /// - Throws: ``ControlError`` when the metadata cannot be read.
+    public func recover() async throws(ControlError) {
+        let live = try await meta(await metadata.liveNodes())
+        for name in live.keys.sorted() { await reconcile(name) }
+    }
+
+    // MARK: - Time
+
+    /// Once a second: leases; less often: the rest.
+    private func keepTime() async {
+        var tick = 0
+        for await _ in seconds() {
+            tick += 1
+            await logged("maintain the metadata") { [metadata] in
+                try await metadata.store.maintain()
+            }
+            if tick.isMultiple(of: Self.pendingIntervalSeconds) { await resumePending() }
+            if tick.isMultiple(of: Self.comparisonIntervalSeconds) {
+                await logged("compare the nodes") { try await self.recover() }
+            }
+            if tick.isMultiple(of: Self.trimIntervalSeconds) {
+                await logged("forget old records") { [metadata] in
+                    let limit = Date().addingTimeInterval(-Self.operationKeepSeconds)
+                    _ = try await metadata.trimOperations(before: limit)
+                    _ = try await metadata.trimEvents(countMax: APILimits.eventCountMax)
+                }
+            }
+        }
+    }
+
+    /// A tick a second, until the service stops.
+    private func seconds() -> AsyncStream<Void> {
+        let (stream, continuation) = AsyncStream<Void>.makeStream(
+            bufferingPolicy: .bufferingNewest(1)
+        )
+        let ticker = Task {
+            while (try? await Task.sleep(for: .seconds(1))) != nil { continuation.yield() }
+        }
+        let stopper = Task { [stopped] in
+            await stopped.wait()
+            continuation.finish()
+        }
+        continuation.onTermination = { _ in
+            ticker.cancel()
+            stopper.cancel()
+        }
+        return stream
+    }
+
+    private func logged(
+        _ what: String,
+        _ body: () async throws -> Void
+    ) async {
+        do {
+            try await body()
+        } catch {
+            logger.error("could not \(what)", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    // MARK: - Lives of nodes
+
+    /// Reports each node whose lease ends.
+    private func watchNodeLives() async {
+        while !stopped.isFinished {
+            do throws(MetadataError) {
+                let revision = try await metadata.revision()
+                let changes = try await metadata.watchNodes(after: revision)
+                await consume(changes)
+            } catch {
+                logger.error("could not watch nodes", metadata: ["reason": "\(error)"])
+            }
+            // The stream ended: the store closed, or we lagged and begin anew.
+            await stopped.wait(atMostMilliseconds: 1000)
+        }
+    }
+
+    private func consume(_ changes: AsyncStream<[(name: String, isLive: Bool)]>) async {
+        let reader = Task {
+            for await batch in changes {
+                for change in batch where !change.isLive { await noteDown(change.name) }
+            }
+        }
+        let stopper = Task { [stopped] in
+            await stopped.wait()
+            reader.cancel()
+        }
+        await reader.value
+        stopper.cancel()
+    }
+
+    private func noteDown(_ name: String) async {
+        guard
+            let node = try? await metadata.node(name)?.value,
+            (try? await metadata.liveNode(name)) == .some(nil)
+        else { return }
+        let event = EventRecord(
+            time: now,
+            kind: "node.down",
+            subject: name,
+            message: "no heartbeat for \(APILimits.heartbeatTimeoutMilliseconds / 1000) s"
+        )
+        await report(event, id: "down-\(name)-\(node.incarnation)")
+    }
+
+    // MARK: - Reconciliation
+
+    private func reconcileWhenAsked() async {
+        for await name in reconcileSoon.stream { await reconcile(name) }
+    }
+
+    /// Carries on every pending operation whose node lives.
+    private func resumePending() async {
+        await logged("carry on pending operations") { [self] in
+            let pending = try await metadata.allVolumes().map(\.value).filter { $0.pending != nil }
+            guard !pending.isEmpty else { return }
+            let live = try await metadata.liveNodes()
+            for volume in pending where live[volume.primary] != nil { await resume(volume) }
+        }
+    }
+
+    /// Carries on a volume's pending operation, if it still has one when its turn comes.
+    private func resume(_ volume: VolumeRecord) async {
+        do throws(ControlError) {
+            try await locks.withLock(volume.name) { [self] () throws(ControlError) in
+                let current = try await meta(await metadata.volume(id: volume.id))
+                guard let current, current.value.pending != nil else { return }
+                _ = try await settled(current)
+            }
+        } catch {
+            logger.info(
+                "an operation stays pending",
+                metadata: ["volume": "\(volume.name)", "reason": "\(error.detail)"]
+            )
+        }
+    }
+
+    /// Carries on a node's pending operations and compares it with the metadata.
+    func reconcile(_ name: String) async {
+        do {
+            let mine = try await metadata.allVolumes().map(\.value).filter { $0.primary == name }
+            for volume in mine where volume.pending != nil { await resume(volume) }
+            let held = try await nodeService(name).volumes()
+            let known = try await metadata.allVolumes().map(\.value)
+            await compare(name, held: held, known: known.filter { $0.primary == name })
+        } catch {
+            logger.warning(
+                "could not compare a node with the metadata",
+                metadata: ["node": "\(name)", "reason": "\(error)"]
+            )
+        }
+    }
+
+    private func compare(_ node: String, held: [NodeVolume], known: [VolumeRecord]) async {
+        let heldByID = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
+        let knownIDs = Set(known.map(\.id))
+        for volume in held where !knownIDs.contains(volume.id) {
+            let event = EventRecord(
+                time: now,
+                kind: "volume.unknown",
+                subject: volume.name,
+                message: "the node '\(node)' holds a volume (id \(volume.id), \(volume.byteCount) "
+                    + "bytes) that the metadata does not know; it is left alone"
+            )
+            await report(event, id: "unknown-\(node)-\(volume.id)")
+        }
+        for volume in known where volume.pending == nil {
+            if let held = heldByID[volume.id] {
+                await restoreAccess(volume, held)
+                continue
+            }
+            let event = EventRecord(
+                time: now,
+                kind: "volume.missing",
+                subject: volume.name,
+                message: "the node '\(node)' does not hold it any more"
+            )
+            await report(event, id: "missing-\(node)-\(volume.id)")
+        }
+    }
+
+    /// Makes the node's idea of who may use a volume that of the metadata.
+    private func restoreAccess(_ volume: VolumeRecord, _ held: NodeVolume) async {
+        do throws(ControlError) {
+            try await locks.withLock(volume.name) { [self] () throws(ControlError) in
+                let current = try await meta(await metadata.volume(id: volume.id))
+                // What changed since the node was asked is newer than its answer.
+                guard current?.value == volume else { return }
+                let access = try await attachmentsRecord(volume.id).current.access
+                guard access != held.access else { return }
+                let node = try await nodeService(volume.primary)
+                try await setAccess(access, dropsConnections: false, volume.id, node)
+                let event = EventRecord(
+                    time: now,
+                    kind: "volume.access_restored",
+                    subject: volume.name,
+                    message: "was '\(held.access.rawValue)' on '\(volume.primary)', is "
+                        + "'\(access.rawValue)' again"
+                )
+                await report(event)
+            }
+        } catch {
+            logger.warning(
+                "could not restore who may use a volume",
+                metadata: ["volume": "\(volume.name)", "reason": "\(error.detail)"]
+            )
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// The command line itself: what parses, what does not, and the documents that scripts read.
+
+import ArgumentParser
+import ControlAPI
+import Foundation
+import Testing
+import volctl
+
+@Suite struct CommandLineTests {
+    /// Every command of the contract, spelled as scripts do.
+    static let contract = [
+        "dev up", "dev up --nodes 3 --data /d --json", "dev down", "dev down --data /d",
+        "dev status --data /d", "dev kill node1 --data /d", "dev start node1 --data /d",
+        "volume create v --size 10GiB",
+        "volume create v --size 10GiB --replicas 3 --block-size 4096 --durability writethrough",
+        "volume create v --size 10GiB --block-size 512 --durability writeback",
+        "volume list", "volume show v", "volume resize v 20GiB", "volume delete v",
+        "snapshot create v@s", "snapshot list v", "snapshot delete v@s", "snapshot rollback v@s",
+        "clone v@s w", "attach v --host h",
+        "attach v --host h --via n --read-only --force --protocol nbd",
+        "attach v --host h --protocol iscsi", "detach v --host h", "node list", "node show n",
+        "node drain n", "events", "events --follow", "image import f v",
+        "image import http://h/f v", "image list", "image delete i:1", "volume export v f",
+        "volume export v@s f --format raw", "volume export v f --format qcow2",
+    ]
+
+    @Test("every command of the contract parses, with --json too", arguments: contract)
+    func parse_contract_isAccepted(line: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        _ = try Volctl.parseAsRoot(words)
+        _ = try Volctl.parseAsRoot(words.filter { $0 != "--json" } + ["--json"])
+    }
+
+    @Test(
+        "wrong usage is refused before anything is done",
+        arguments: [
+            "nonsense", "volume", "volume create", "volume create v", "volume create v --size",
+            "volume create v --size 10GB", "volume create v --size -1", "volume create v --size x",
+            "volume create v --size 1GiB --block-size 1024",
+            "volume create v --size 1GiB --durability fast",
+            "volume create v --size 1GiB --replicas many", "volume create v w --size 1GiB",
+            "volume resize v", "volume resize v big", "volume show", "snapshot create v",
+            "snapshot create @s", "snapshot create v@", "snapshot create v@s@t", "clone v w",
+            "clone v@s", "clone i: w", "attach v", "attach v --host", "detach v",
+            "attach v --host h --protocol fc", "image import f", "image delete i",
+            "volume export v", "volume export v f --format vmdk",
+            "volume export v f --compress", "volume export v@ f", "dev up --nodes 0",
+            "dev up --nodes 65", "dev up --nodes two", "dev up --timeout 0", "dev kill",
+            "dev up --preallocate some", "events --after yesterday", "volume list --frobnicate",
+        ]
+    )
+    func parse_wrongUsage_isRefused(line: String) {
+        let words = line.split(separator: " ").map(String.init)
+        guard words != ["volume"] else {
+            // A group alone shows its help.
+            #expect((try? Volctl.parseAsRoot(words)) != nil)
+            return
+        }
+        do {
+            let command = try Volctl.parseAsRoot(words)
+            Issue.record("parsed as \(command)")
+        } catch {
+            #expect(Volctl.exitCode(for: error) != .success)
+            #expect(!Volctl.fullMessage(for: error).isEmpty)
+        }
+    }
+
+    @Test("help of every command tells what it does", arguments: contract)
+    func help_everyCommand_isThere(line: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let command = try Volctl.parseAsRoot(words)
+        let help = Volctl.helpMessage(for: type(of: command), columns: 100)
+        #expect(help.contains("OVERVIEW"))
+        #expect(help.contains("--json"))
+    }
+
+    @Test(
+        "completion scripts are made for the shells that are documented",
+        arguments: ["bash", "zsh", "fish"]
+    )
+    func completion_shells_haveScripts(shell: String) {
+        let script = Volctl.completionScript(for: CompletionShell(rawValue: shell) ?? .bash)
+        #expect(script.contains("volctl"))
+        #expect(script.contains("rollback"))
+    }
+
+    @Test("Docs/volctl.md has a section for every command")
+    func docs_everyCommand_isDescribed() throws {
+        let root = URL(fileURLWithPath: #filePath)
+            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let text = try String(
+            contentsOf: root.appendingPathComponent("Docs/volctl.md"),
+            encoding: .utf8
+        )
+        for command in Self.commandNames(Volctl.self, "volctl") {
+            #expect(text.contains("\n### \(command)\n"), "\(command) has no section")
+        }
+    }
+
+    /// The full names of all commands that do something.
+    private static func commandNames(_ type: any ParsableCommand.Type, _ name: String) -> [String] {
+        let children = type.configuration.subcommands
+        guard !children.isEmpty else { return [name] }
+        return children.flatMap { child in
+            commandNames(child, "\(name) \(child.configuration.commandName ?? "")")
+        }
+    }
+}
+
+@Suite struct DocumentTests {
+    private func document(_ value: some Encodable) throws -> String {
+        String(decoding: try ControlJSON.encoder(pretty: true).encode(value), as: UTF8.self) + "\n"
+    }
+
+    private let time = Date(timeIntervalSince1970: 1_767_225_600)
+
+    private var attachment: ControlAPI.Attachment {
+        ControlAPI.Attachment(
+            volume: "vm1",
+            host: "hv1",
+            node: "node1",
+            protocol: .nbd,
+            readOnly: false,
+            epoch: 3,
+            state: .attached,
+            nbdURI: "nbd://127.0.0.1:20002/vm1",
+            nbdUnixURI: "nbd+unix:///vm1?socket=/d/nodes/node1/nbd.sock",
+            attachedAt: time
+        )
+    }
+
+    private var volume: Volume {
+        Volume(
+            id: 7,
+            name: "vm1",
+            byteCount: 10 << 30,
+            logicalBlockByteCount: 512,
+            durability: .writeback,
+            state: .ready,
+            primary: "node1",
+            replicas: ["node1"],
+            snapshotCount: 1,
+            layerCount: 2,
+            source: VolumeSource(volume: "base", snapshot: "clean"),
+            attachments: [attachment],
+            space: SpaceUsage(
+                logicalByteCount: 10 << 30,
+                writtenByteCount: 3 << 30,
+                sharedByteCount: 2 << 30,
+                exclusiveByteCount: 1 << 30,
+                reclaimableByteCount: 512 << 20
+            ),
+            createdAt: time,
+            epoch: 3
+        )
+    }
+
+    @Test("the documents that scripts read keep their shape")
+    func documents_fixtures_areSame() throws {
+        #expect(try document(volume) == fixture("volume-show.json"))
+        #expect(try document(attachment) == fixture("attach.json"))
+        #expect(
+            try document(FailureDocument(CommandFailure("in_use", "No.", remedy: "Do this.")))
+                == fixture("failure.json")
+        )
+        #expect(
+            try document(DeletionDocument(volume: "vm1", snapshot: "s", deleted: true))
+                == fixture("snapshot-delete.json")
+        )
+        #expect(try document(DetachDocument(volume: "vm1", host: "hv1")) == fixture("detach.json"))
+    }
+
+    @Test("the state of a development cluster keeps its shape")
+    func devStatus_fixture_isSame() throws {
+        let layout = ClusterLayout(directory: "/nonexistent/dev")
+        let file = ClusterFile(
+            metaPort: 20_001,
+            nodes: [.init(name: "node1", nbdPort: 20_002, adminPort: 20_003)]
+        )
+        #expect(try document(DevStatus(layout, file)) == fixture("dev-status.json"))
+    }
+
+    @Test("people see where a volume's bytes are")
+    func volumeText_space_isAccounted() {
+        let text = volumeText(volume)
+        for line in [
+            "Name:          vm1", "Size:          10GiB", "Primary:       node1",
+            "Cloned from:   base@clean", "Attached to:   hv1", "Written:       3GiB",
+            "  shared:      2GiB with other volumes",
+            "  exclusive:   1GiB back when it is deleted",
+            "  reclaimable: 512MiB back by itself",
+        ] {
+            #expect(text.split(separator: "\n").contains(Substring(line)), "\(line)\nin\n\(text)")
+        }
+        var silent = volume
+        silent.space = nil
+        #expect(volumeText(silent).contains("unknown: node1 does not answer"))
+    }
+
+    @Test("the list of volumes shows who has them")
+    func volumeTable_attached_isShown() {
+        let plain = Terminal(columnCount: nil, hasColor: false)
+        #expect(
+            volumeTable([volume]).rendered(on: plain) == """
+                NAME   SIZE  WRITTEN  SNAPSHOTS  NODE   ATTACHED TO  STATE
+                vm1   10GiB     3GiB          1  node1  hv1          ready
+
+                """
+        )
+    }
+}

@@ -1,0 +1,173 @@
+// What people read: tables, lines of errors, suggestions, bars.
+
+import ControlAPI
+import Foundation
+import Testing
+import volctl
+
+@Suite struct TableTests {
+    private func table() -> Table {
+        var table = Table([.text("NAME"), .number("SIZE"), .text("NODE")])
+        table.append(["vm1", "10GiB", "node1"])
+        table.append(["a-much-longer-name-than-others", "512MiB", ""])
+        return table
+    }
+
+    @Test("outside a terminal columns are aligned and nothing is cut")
+    func rendered_pipe_isAligned() {
+        let plain = Terminal(columnCount: nil, hasColor: false)
+        #expect(
+            table().rendered(on: plain) == """
+                NAME                              SIZE  NODE
+                vm1                              10GiB  node1
+                a-much-longer-name-than-others  512MiB  -
+
+                """
+        )
+    }
+
+    @Test("on a narrow terminal the widest text column gives way", arguments: [24, 30, 40, 60])
+    func rendered_narrowTerminal_fits(columnCount: Int) {
+        let text = table().rendered(on: Terminal(columnCount: columnCount, hasColor: false))
+        for line in text.split(separator: "\n") { #expect(line.count <= max(columnCount, 25)) }
+        #expect(text.contains("512MiB"), "numbers are never cut")
+    }
+
+    @Test("colours are written only where they are wanted")
+    func rendered_color_marksHeader() {
+        let colored = table().rendered(on: Terminal(columnCount: 80, hasColor: true))
+        #expect(colored.hasPrefix("\u{1B}[1mNAME"))
+        let plain = table().rendered(on: Terminal(columnCount: 80, hasColor: false))
+        #expect(!plain.contains("\u{1B}"))
+    }
+
+    @Test("control characters in a cell do not reach the terminal")
+    func rendered_controlCharacters_areReplaced() {
+        var table = Table([.text("NAME")])
+        table.append(["evil\u{1B}[2J\nname"])
+        let text = table.rendered(on: Terminal(columnCount: nil, hasColor: false))
+        #expect(text == "NAME\nevil?[2J name\n")
+    }
+
+    @Test("NO_COLOR and a dumb terminal switch colours off, but a pipe has none anyway")
+    func terminal_pipe_hasNoColor() throws {
+        let directory = try TestDirectory()
+        let file = try Descriptor.open("\(directory.path)/out", 0o101)
+        defer { file.close() }
+        let terminal = Terminal(descriptor: file.number, environment: ["TERM": "xterm"])
+        #expect(terminal.columnCount == nil)
+        #expect(!terminal.hasColor)
+    }
+}
+
+@Suite struct FailureTests {
+    @Test("a failure is one line that says what and what to do")
+    func line_anyFailure_isOneLine() {
+        let failure = CommandFailure("x", "It broke:\nbadly.", remedy: "Mend it: mend\u{1B}[1m")
+        #expect(failure.line == "volctl: It broke: badly. Mend it: mend?[1m")
+        #expect(CommandFailure("x", "It broke.").line == "volctl: It broke.")
+    }
+
+    @Test("an error of the service keeps its code, what happened and what helps")
+    func init_controlError_keepsAll() {
+        let error = ControlError(.inUse, "It has clones.", help: "Delete them first.")
+        let failure = CommandFailure(error)
+        #expect(failure.code == "in_use")
+        #expect(failure.line == "volctl: It has clones. Delete them first.")
+    }
+
+    @Test("words of a command are quoted when a shell would take them apart")
+    func shellQuoted_words_areSafe() {
+        #expect("vm1@a.b".shellQuoted == "vm1@a.b")
+        #expect("/a dir/x".shellQuoted == "'/a dir/x'")
+        #expect("it's".shellQuoted == #"'it'\''s'"#)
+        #expect("".shellQuoted == "''")
+        #expect("$(reboot)".shellQuoted == "'$(reboot)'")
+    }
+}
+
+@Suite struct SuggestionTests {
+    @Test("slips of the fingers find the name that was meant, nearest first")
+    func nearestNames_slip_finds() {
+        let names = ["vm1", "vm2", "database", "base", "vm10"]
+        #expect(nearestNames(to: "vm1", among: names).first == "vm1")
+        #expect(nearestNames(to: "databse", among: names) == ["database"])
+        #expect(nearestNames(to: "dtaabase", among: names) == ["database"])
+        #expect(nearestNames(to: "Base", among: names) == ["base"])
+        #expect(nearestNames(to: "data", among: names) == ["database"], "a beginning counts")
+    }
+
+    @Test("nothing alike gives no suggestion")
+    func didYouMean_nothingAlike_isNil() {
+        #expect(didYouMean("web", among: ["database", "vm1"]) == nil)
+        #expect(didYouMean("x", among: []) == nil)
+        #expect(didYouMean("vm3", among: ["vm1", "vm2"]) == "did you mean 'vm1' or 'vm2'?")
+    }
+
+    @Test("a suggestion comes before what the service advises")
+    func suggesting_name_precedesHelp() {
+        let error = ControlError(.volumeNotFound, "No volume 'vm3'.", help: "List them.")
+        #expect(error.suggesting("vm3", among: ["vm1"]).help == "Did you mean 'vm1'? List them.")
+        #expect(error.suggesting("zzz", among: ["vm1"]) == error)
+    }
+}
+
+@Suite struct ProgressTests {
+    @Test("a bar fits its terminal and shows how far the work is", arguments: [30, 60, 80, 200])
+    func barLine_anyWidth_fits(columnCount: Int) {
+        for percent in stride(from: 0, through: 100, by: 5) {
+            let line = barLine(
+                "convert",
+                fraction: Double(percent) / 100,
+                detail: "1GiB of 2GiB",
+                columnCount
+            )
+            #expect(line.count < columnCount)
+        }
+    }
+
+    @Test("a bar looks as documented")
+    func barLine_half_looksSo() {
+        #expect(
+            barLine("convert", fraction: 0.5, detail: "1GiB of 2GiB", 50)
+                == "convert   [#########.........]  50%  1GiB of 2GiB"
+        )
+        #expect(barLine("download", fraction: nil, detail: "5MiB", 80) == "download  5MiB")
+    }
+
+    @Test("programs get one document per line, and the last value always")
+    func update_json_writesLines() throws {
+        var text = ""
+        let progress = ProgressDisplay(
+            .json,
+            isJSON: true,
+            terminal: Terminal(columnCount: nil, hasColor: false)
+        ) { text += $0 }
+        progress.begin("convert")
+        progress.update(done: 1, of: 4)
+        progress.update(done: 2, of: 4)
+        progress.update(done: 4, of: 4)
+        let events = try text.split(separator: "\n").map {
+            try ControlJSON.decoder().decode(ProgressDisplay.Event.self, from: Data($0.utf8))
+        }
+        #expect(events.first?.event == "phase")
+        #expect(events.first?.phase == "convert")
+        #expect(events.last?.percent == 100)
+        #expect(events.last?.byteCount == 4)
+    }
+
+    @Test("without a terminal nothing is shown unless asked for")
+    func update_pipe_isSilent() {
+        var text = ""
+        let progress = ProgressDisplay(
+            .auto,
+            isJSON: false,
+            terminal: Terminal(columnCount: nil, hasColor: false)
+        ) { text += $0 }
+        progress.begin("convert")
+        progress.update(percent: 50)
+        progress.note("hello")
+        progress.finishLine()
+        #expect(text.isEmpty)
+    }
+}
