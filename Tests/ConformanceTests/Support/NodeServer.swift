@@ -114,7 +114,8 @@ final class NodeServer: Sendable {
     func createVolume(
         _ name: String,
         byteCount: Int,
-        logicalBlockByteCount: Int = 512
+        logicalBlockByteCount: Int = 512,
+        durability: String = "writeback"
     ) async throws {
         let id = Int.random(in: 1_000_000..<(1 << 50))
         _ = try await api(
@@ -122,7 +123,7 @@ final class NodeServer: Sendable {
             "/v1/volumes",
             body: [
                 "id": id, "name": name, "byte_count": byteCount,
-                "logical_block_byte_count": logicalBlockByteCount, "durability": "writeback",
+                "logical_block_byte_count": logicalBlockByteCount, "durability": durability,
                 "descriptor": "",
             ]
         )
