@@ -7,6 +7,8 @@ internal import LogFormat
 struct Layer: BitwiseCopyable {
     var id = LayerID.none
     var isUsed = false
+    /// A page of it could not be read: background work leaves it alone.
+    var isStuck = false
     var role = LayerRole.top
     var rootLevel: UInt8 = 0
     /// Slot of the layer below, or -1.

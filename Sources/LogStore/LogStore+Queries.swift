@@ -66,7 +66,9 @@ extension LogStore {
     private func summary(ofSnapshot slot: Int, top: Int) -> SnapshotSummary {
         let layer = catalogue.layers[slot]
         let clones = catalogue.children(of: slot)
-            .filter { catalogue.layers[$0].volume != layer.volume }
+            .filter {
+                catalogue.layers[$0].volume != layer.volume && catalogue.layers[$0].role != .dropped
+            }
         return SnapshotSummary(
             layer: layer.id,
             name: String(decoding: catalogue.snapshotNames[layer.id] ?? [], as: UTF8.self),

@@ -124,7 +124,7 @@ extension LogStore {
     }
 
     private func endStatus(_ slot: Int) -> Progress {
-        finish(slot, .ok)
+        finish(slot, requests[slot].status)
         return .done
     }
 }

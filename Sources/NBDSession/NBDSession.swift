@@ -67,6 +67,8 @@ public final class NBDSession {
     var handshake = Handshake()
 
     /// Creates a session that works in `memory`, ``memoryByteCount`` bytes that nobody else uses.
+    ///
+    /// The memory's arena must outlive the session.
     public init(memory: ByteRegion) {
         precondition(memory.byteCount >= Self.memoryByteCount, "too little memory for a session")
         output = memory.slice(0, Self.outputByteCountMax)
