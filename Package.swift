@@ -47,16 +47,21 @@ let dataPathTargets: [Target] = [
     dataPath("StorageIO", ["BlockCore"]),
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
+    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
     dataPath(
         "StorageNode",
-        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "CLinux", "COpenSSL"]
+        [
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "Reactor",
+            "CLinux", "COpenSSL",
+        ]
     ),
     .executableTarget(
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
+            "FuzzSupport",
         ],
         swiftSettings: common
     ),
@@ -65,13 +70,23 @@ let dataPathTargets: [Target] = [
         dependencies: ["BlockCore", "NBDWire", "StorageIO", "Reactor", "CLinux"],
         swiftSettings: common
     ),
+    .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
     dataPathTests("BlockCoreTests", ["BlockCore"]),
     dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
-    dataPathTests("LogStoreTests", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
+    dataPathTests(
+        "LogStoreTests",
+        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
+    ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
     dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
-    dataPathTests("FuzzTests", ["BlockCore", "NBDWire", "NBDSession", "LogFormat"]),
-    dataPathTests("ReactorTests", ["BlockCore", "StorageIO", "Reactor", "CLinux"]),
+    dataPathTests(
+        "FuzzTests",
+        ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
+    ),
+    dataPathTests(
+        "ReactorTests",
+        ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter"]
+    ),
     dataPathTests(
         "SimulationTests",
         ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Simulation"]
@@ -80,6 +95,7 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
     ),
+    dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),
 ]
 

@@ -24,6 +24,22 @@ public final class MemoryArena: @unchecked Sendable {
         unsafe region = ByteRegion(base: base, byteCount: rounded)
     }
 
+    /// Memory for the length of a call; for cold paths.
+    ///
+    /// - Parameters:
+    ///   - byteCount: Bytes wanted.
+    ///   - body: What is done with them; the region must not outlive it.
+    /// - Returns: What `body` returns.
+    /// - Throws: What `body` throws.
+    public static func withTemporary<Result, Failure: Error>(
+        byteCount: Int,
+        _ body: (ByteRegion) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let arena = MemoryArena(byteCount: byteCount)
+        defer { withExtendedLifetime(arena) {} }
+        return try body(arena.region.slice(0, byteCount))
+    }
+
     deinit { unsafe cbl_unmap(region.address, region.byteCount) }
 
     /// Cuts the next `byteCount` bytes, aligned to `alignment`.

@@ -1,17 +1,32 @@
 // The log store: a pure machine. Device requests out, device completions in; block requests in,
 // completions out. Design, invariants and fault model: Docs/log-store.md.
+//
+// Invariants that the files of this module keep together:
+//   durableThrough ≤ writtenThrough ≤ sealedThrough = openSequence − 1
+//   the map after replaying batches 1…n equals the map when batch n was sealed
+//   a request is acknowledged as durable only when its batch ≤ durableThrough
+//   a block's location changes only by a record of the log; its bytes never change in place
 
 public import BlockCore
+internal import LogFormat
 public import StorageIO
 
 /// How a store uses memory and its device.
 public struct LogStoreConfiguration: Sendable, Hashable {
     /// Bytes of map pages kept in memory (`--map-memory`).
     public var mapMemoryByteCount: Int = 256 << 20
-    /// Bytes of recently read blocks kept in memory (`--cache-memory`).
+    /// Bytes of recently read blocks kept in memory (`--cache-memory`); 0 for none.
     public var cacheMemoryByteCount: Int = 64 << 20
     /// Block requests accepted at the same time; the front counts, more trap.
     public var requestCountMax: Int = 4096
+    /// Layers a store may have: volumes, snapshots and what is being merged.
+    public var layerCountMax: Int = 65_536
+    /// Handles open at the same time.
+    public var openVolumeCountMax: Int = 8192
+    /// Bytes of log after which a checkpoint is taken.
+    public var checkpointByteCount: UInt64 = 256 << 20
+    /// Nanoseconds an acknowledged write may wait in memory for company.
+    public var writebackNanoseconds: UInt64 = 2_000_000
 
     /// Creates the defaults.
     public init() {}
@@ -33,6 +48,36 @@ public enum StoreError: Error, Sendable, Hashable {
     case deviceError(errno: Int32)
 }
 
+/// What a store did since it was opened; plain counts for the control plane to sample.
+public struct StoreCounters: Sendable, Hashable, BitwiseCopyable {
+    /// Batches sent to the device.
+    public var batchCount: UInt64 = 0
+    /// Bytes of batches, headers included.
+    public var batchByteCount: UInt64 = 0
+    /// Bytes of client data in them.
+    public var dataByteCount: UInt64 = 0
+    /// Bytes moved by the cleaner.
+    public var cleanedByteCount: UInt64 = 0
+    /// Map pages written.
+    public var mapPageWriteCount: UInt64 = 0
+    /// Map pages read.
+    public var mapPageReadCount: UInt64 = 0
+    /// Device flushes.
+    public var flushCount: UInt64 = 0
+    /// Batches written durably, without a flush of their own.
+    public var durableBatchCount: UInt64 = 0
+    /// Checkpoints completed.
+    public var checkpointCount: UInt64 = 0
+    /// Blocks whose checksum did not match.
+    public var checksumErrorCount: UInt64 = 0
+    /// Reads answered from memory.
+    public var cacheHitCount: UInt64 = 0
+    /// Segments cleaned.
+    public var cleanedSegmentCount: UInt64 = 0
+    /// Batches replayed when the store was opened.
+    public var replayedBatchCount: UInt64 = 0
+}
+
 /// A log-structured store of layered volumes on one device.
 ///
 /// One thread owns it. After every call the owner takes what is in ``deviceRequests`` and
@@ -48,7 +93,7 @@ public final class LogStore {
         case closing
         /// Everything is on the device; nothing is in flight.
         case closed
-        /// It stopped. Reads may go on; nothing is acknowledged any more.
+        /// It stopped: reads may go on, nothing is acknowledged any more.
         case failed(StoreError)
     }
 
@@ -67,57 +112,197 @@ public final class LogStore {
     /// Ended commands; the owner empties it after every call.
     public var commandCompletions: [CommandCompletion] = []
     /// Where the store is in its life.
-    public private(set) var state: State = .opening
+    public internal(set) var state: State = .opening
+    /// What it did so far.
+    public internal(set) var counters = StoreCounters()
+    /// The identity found on the device, once it was read.
+    public internal(set) var identity: StoreIdentity?
 
-    /// Creates a store that ``open(now:)`` then reads from a device of `geometry`.
+    let configuration: LogStoreConfiguration
+    let geometry: DeviceGeometry
+    let arena: MemoryArena
+    let catalogue: Catalogue
+    let map: MapCache
+    let cache: BlockCache
+    let ops: OperationTable
+    let log: LogWriter
+    let requests: FixedArray<RequestSlot>
+    var freeRequest: Int32 = -1
+    let runnable: FixedRing<Int32>
+    let readWaiters: FixedRing<Int32>
+    let writeWaiters: FixedRing<Int32>
+    let durabilityWaiters: FixedRing<Int32>
+    let scratch: ScratchPool
+    /// One block for superblocks on their way, one for checksums of manifests.
+    let superblockMemory: ByteRegion
+    /// The values of one leaf's blocks, while a status is worked out.
+    let statusValues = FixedArray<UInt64>(repeating: 0, count: MapEntry.countPerPage)
+    var resourcesChanged = false
+    /// A request stopped to let others run; the next turn should come at once.
+    var hasDeferredWork = false
+    var requestsInFlight = 0
+
+    // Set when the superblock has been read.
+    var superblock: Superblock?
+    var segments: SegmentTable
+    var usableBlockCount: UInt64 = 0
+    var reserveSegmentCount = 0
+    var dirtyPageCountMax = 0
+    var writeSequence: UInt64 = 0
+    var now = Instant(nanoseconds: 0)
+
+    var recovery: Recovery?
+    var checkpoint = Checkpoint()
+    var cleaner: Cleaner
+    var layerJob = LayerJob()
+    var commands: [PendingCommand] = []
+    var durableCommands: [PendingCommand] = []
+    // A shrink gives the volume's tail up through a request of its own.
+    var trimRequest = -1
+    var trimHandle: VolumeHandle?
+    var trimStatus: StoreStatus?
+
+    /// Creates a store that ``open(identity:now:)`` then reads from a device of `geometry`.
     public init(configuration: LogStoreConfiguration, geometry: DeviceGeometry) {
-        deviceRequests = FixedRing(capacityMin: 8192)
+        self.configuration = configuration
+        self.geometry = geometry
+        let limits = StoreLimits(configuration)
+        arena = MemoryArena(byteCount: limits.arenaByteCount)
+        catalogue = Catalogue(
+            layerCountMax: configuration.layerCountMax,
+            openVolumeCountMax: configuration.openVolumeCountMax
+        )
+        map = MapCache(count: limits.frameCount, arena: arena)
+        cache = BlockCache(blockCount: limits.cacheBlockCount, arena: arena)
+        ops = OperationTable(count: limits.operationCount)
+        log = LogWriter(arena: arena)
+        scratch = ScratchPool(count: limits.scratchBlockCount, arena: arena)
+        superblockMemory = arena.allocate(byteCount: 8192)
+        cleaner = Cleaner(buffer: arena.allocate(byteCount: StoreLimits.cleanerByteCount))
+        requests = FixedArray(repeating: RequestSlot(), count: configuration.requestCountMax)
+        runnable = FixedRing(capacityMin: configuration.requestCountMax + 1)
+        readWaiters = FixedRing(capacityMin: configuration.requestCountMax + 1)
+        writeWaiters = FixedRing(capacityMin: configuration.requestCountMax + 1)
+        durabilityWaiters = FixedRing(capacityMin: configuration.requestCountMax + 1)
+        deviceRequests = FixedRing(capacityMin: limits.operationCount + 8)
         completions = FixedRing(capacityMin: configuration.requestCountMax * 2)
+        segments = SegmentTable(segmentCount: 1, segmentByteCount: 1 << 20)
+        for index in stride(from: configuration.requestCountMax - 1, through: 0, by: -1) {
+            requests[index].next = freeRequest
+            freeRequest = Int32(index)
+        }
     }
+
+    /// The memory that device requests use, for registration with the kernel.
+    public var deviceMemory: MemoryArena { arena }
 
     /// Begins opening; ``state`` becomes `ready` or `failed` in a later call.
     ///
     /// - Parameters:
     ///   - identity: The store expected on the device; nil accepts any.
     ///   - now: The current time.
-    public func open(identity: StoreIdentity?, now: Instant) { fatalError() }
+    public func open(identity: StoreIdentity?, now: Instant) {
+        precondition(recovery == nil && superblock == nil, "opened twice")
+        self.now = now
+        beginRecovery(expected: identity)
+    }
 
     /// Takes the outcome of a device request.
-    public func onDeviceCompletion(_ completion: DeviceCompletion, now: Instant) { fatalError() }
+    public func onDeviceCompletion(_ completion: DeviceCompletion, now: Instant) {
+        self.now = now
+        enter()
+        finishOperation(completion)
+        if case .opening = state { continueRecovery() }
+        runRequests()
+    }
 
     /// Accepts a block request; its end appears in ``completions``, possibly at once.
-    public func submit(_ request: StoreRequest) { fatalError() }
+    ///
+    /// - Precondition: fewer than `requestCountMax` requests are in flight.
+    public func submit(_ request: StoreRequest) {
+        enter()
+        let slot = takeRequestSlot()
+        begin(slot, request)
+        runRequests()
+    }
 
     /// Accepts a configuration change; its end appears in ``commandCompletions``.
-    public func submit(_ command: StoreCommand, token: UInt64) { fatalError() }
+    public func submit(_ command: StoreCommand, token: UInt64) {
+        switch state {
+        case .ready: commands.append(PendingCommand(command: command, token: token))
+        case .opening, .closing, .closed, .failed:
+            commandCompletions.append(
+                CommandCompletion(token: token, result: .failure(.unavailable))
+            )
+        }
+    }
 
     /// Ends a turn of the owner's loop: sends what was batched, runs background work.
     ///
+    /// - Parameter now: The current time.
     /// - Returns: When to call again at the latest, or nil when nothing is due.
-    public func onTurn(now: Instant) -> Instant? { fatalError() }
+    public func onTurn(now: Instant) -> Instant? {
+        self.now = now
+        enter()
+        switch state {
+        case .opening:
+            continueRecovery()
+            return nil
+        case .closed: return nil
+        case .failed:
+            failEverything()
+            return nil
+        case .ready, .closing: break
+        }
+        resourcesChanged = true
+        runRequests()
+        runCommands()
+        let isBusy = runBackground()
+        runRequests()
+        closeTurn()
+        finishClosing()
+        let isDeferred = hasDeferredWork
+        hasDeferredWork = false
+        let isCheckpointWanted =
+            checkpoint.isIdle && (checkpoint.isRequested || checkpoint.isSpaceWanted)
+        if isBusy || isDeferred || isCheckpointWanted { return now }
+        return nextDeadline()
+    }
+
+    /// What every call begins with: completions that were taken name no memory any more.
+    private func enter() {
+        if completions.isEmpty { cache.allTaken() }
+    }
 
     /// Begins an orderly shutdown: no new requests; ends with a checkpoint and ``State/closed``.
-    public func close() { fatalError() }
+    public func close() {
+        guard case .ready = state else { return }
+        state = .closing
+        checkpoint.isRequested = true
+    }
+}
 
-    // MARK: - Volumes and queries
+/// Capacities that follow from a configuration.
+struct StoreLimits {
+    let frameCount: Int
+    let cacheBlockCount: Int
+    let operationCount: Int
+    let scratchBlockCount: Int
 
-    /// Opens a volume, or a snapshot of it (read-only), for requests.
-    ///
-    /// - Parameters:
-    ///   - id: The volume.
-    ///   - layer: A snapshot's layer, or nil for the volume itself.
-    /// - Returns: nil when there is no such volume or snapshot, or too many are open.
-    public func openVolume(_ id: VolumeID, layer: LayerID? = nil) -> VolumeHandle? { fatalError() }
+    /// Fewer frames could not hold the paths of the requests in flight.
+    static var frameCountMin: Int { 128 }
+    /// What the cleaner reads at a time.
+    static var cleanerByteCount: Int { 2 << 20 }
 
-    /// Gives a handle back; no request on it may be in flight.
-    public func closeVolume(_ handle: VolumeHandle) { fatalError() }
+    init(_ configuration: LogStoreConfiguration) {
+        frameCount = max(configuration.mapMemoryByteCount / 4096, StoreLimits.frameCountMin)
+        cacheBlockCount = max(configuration.cacheMemoryByteCount, 0) / 4096
+        operationCount = min(2048, configuration.requestCountMax * 8 + 512)
+        scratchBlockCount = 256
+    }
 
-    /// All volumes, by name.
-    public func volumes() -> [VolumeSummary] { fatalError() }
-
-    /// One volume.
-    public func volume(_ id: VolumeID) -> VolumeSummary? { fatalError() }
-
-    /// Where the store's bytes are.
-    public var space: StoreSpace { fatalError() }
+    var arenaByteCount: Int {
+        (frameCount + cacheBlockCount + scratchBlockCount + 64) * 4096
+            + LogWriter.memoryByteCount + StoreLimits.cleanerByteCount + (2 << 20)
+    }
 }

@@ -63,31 +63,60 @@ enum NBDRefusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     }
 }
 
-/// What becomes of a request.
-enum NBDVerdict: BitwiseCopyable {
-    /// The driver carries it out.
-    case accepted(NBDRequest)
+/// What becomes of a request; small, so that it travels in registers.
+enum NBDVerdict: BitwiseCopyable, Equatable {
+    /// The driver carries it out: ``NBDRules/request(_:_:)``.
+    case accepted
     /// It is about no bytes at all: answered at once.
     case acceptedEmpty
-    /// It is answered with an error, after `payloadByteCount` bytes have been skipped.
-    case refused(NBDRefusal, payloadByteCount: UInt64)
-    /// Its list of contexts follows.
-    case filterFollows(byteCount: Int)
+    /// It is answered with an error, after ``NBDRules/payloadByteCount(_:)`` bytes are skipped.
+    case refused(NBDRefusal)
+    /// Its list of contexts follows, as payload.
+    case filterFollows
     /// The client says goodbye.
     case disconnect
     /// It claims a payload that cannot be meant.
     case payloadTooLarge
 }
 
-/// What is valid on one connection; fixed when it enters transmission.
-struct NBDRules: BitwiseCopyable {
-    var mode: NBDReplyMode = .simple
-    var flags: NBDTransmissionFlags = []
-    var exportByteCount: UInt64 = 0
-    var blockByteCountMin: UInt64 = 1
-    var payloadByteCountMax: UInt64 = 0
-    var contextMask: UInt32 = 0
+/// What is valid on one connection; set when it enters transmission.
+///
+/// A class, so that judging a request reads fields and copies nothing.
+final class NBDRules {
+    private(set) var mode: NBDReplyMode = .simple
+    private(set) var flags: NBDTransmissionFlags = []
+    private(set) var exportByteCount: UInt64 = 0
+    private(set) var payloadByteCountMax: UInt64 = 0
+    private(set) var contextMask: UInt32 = 0
+    /// The bits below a block, which is a power of two.
+    private var blockMask: UInt64 = 0
     var isShuttingDown = false
+
+    /// Forgets everything.
+    func reset() {
+        mode = .simple
+        flags = []
+        exportByteCount = 0
+        payloadByteCountMax = 0
+        contextMask = 0
+        blockMask = 0
+        isShuttingDown = false
+    }
+
+    /// Sets the rules for requests to `export`.
+    func enter(
+        _ export: NBDExport,
+        mode: NBDReplyMode,
+        flags: NBDTransmissionFlags,
+        contextCount: Int
+    ) {
+        self.mode = mode
+        self.flags = flags
+        exportByteCount = export.byteCount
+        payloadByteCountMax = UInt64(export.sizes.payloadByteCountMax)
+        contextMask = (1 << UInt32(contextCount)) - 1
+        blockMask = UInt64(export.sizes.blockByteCountMin) - 1
+    }
 
     /// The payload up to which a refused request is skipped, not dropped.
     var payloadByteCountTolerated: UInt64 {
@@ -96,39 +125,33 @@ struct NBDRules: BitwiseCopyable {
 
     /// Judges a request by its header.
     func judge(_ header: NBDRequestHeader) -> NBDVerdict {
-        let payload = payloadByteCount(header)
-        guard payload <= payloadByteCountTolerated else { return .payloadTooLarge }
-        guard let command = header.command else {
-            return .refused(.unknownCommand, payloadByteCount: payload)
+        guard payloadByteCount(header) <= payloadByteCountTolerated else {
+            return .payloadTooLarge
         }
+        guard let command = header.command else { return .refused(.unknownCommand) }
         if command == .disconnect { return .disconnect }
-        if let refusal = refusal(header, command) {
-            return .refused(refusal, payloadByteCount: payload)
+        if let refusal = refusal(header, command) { return .refused(refusal) }
+        if command == .blockStatus, header.flags.contains(.payloadLength) {
+            return judgeFilter(header.byteCount)
         }
-        if command == .blockStatus, header.flags.contains(.payloadLength) { return filter(payload) }
-        if header.byteCount == 0, command != .flush { return .acceptedEmpty }
-        return .accepted(
-            NBDRequest(
-                command,
-                flags: header.flags.subtracting(.payloadLength),
-                cookie: header.cookie,
-                offset: header.offset,
-                byteCount: header.byteCount,
-                contextMask: command == .blockStatus ? contextMask : 0
-            )
+        return header.byteCount == 0 && command != .flush ? .acceptedEmpty : .accepted
+    }
+
+    /// The request of an accepted header.
+    func request(_ header: NBDRequestHeader, _ command: NBDCommand) -> NBDRequest {
+        let isStatus = command == .blockStatus
+        return NBDRequest(
+            command,
+            flags: header.flags.subtracting(.payloadLength),
+            cookie: header.cookie,
+            offset: header.offset,
+            byteCount: isStatus ? statusByteCount(header.byteCount) : header.byteCount,
+            contextMask: isStatus ? contextMask : 0
         )
     }
 
-    /// Judges the range of a BLOCK_STATUS whose length stood in its payload.
-    func refusal(offset: UInt64, byteCount: UInt64) -> NBDRefusal? {
-        if byteCount == 0 { return .statusOfNothing }
-        return rangeRefusal(offset: offset, byteCount: byteCount, beyondEnd: .beyondEnd)
-    }
-
-    // MARK: - Parts
-
-    /// The bytes that follow the header, whatever else is wrong with it.
-    private func payloadByteCount(_ header: NBDRequestHeader) -> UInt64 {
+    /// The bytes that follow a header, whatever else is wrong with it.
+    func payloadByteCount(_ header: NBDRequestHeader) -> UInt64 {
         let hasPayload =
             mode == .extended
             ? header.flags.contains(.payloadLength)
@@ -136,16 +159,33 @@ struct NBDRules: BitwiseCopyable {
         return hasPayload ? header.byteCount : 0
     }
 
-    private func filter(_ payloadByteCount: UInt64) -> NBDVerdict {
+    /// Judges the range of a BLOCK_STATUS, which may stand in its payload.
+    func statusRefusal(offset: UInt64, byteCount: UInt64) -> NBDRefusal? {
+        if byteCount == 0 { return .statusOfNothing }
+        guard isInside(offset: offset, byteCount: byteCount) else { return .beyondEnd }
+        let isAligned = offset & blockMask == 0 && statusByteCount(byteCount) > 0
+        return isAligned ? nil : .unaligned
+    }
+
+    /// The bytes that a BLOCK_STATUS is answered for: whole blocks.
+    ///
+    /// Its length is a hint, and clients that walk an export ask for 2^32 - 1 bytes: an answer
+    /// may be shorter, and its extents must be multiples of the block.
+    func statusByteCount(_ byteCount: UInt64) -> UInt64 { byteCount & ~blockMask }
+
+    // MARK: - Parts
+
+    /// Judges the length of a list of contexts: effect length 8, ids of 4.
+    private func judgeFilter(_ payloadByteCount: UInt64) -> NBDVerdict {
         let idsByteCount = payloadByteCount &- 8
         guard payloadByteCount > 8, idsByteCount % 4 == 0 else {
-            return .refused(.filterMalformed, payloadByteCount: payloadByteCount)
+            return .refused(.filterMalformed)
         }
         // More ids than can be selected must name one twice, or an unknown one.
         guard idsByteCount / 4 <= UInt64(NBDSession.contextCountMax) else {
-            return .refused(.filterUnknown, payloadByteCount: payloadByteCount)
+            return .refused(.filterUnknown)
         }
-        return .filterFollows(byteCount: Int(payloadByteCount))
+        return .filterFollows
     }
 
     private func refusal(_ header: NBDRequestHeader, _ command: NBDCommand) -> NBDRefusal? {
@@ -178,7 +218,7 @@ struct NBDRules: BitwiseCopyable {
             if contextMask == 0 { return .noContexts }
             // With a payload the length is the payload's; the range is judged when it is here.
             if header.flags.contains(.payloadLength) { return nil }
-            return refusal(offset: header.offset, byteCount: header.byteCount)
+            return statusRefusal(offset: header.offset, byteCount: header.byteCount)
         }
     }
 
@@ -221,18 +261,13 @@ struct NBDRules: BitwiseCopyable {
         _ header: NBDRequestHeader,
         beyondEnd: NBDRefusal
     ) -> NBDRefusal? {
-        rangeRefusal(offset: header.offset, byteCount: header.byteCount, beyondEnd: beyondEnd)
-    }
-
-    private func rangeRefusal(
-        offset: UInt64,
-        byteCount: UInt64,
-        beyondEnd: NBDRefusal
-    ) -> NBDRefusal? {
-        guard offset <= exportByteCount, byteCount <= exportByteCount - offset else {
+        guard isInside(offset: header.offset, byteCount: header.byteCount) else {
             return beyondEnd
         }
-        // The minimum block is a power of two.
-        return (offset | byteCount) & (blockByteCountMin - 1) == 0 ? nil : .unaligned
+        return (header.offset | header.byteCount) & blockMask == 0 ? nil : .unaligned
+    }
+
+    private func isInside(offset: UInt64, byteCount: UInt64) -> Bool {
+        offset <= exportByteCount && byteCount <= exportByteCount - offset
     }
 }

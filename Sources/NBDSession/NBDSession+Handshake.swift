@@ -114,7 +114,6 @@ extension NBDSession {
         handshake.optionCode = header.optionCode
         handshake.option = header.option
         handshake.dataByteCount = dataByteCount
-        skipByteCount = UInt64(dataByteCount)
 
         let isAllowed = handshake.clientFlags.contains(.fixedNewstyle)
         guard isAllowed || header.option == .exportName || header.option == .abort else {
@@ -123,11 +122,13 @@ extension NBDSession {
         if let refusal = refusalBeforeData(header.option, dataByteCount) {
             if header.option == .setMetaContext { handshake.contextCount = 0 }
             handshake.refusal = refusal
+            skipByteCount = UInt64(dataByteCount)
             phase = .optionRefusal
             return nil
         }
         switch header.option {
         case .abort:
+            skipByteCount = UInt64(dataByteCount)
             phase = .aborting
         case .exportName:
             guard dataByteCount <= NBDLimits.stringByteCountMax else {
@@ -319,16 +320,11 @@ extension NBDSession {
     private func enterTransmission() -> NBDEvent {
         guard let export = handshake.export else { preconditionFailure("nothing was opened") }
         let flags = transmissionFlags(export, name: handshake.exportName)
-        let contextCount = contextCount(forExportNamed: handshake.exportName)
-        let isShuttingDown = rules.isShuttingDown
-        rules = NBDRules(
+        rules.enter(
+            export,
             mode: handshake.mode,
             flags: flags,
-            exportByteCount: export.byteCount,
-            blockByteCountMin: UInt64(export.sizes.blockByteCountMin),
-            payloadByteCountMax: UInt64(export.sizes.payloadByteCountMax),
-            contextMask: (1 << UInt32(contextCount)) - 1,
-            isShuttingDown: isShuttingDown
+            contextCount: contextCount(forExportNamed: handshake.exportName)
         )
         phase = .request
         if handshake.option == .go {

@@ -33,25 +33,35 @@ extension NBDSession {
     }
 
     /// Acts on a request's header; nil when more of the stream belongs to it.
+    @inline(__always)
     private func onHeader(_ header: NBDRequestHeader) -> NBDEvent? {
-        switch rules.judge(header) {
-        case .accepted(let request):
-            return .request(request)
+        let verdict = rules.judge(header)
+        guard verdict == .accepted, let command = header.command else {
+            return onOther(verdict, header)
+        }
+        return .request(rules.request(header, command))
+    }
+
+    /// Acts on a header that is not a request for the driver, or not yet.
+    private func onOther(_ verdict: NBDVerdict, _ header: NBDRequestHeader) -> NBDEvent? {
+        switch verdict {
+        case .accepted:
+            preconditionFailure("accepted without a command")
         case .acceptedEmpty:
             return succeedEmpty(header)
-        case .refused(let refusal, let payloadByteCount):
+        case .refused(let refusal):
             refused = RefusedRequest(
                 refusal: refusal,
                 cookie: header.cookie,
                 offset: header.offset
             )
-            if payloadByteCount == 0 { return refuse() }
-            skipByteCount = payloadByteCount
+            skipByteCount = rules.payloadByteCount(header)
+            if skipByteCount == 0 { return refuse() }
             phase = .refusal
             return nil
-        case .filterFollows(let byteCount):
+        case .filterFollows:
             filterHeader = header
-            filterByteCount = byteCount
+            filterByteCount = Int(header.byteCount)
             phase = .filter
             return nil
         case .disconnect:
@@ -65,7 +75,7 @@ extension NBDSession {
     private func onFilter(_ bytes: ByteRegion) -> NBDEvent {
         let byteCount = bytes.loadBigEndian(0, as: UInt64.self)
         var mask: UInt32 = 0
-        var refusal = rules.refusal(offset: filterHeader.offset, byteCount: byteCount)
+        var refusal = rules.statusRefusal(offset: filterHeader.offset, byteCount: byteCount)
         var position = 8
         while position < bytes.byteCount {
             let bit = contextBit(id: bytes.loadBigEndian(position, as: UInt32.self))
@@ -87,7 +97,7 @@ extension NBDSession {
                 flags: filterHeader.flags.subtracting(.payloadLength),
                 cookie: filterHeader.cookie,
                 offset: filterHeader.offset,
-                byteCount: byteCount,
+                byteCount: rules.statusByteCount(byteCount),
                 contextMask: mask
             )
         )

@@ -59,7 +59,7 @@ public final class NBDSession {
     var closeReason: NBDCloseReason = .disconnected
     var gatheredByteCount = 0
     var outputByteCount = 0
-    var rules = NBDRules()
+    let rules = NBDRules()
     var skipByteCount: UInt64 = 0
     var refused = RefusedRequest()
     var filterHeader = NBDRequestHeader(.blockStatus, cookie: 0)
@@ -81,7 +81,7 @@ public final class NBDSession {
         gatheredByteCount = 0
         outputByteCount = 0
         skipByteCount = 0
-        rules = NBDRules()
+        rules.reset()
         handshake = Handshake()
         handshake.exports = exports
         handshake.tlsMode = tlsMode
@@ -151,6 +151,14 @@ public final class NBDSession {
 
     /// Whether requests are flowing; before, a driver applies its handshake time limit.
     public var isTransmitting: Bool { phase >= .request && phase != .closed }
+
+    /// The most bytes that the next call can put out.
+    ///
+    /// A driver calls ``next(input:)`` only while it has room for so many. The answer to GO is an
+    /// output of the handshake, though the export is open when it comes.
+    public var nextOutputByteCountMax: Int {
+        phase >= .request ? Self.transmissionOutputByteCountMax : Self.outputByteCountMax
+    }
 
     /// Whether the TLS handshake has been done.
     public var isUnderTLS: Bool { handshake.isUnderTLS }

@@ -25,6 +25,7 @@ public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
         switch 0 - result {
         case ENOENT: self = .notFound
         case EEXIST: self = .alreadyExists
+        case EISDIR, ENXIO: self = .notADevice
         case EAGAIN, EBUSY: self = .locked
         case ENOSPC: self = .noSpace
         case let errno: self = .system(errno: errno)

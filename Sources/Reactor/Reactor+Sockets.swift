@@ -75,6 +75,11 @@ extension Reactor {
     /// The operations complete first (`-ECANCELED`, or what they came to), then `token` with 0.
     /// The owner that wants its last bytes sent waits for that send before it closes.
     public func close(_ socket: Socket, token: UInt64) {
+        guard Int(socket.descriptor) < descriptors.count else {
+            // Beyond the table nothing was ever in flight.
+            complete(Completion(token: token, result: cbl_close(socket.descriptor)))
+            return
+        }
         guard let index = descriptorIndex(socket, token) else { return }
         descriptors[index].isClosing = true
         descriptors[index].closeToken = token

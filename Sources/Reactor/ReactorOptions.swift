@@ -23,7 +23,9 @@ public struct ReactorOptions: Sendable {
     /// Operations in flight or completed but not yet taken, at most; more trap, so the owner
     /// looks at ``Reactor/freeOperationCount``.
     ///
-    /// The default covers a full queue of a store's device requests (8192) and thousands of
+    /// At most 32,768, so that the kernel's largest completion queue (65,536) holds every
+    /// completion and every cancellation. The default covers a full queue of a store's device
+    /// requests (8192) and thousands of
     /// connections with a receive and a send each.
     public var operationCountMax: Int = 16_384
     /// Descriptors have numbers below this; an accepted one beyond it is closed at once.
@@ -38,8 +40,9 @@ public struct ReactorOptions: Sendable {
     public var aioDepthMax: Int = 1024
     /// How long to look for completions before sleeping, in nanoseconds; 0 never does.
     ///
-    /// It looks only while recent looks found something.
-    public var spinNanoseconds: UInt64 = 0
+    /// It looks only while recent looks found something. 20 us covers a wake-up of the peer on
+    /// another core; more gained nothing. io_uring only.
+    public var spinNanoseconds: UInt64 = 20_000
     /// Makes the probe report io_uring as refused with this positive errno; 0 probes the kernel.
     public var uringRefusalErrno: Int32 = 0
 

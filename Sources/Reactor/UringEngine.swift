@@ -54,7 +54,8 @@ final class UringEngine {
             result = unsafe cbl_uring_setup(
                 ring,
                 UInt32(clamping: options.submissionCountMax),
-                UInt32(clamping: options.operationCountMax * 2),
+                // Never fewer than submissions: the kernel refuses that.
+                UInt32(clamping: max(options.operationCountMax, options.submissionCountMax) * 2),
                 attempt.flags | UInt32(cbl_uring_disabled_flag)
             )
         }
@@ -94,7 +95,7 @@ final class UringEngine {
 
     /// Makes the calling thread the ring's only submitter.
     private func bind() {
-        let result = unsafe io_uring_enable_rings(ring)
+        let result = unsafe cbl_uring_enable(ring)
         precondition(result == 0, "the kernel refused to enable the ring")
         _ = unsafe io_uring_register_ring_fd(ring)
         isBound = true

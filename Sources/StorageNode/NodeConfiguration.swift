@@ -122,8 +122,6 @@ public enum NodeEvent: Sendable {
     case tlsFailed(TLSFailure)
     /// What works but should be put right.
     case tlsWarning(TLSWarning)
-    /// The client of a connection broke the protocol; the connection is gone.
-    case protocolViolation(String)
     /// The exports changed.
     case exportsChanged(count: Int)
 }

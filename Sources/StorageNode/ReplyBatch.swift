@@ -15,6 +15,8 @@ final class ReplyBatch {
 
     /// Where small replies are written; empty when the batch has none.
     private(set) var chunk: ByteRegion = .empty
+    /// Whether the chunk is the connection's own, not the pool's.
+    private(set) var usesOwnChunk = false
     private var fillByteCount = 0
     /// The start of what was written since the last region was closed.
     private var openOffset = 0
@@ -34,12 +36,13 @@ final class ReplyBatch {
     /// Bytes to send.
     var byteCount: Int { closedByteCount + fillByteCount - openOffset }
 
-    /// Bytes of buffers that it holds, the chunk included.
-    var heldByteCount: Int { ownedBuffers.reduce(chunk.byteCount) { $0 + $1.byteCount } }
+    /// Regions that one large payload takes at most: what was written before it, and itself.
+    static let regionsPerPayload = 2
 
-    /// Whether it can take no more large payloads: one of those takes two regions at most, and
-    /// one is kept for what is written afterwards.
-    var isRegionsFull: Bool { regions.count > Self.regionCountMax - 3 }
+    /// Whether it can take so many regions, and one for what is written afterwards.
+    func hasRoom(regionCount: Int) -> Bool {
+        regions.count + regionCount < Self.regionCountMax
+    }
 
     /// Room in the chunk, in bytes.
     var roomByteCount: Int { chunk.byteCount - fillByteCount }
@@ -48,9 +51,10 @@ final class ReplyBatch {
     var room: ByteRegion { chunk.suffix(from: fillByteCount) }
 
     /// Gives the batch a chunk to write into.
-    func adopt(chunk: ByteRegion) {
+    func adopt(chunk: ByteRegion, isOwn: Bool) {
         precondition(self.chunk.isEmpty, "a batch has one chunk")
         self.chunk = chunk
+        usesOwnChunk = isOwn
         fillByteCount = 0
         openOffset = 0
     }
@@ -80,21 +84,28 @@ final class ReplyBatch {
     }
 
     /// Forgets what was sent and gives its buffers back; the chunk stays for the next turn.
-    func reset(pool: BufferPool) {
-        for index in ownedBuffers.indices { pool.release(ownedBuffers[index]) }
+    ///
+    /// - Returns: The bytes of the pool given back.
+    func reset(pool: BufferPool) -> Int {
+        var releasedByteCount = 0
+        for index in ownedBuffers.indices {
+            releasedByteCount += ownedBuffers[index].byteCount
+            pool.release(ownedBuffers[index])
+        }
         ownedBuffers.removeAll(keepingCapacity: true)
         regions.removeAll(keepingCapacity: true)
         fillByteCount = 0
         openOffset = 0
         closedByteCount = 0
+        return releasedByteCount
     }
 
     /// Gives the chunk of an empty batch back.
     func releaseChunk(pool: BufferPool) {
         precondition(isEmpty, "a chunk with unsent replies")
-        guard !chunk.isEmpty else { return }
-        pool.release(chunk)
+        if !usesOwnChunk, !chunk.isEmpty { pool.release(chunk) }
         chunk = .empty
+        usesOwnChunk = false
         fillByteCount = 0
         openOffset = 0
     }

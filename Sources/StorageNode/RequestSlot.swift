@@ -55,6 +55,10 @@ struct RequestSlot: BitwiseCopyable {
     var streamedByteCount: UInt64 = 0
     /// Parts in work or waiting to be sent.
     var partCount = 0
+    /// The rest of it is not coming: the client has gone, or a part failed.
+    var isAbandoned = false
+    /// It stands in the connection's queue of replies, or its reply has begun.
+    var isQueued = false
     /// Finished parts of a reply that must be whole, waiting for the ones before them.
     var readyHead: Int32 = none
 }
@@ -81,7 +85,7 @@ final class SlotTable {
 
     subscript(index: Int32) -> RequestSlot {
         @inline(always) get { slots[Int(index)] }
-        @inline(always) nonmutating _modify { yield &slots[Int(index)] }
+        @inline(always) _modify { yield &slots[Int(index)] }
     }
 
     /// Takes a free slot; nil when all are taken.

@@ -36,7 +36,10 @@ final class StoreHost {
         var isEnded: () -> Void
     }
 
+    /// The store's index in the node.
     let index: Int32
+    /// Its place among the stores of its worker.
+    let place: Int
     let path: String
     let device: Device
     let deviceHandle: DeviceHandle
@@ -51,9 +54,21 @@ final class StoreHost {
     private var nextCommandToken: UInt64 = 1
     var lastState: LogStore.State = .opening
     var openedAt: Instant
+    /// Told when the store is ready (nil) or has failed.
+    var openWaiters: [(StoreError?) -> Void] = []
+    /// Exports that are being taken away, although the store still has them.
+    var withdrawn: Set<ExportKey> = []
 
-    init(index: Int32, path: String, device: Device, handle: DeviceHandle, store: LogStore) {
+    init(
+        index: Int32,
+        place: Int,
+        path: String,
+        device: Device,
+        handle: DeviceHandle,
+        store: LogStore
+    ) {
         self.index = index
+        self.place = place
         self.path = path
         self.device = device
         self.deviceHandle = handle
@@ -62,7 +77,14 @@ final class StoreHost {
     }
 
     /// Opens an export for one more connection; nil when it is gone or too many are open.
+    ///
+    /// The catalogue that the client chose from may be older than what the store says now.
     func open(_ key: ExportKey) -> VolumeHandle? {
+        let whole = ExportKey(storeIndex: key.storeIndex, volume: key.volume)
+        guard !withdrawn.contains(key), !withdrawn.contains(whole) else { return nil }
+        guard let summary = store.volume(key.volume), summary.specification.access != .none else {
+            return nil
+        }
         if let found = opened[key] {
             opened[key]?.connectionCount += 1
             return found.handle
@@ -92,6 +114,11 @@ final class StoreHost {
             if let layer, entry.key.layer != layer { return count }
             return count + entry.value.connectionCount
         }
+    }
+
+    /// The volume whose snapshot `layer` is.
+    func volume(ofSnapshot layer: LayerID) -> VolumeID? {
+        store.volumes().first { $0.snapshots.contains { $0.layer == layer } }?.specification.id
     }
 
     /// Calls `isEnded` as soon as no connection uses `volume`, possibly at once.

@@ -18,6 +18,7 @@ struct TLSLoader: ~Copyable {
         guard configuration.credentialsDirectory != nil || configuration.presharedKeysPath != nil
         else { throw .noCredentials }
         ERR_clear_error()
+        // SAFETY: methods are static; the context has no other owner yet.
         let method =
             role == .server ? unsafe TLS_server_method() : unsafe TLS_client_method()
         guard let context = unsafe SSL_CTX_new(method) else { throw TLSLibrary.failure() }
@@ -26,16 +27,19 @@ struct TLSLoader: ~Copyable {
         self.configuration = configuration
     }
 
+    // SAFETY: OpenSSL takes nil for a context that was given up.
     deinit { unsafe SSL_CTX_free(context) }
 
     /// Gives the context up to the caller.
     mutating func takeContext() -> OpaquePointer {
+        // SAFETY: the caller becomes the only owner.
         guard let taken = unsafe context else { preconditionFailure("the context was taken") }
         unsafe context = nil
         return unsafe taken
     }
 
     private var open: OpaquePointer {
+        // SAFETY: borrowed by calls of this object only, which owns it.
         guard let context = unsafe context else { preconditionFailure("the context was taken") }
         return unsafe context
     }
@@ -49,6 +53,7 @@ struct TLSLoader: ~Copyable {
     }
 
     private func setPolicy() throws(TLSError) {
+        // SAFETY: the context is ours and nobody else's yet; OpenSSL copies every argument.
         unsafe cbl_tls_context_harden(open)
         unsafe cbl_tls_context_set_write_modes(open)
         unsafe cbl_tls_context_set_certificate_bytes_max(
@@ -99,6 +104,7 @@ struct TLSLoader: ~Copyable {
         _ keyPath: String
     ) throws(TLSError) {
         _ = try TLSFile.checkReadable(certificatePath)
+        // SAFETY: the context is ours; paths live for the calls.
         guard unsafe SSL_CTX_use_certificate_chain_file(open, certificatePath) == 1 else {
             throw .fileMalformed(path: certificatePath, reason: TLSLibrary.takeReason())
         }
@@ -121,6 +127,8 @@ struct TLSLoader: ~Copyable {
 
     private mutating func loadAuthority(_ path: String) throws(TLSError) {
         _ = try TLSFile.checkReadable(path)
+        // SAFETY: the context is ours; the store's objects live as long as it does, and this object
+        // is the only one to change it.
         guard unsafe SSL_CTX_load_verify_file(open, path) == 1,
             let names = unsafe SSL_load_client_CA_file(path)
         else { throw .fileMalformed(path: path, reason: TLSLibrary.takeReason()) }
@@ -142,6 +150,7 @@ struct TLSLoader: ~Copyable {
 
     private func loadRevocations(_ path: String) throws(TLSError) {
         _ = try TLSFile.checkReadable(path)
+        // SAFETY: the context is ours; the path lives for the call.
         guard unsafe SSL_CTX_load_verify_file(open, path) == 1 else {
             throw .fileMalformed(path: path, reason: TLSLibrary.takeReason())
         }
@@ -173,6 +182,8 @@ struct TLSLoader: ~Copyable {
 
     /// A date as OpenSSL prints it, for instance `Nov 21 10:27:00 2026 GMT`.
     private func text(of date: UnsafePointer<ASN1_TIME>) -> String {
+        // SAFETY: the sink is freed on every path; the date lives for the call; the count is the
+        // array's.
         guard let sink = unsafe BIO_new(BIO_s_mem()) else { return "an unprintable date" }
         defer { unsafe BIO_free(sink) }
         unsafe ASN1_TIME_print(sink, date)
@@ -218,10 +229,12 @@ struct TLSFile {
     /// Whether others than the owner and its group may read it.
     var isReadableByOthers: Bool
 
+    // SAFETY: the path lives for the call.
     static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
     /// Opens the file to see that it can be read.
     static func checkReadable(_ path: String) throws(TLSError) -> TLSFile {
+        // SAFETY: the path lives for the call.
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             let code = errno
@@ -230,6 +243,7 @@ struct TLSFile {
         }
         defer { close(descriptor) }
         var status = stat()
+        // SAFETY: the structure lives for the call.
         guard unsafe fstat(descriptor, &status) == 0 else {
             throw .fileUnreadable(path: path, errno: errno)
         }
@@ -241,12 +255,14 @@ struct TLSFile {
 
     /// The file's bytes, at most `byteCountMax` of them.
     static func read(_ path: String, byteCountMax: Int) throws(TLSError) -> [UInt8] {
+        // SAFETY: the path lives for the call.
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw .fileUnreadable(path: path, errno: errno) }
         defer { close(descriptor) }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
         while true {
+            // SAFETY: the count is the array's.
             let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
             guard count >= 0 else {
                 guard errno == EINTR else { throw .fileUnreadable(path: path, errno: errno) }

@@ -4,6 +4,7 @@
 // hexadecimal itself. Spec: GnuTLS manual, "PSK credentials".
 
 internal import COpenSSL
+internal import Glibc
 
 /// The users and keys of one file; immutable, so all threads may ask.
 final class TLSPresharedKeys: Sendable {
@@ -91,9 +92,10 @@ final class TLSPresharedKeys: Sendable {
         _ key: UnsafeMutablePointer<UInt8>?,
         _ byteCountMax: UInt32
     ) -> UInt32 {
+        // SAFETY: see above; the copy is no longer than `byteCountMax`.
         guard let keys = unsafe owner(of: session), let user = unsafe user, let key = unsafe key
         else { return 0 }
-        let name = unsafe Array(String(cString: user).utf8)
+        let name = unsafe Array(UnsafeRawBufferPointer(start: user, count: strlen(user)))
         guard let found = keys.keys[name], found.count <= Int(byteCountMax) else { return 0 }
         for index in found.indices { unsafe key[index] = found[index] }
         if let session = unsafe TLSSession.of(session) { session.noteClaimedUser(name) }
@@ -111,6 +113,7 @@ final class TLSPresharedKeys: Sendable {
         _ key: UnsafeMutablePointer<UInt8>?,
         _ keyByteCountMax: UInt32
     ) -> UInt32 {
+        // SAFETY: see above; both copies are no longer than the room given.
         guard let keys = unsafe owner(of: session), let user = unsafe user, let key = unsafe key,
             let found = keys.keys[keys.offeredUser], found.count <= Int(keyByteCountMax),
             keys.offeredUser.count < Int(userByteCountMax)

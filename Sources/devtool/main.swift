@@ -1,1 +1,16 @@
-// devtool
+// The project's scripts, in the project's language.
+
+import Foundation
+
+let arguments = Array(CommandLine.arguments.dropFirst())
+let usage = """
+    usage: devtool sim store ...   run the simulation of a store (devtool sim --help)
+           devtool check           what to run before a merge
+           devtool ab ...          compare two builds of a command (devtool ab --help)
+    """
+switch arguments.first {
+case "sim": exit(SimulationCommand.run(Array(arguments.dropFirst())))
+default:
+    FileHandle.standardError.write(Data((usage + "\n").utf8))
+    exit(arguments.first == "--help" ? 0 : 2)
+}

@@ -308,6 +308,32 @@ struct TLSSessionTests {
         #expect(pair.server.ciphertextRoom == 0)
     }
 
+    @Test("Sessions of one context live on many threads at once")
+    func handshake_manyThreads_isEstablished() async throws {
+        let path = try authority.write(goodKeys, to: "shared.psk")
+        let server = try TLSContext(
+            role: .server,
+            TLSConfiguration(presharedKeysPath: path)
+        )
+        let client = try TLSContext(
+            role: .client(serverName: nil, presharedKeyUser: "alice"),
+            TLSConfiguration(presharedKeysPath: path)
+        )
+        let names = try await withThrowingTaskGroup(of: [String?].self) { group in
+            for _ in 0..<4 {
+                group.addTask {
+                    try (0..<20).map { _ in
+                        let pair = try TLSPair(client: client, server: server)
+                        _ = pair.handshake()
+                        return pair.server.peerName
+                    }
+                }
+            }
+            return try await group.reduce(into: []) { $0 += $1 }
+        }
+        #expect(names == [String?](repeating: "alice", count: 80))
+    }
+
     // MARK: - Ends
 
     @Test("A proper end is told from a cut")

@@ -33,6 +33,13 @@ static inline int cbl_uring_setup(
     return io_uring_queue_init_params(entries, ring, &params);
 }
 
+/// Enables a ring made with R_DISABLED: the caller becomes its submitter.
+///
+/// Debian's liburing 2.3 declares io_uring_enable_rings and forgets to export it.
+static inline int cbl_uring_enable(struct io_uring *ring) {
+    return io_uring_register((unsigned)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 static inline bool cbl_uring_has_needed_features(const struct io_uring *ring) {
     return (ring->features & cbl_uring_needed_features) == cbl_uring_needed_features;
 }

@@ -1,0 +1,60 @@
+// The cleaner's state: which segment, how far, what is live in it.
+
+internal import BlockCore
+internal import LogFormat
+
+/// A run of blocks that a record of the victim names.
+struct CleanCandidate {
+    var kind: RecordKind
+    var level: UInt8
+    var layer: LayerID
+    var firstBlock: UInt64
+    var blockCount: UInt32
+    /// The first block's place.
+    var location: UInt64
+}
+
+/// A live block on its way to another segment.
+struct LiveBlock {
+    var layer: LayerID
+    var block: UInt64
+    var entry: MapEntry
+}
+
+/// The cleaner machine's state; ``LogStore`` drives it.
+struct Cleaner {
+    enum Phase {
+        case idle
+        /// Walking the victim's batch headers; a read is in flight.
+        case scanning
+        /// Finding out what is live.
+        case judging
+        /// Reading live blocks.
+        case reading
+        /// Appending them.
+        case moving
+    }
+
+    var phase = Phase.idle
+    let buffer: ByteRegion
+    var victim = -1
+    /// Blocks from the victim's start where the next header is.
+    var headerOffset = 0
+    var candidates: [CleanCandidate] = []
+    var candidateIndex = 0
+    /// The next block of the candidate at hand.
+    var blockIndex = 0
+    var live: [LiveBlock] = []
+    var liveIndex = 0
+    var pendingReadCount = 0
+    var hasFailed = false
+    /// Nothing was worth cleaning when this many blocks were live; look again when it changes.
+    var idleLiveBlockCount = UInt64.max
+
+    init(buffer: ByteRegion) { self.buffer = buffer }
+
+    /// Blocks read at a time while walking headers (128 KiB).
+    static var scanBlockCount: Int { 32 }
+    /// Live blocks moved at a time (1 MiB).
+    static var liveBlockCountMax: Int { 256 }
+}

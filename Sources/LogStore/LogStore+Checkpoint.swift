@@ -1,0 +1,418 @@
+// Checkpoints: the map as it was after one batch, written beside the traffic that goes on.
+//
+// At the capture every dirty page is frozen: a later change writes it out first, so what the
+// checkpoint writes is exactly the map after `sequence`, and replaying the batches behind it
+// repeats what happened, record by record.
+
+internal import BlockCore
+internal import LogFormat
+internal import StorageIO
+
+extension LogStore {
+    /// Pages written in one turn, so that requests are served in between.
+    private static var pageCountPerTurn: Int { 64 }
+    /// Frames looked at in one turn.
+    private static var frameCountPerTurn: Int { 8192 }
+
+    /// Starts or continues a checkpoint.
+    ///
+    /// - Returns: Whether it can go on without waiting.
+    func runCheckpoint() -> Bool {
+        switch checkpoint.phase {
+        case .idle:
+            guard isCheckpointDue else { return false }
+            beginCheckpoint()
+            return true
+        case .pages: return writePages()
+        case .manifest: return writeManifest()
+        case .hardening:
+            guard let target = checkpoint.waitSequence, log.durableThrough >= target else {
+                return false
+            }
+            checkpoint.waitSequence = nil
+            writeSuperblock()
+            return false
+        case .superblock: return false
+        }
+    }
+
+    private var isCheckpointDue: Bool {
+        if checkpoint.isRequested { return true }
+        if checkpoint.isSpaceWanted {
+            checkpoint.isSpaceWanted = false
+            if segments.free.count > 0 || segments.pendingFreeCount > 0 { return true }
+        }
+        if log.byteCountSinceCheckpoint >= configuration.checkpointByteCount { return true }
+        return map.dirtyCount >= dirtyPageCountMax * 3 / 4
+    }
+
+    func beginCheckpoint() {
+        if log.hasOpenRecords { sealBatch() }
+        checkpoint.isRequested = false
+        checkpoint.sequence = log.sealedThrough
+        log.byteCountSinceCheckpoint = 0
+        for frame in 0..<map.count where map.frames[frame].flags.contains(.dirty) {
+            map.frames[frame].flags.insert(.frozen)
+        }
+        captureUsage()
+        captureCatalogue()
+        checkpoint.level = 0
+        checkpoint.frameCursor = 0
+        checkpoint.phase = .pages
+    }
+
+    private func captureUsage() {
+        for index in 0..<segments.count {
+            segments.segments[index].capturedLiveBlockCount =
+                segments.segments[index].liveBlockCount
+        }
+        // The manifest in force is not part of the next one's count.
+        for extent in superblock?.manifestExtents ?? [] {
+            segments.adjustCaptured(extent.location, by: -Int(extent.blockCount))
+        }
+    }
+
+    private func captureCatalogue() {
+        var manifest = Manifest()
+        manifest.volumes = catalogue.volumes.values.sorted { $0.id.rawValue < $1.id.rawValue }
+        checkpoint.layerIndex = [:]
+        for slot in catalogue.slotByLayer.values.sorted() {
+            checkpoint.layerIndex[slot] = manifest.layers.count
+            manifest.layers.append(catalogue.record(ofLayer: slot))
+        }
+        catalogue.pruneForwards(olderThan: oldestBatchSequence)
+        manifest.forwards = catalogue.forwards.values.sorted {
+            $0.from.rawValue < $1.from.rawValue
+        }
+        manifest.nextLayerID = catalogue.nextLayerID
+        manifest.writeSequence = writeSequence
+        manifest.dirtyPageCountMax = UInt32(dirtyPageCountMax)
+        manifest.replayStarts = announceSegments()
+        checkpoint.manifest = manifest
+    }
+
+    /// The first batch that any segment in use may still hold; 0 when unknown.
+    private var oldestBatchSequence: UInt64 {
+        var oldest = UInt64.max
+        for index in 0..<segments.count {
+            let segment = segments.segments[index]
+            switch segment.state {
+            case .open, .closed: oldest = min(oldest, segment.firstBatchSequence)
+            case .free, .reserved: break
+            }
+        }
+        return oldest
+    }
+
+    /// Where replay will look: heads of streams, segments announced before, and new ones.
+    private func announceSegments() -> [ReplayStart] {
+        var starts: [ReplayStart] = []
+        for stream in 0..<3 where log.heads[stream].segment >= 0 {
+            starts.append(
+                ReplayStart(
+                    segment: UInt32(log.heads[stream].segment),
+                    blockOffset: UInt32(log.heads[stream].blockOffset)
+                )
+            )
+        }
+        for _ in 0..<segments.reserved.count {
+            guard let segment = segments.reserved.popFirst() else { break }
+            starts.append(ReplayStart(segment: segment, blockOffset: 0))
+            segments.reserved.append(segment)
+        }
+        checkpoint.nextReserved = []
+        while starts.count < announcedSegmentCount, let segment = segments.free.popFirst() {
+            segments.segments[Int(segment)].state = .reserved
+            checkpoint.nextReserved.append(segment)
+            starts.append(ReplayStart(segment: segment, blockOffset: 0))
+        }
+        announceDying(&starts)
+        return starts
+    }
+
+    /// Announces segments that this checkpoint itself will free.
+    private func announceDying(_ starts: inout [ReplayStart]) {
+        for index in 0..<segments.count {
+            guard starts.count < announcedSegmentCount else { return }
+            let segment = segments.segments[index]
+            guard segment.state == .closed, segment.liveBlockCount == 0,
+                segment.capturedLiveBlockCount == 0, segment.unwrittenBatchCount == 0,
+                segment.lastBatchSequence <= checkpoint.sequence
+            else { continue }
+            segments.segments[index].state = .reserved
+            segments.segments[index].isDamaged = false
+            checkpoint.nextReserved.append(UInt32(index))
+            starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
+        }
+    }
+
+    /// Segments announced at a time: the log of two intervals, and the reserve.
+    private var announcedSegmentCount: Int {
+        let segmentByteCount = UInt64(segments.blockCount * 4096)
+        let interval = Int(configuration.checkpointByteCount / segmentByteCount)
+        return 2 * reserveSegmentCount + 2 * interval + 8
+    }
+
+    // MARK: - Pages
+
+    private func writePages() -> Bool {
+        var written = 0
+        var looked = 0
+        while written < LogStore.pageCountPerTurn, looked < LogStore.frameCountPerTurn {
+            if checkpoint.frameCursor == map.count {
+                checkpoint.frameCursor = 0
+                checkpoint.level += 1
+                if checkpoint.level > MapGeometry.levelMax {
+                    encodeManifest()
+                    return true
+                }
+            }
+            let frame = checkpoint.frameCursor
+            let entry = map.frames[frame]
+            if entry.isUsed, entry.flags.contains(.frozen),
+                PageKey(rawValue: entry.key).level == checkpoint.level
+            {
+                guard writeFrozen(frame) else { return false }
+                written += 1
+            }
+            checkpoint.frameCursor += 1
+            looked += 1
+        }
+        return true
+    }
+
+    /// Writes a frozen page to the log and names it in its parent.
+    ///
+    /// - Returns: false when there is no room now.
+    func writeFrozen(_ frame: Int) -> Bool {
+        guard makeRoom(.map, .checkpoint, tailByteCount: 4, payloadBlockCount: 1) else {
+            return false
+        }
+        let key = PageKey(rawValue: map.frames[frame].key)
+        let layer = key.layer
+        let span = beginRecord(
+            RecordHeader(
+                kind: .mapPage,
+                level: key.level,
+                blockCount: 1,
+                layer: catalogue.layers[layer].id,
+                firstBlock: key.index,
+                tailByteCount: 4
+            )
+        )
+        span.payload.copy(from: map.page(frame))
+        if map.frames[frame].hasInherited {
+            for index in 0..<MapEntry.countPerPage where map.frames[frame].isInherited(index) {
+                span.payload.setMapEntry(.absent, index)
+            }
+        }
+        let crc = span.payload.crc32c()
+        span.header.store(crc, at: span.tailOffset)
+        counters.mapPageWriteCount += 1
+        let entry = MapEntry(location: span.location, crc: crc, sequence: 0)
+        segments.addLive(entry.location)
+        segments.adjustCaptured(entry.location, by: 1)
+        let old = replaceLink(key, with: entry)
+        if old.isData {
+            segments.removeLive(old.location)
+            segments.adjustCaptured(old.location, by: -1)
+        }
+        becomeClean(frame, key)
+        return true
+    }
+
+    /// Names a page in its parent, or in its layer when it is the root.
+    private func replaceLink(_ key: PageKey, with entry: MapEntry) -> MapEntry {
+        if key.level == catalogue.layers[key.layer].rootLevel {
+            let old = catalogue.layers[key.layer].root
+            catalogue.layers[key.layer].root = entry
+            if let index = checkpoint.layerIndex[key.layer] {
+                checkpoint.manifest.layers[index].root = entry
+            }
+            return old
+        }
+        let parent = parentFrame(key)
+        let page = map.page(parent)
+        let index = Int(key.index & 255)
+        let old = page.mapEntry(index)
+        page.setMapEntry(entry, index)
+        return old
+    }
+
+    /// The frame of a dirty page's parent, which is resident by invariant.
+    func parentFrame(_ key: PageKey) -> Int {
+        let parent = map.find(
+            PageKey(
+                layer: key.layer,
+                level: key.level + 1,
+                index: key.index >> MapEntry.pageShift
+            )
+        )
+        precondition(parent >= 0, "a dirty page's parent is resident")
+        return parent
+    }
+
+    private func becomeClean(_ frame: Int, _ key: PageKey) {
+        if map.frames[frame].flags.contains(.unlinked) {
+            map.frames[frame].flags.remove(.unlinked)
+            catalogue.layers[key.layer].unlinkedPageCount -= 1
+        }
+        map.frames[frame].flags.remove(.frozen)
+        // A page with dirty children is due again when they are written.
+        if key.level > 0, map.frames[frame].pinCount > 0 { return }
+        unpinParent(key)
+        map.clearDirty(frame)
+    }
+
+    /// Tells a page's parent that it has one dirty child less.
+    func unpinParent(_ key: PageKey) {
+        guard key.level < catalogue.layers[key.layer].rootLevel else { return }
+        map.frames[parentFrame(key)].pinCount -= 1
+    }
+
+    // MARK: - Manifest and superblock
+
+    private func encodeManifest() {
+        for index in 0..<segments.count {
+            let segment = segments.segments[index]
+            let isBehind = segment.lastBatchSequence > checkpoint.sequence
+            checkpoint.manifest.usage.append(
+                SegmentUsage(
+                    liveBlockCount: segment.capturedLiveBlockCount,
+                    lastBatchSequence: isBehind ? checkpoint.sequence : segment.lastBatchSequence
+                )
+            )
+        }
+        checkpoint.bytes = checkpoint.manifest.encode()
+        checkpoint.byteOffset = 0
+        checkpoint.extents = []
+        checkpoint.phase = .manifest
+    }
+
+    private func writeManifest() -> Bool {
+        let bytes = checkpoint.bytes
+        while checkpoint.byteOffset < bytes.count {
+            guard makeRoom(.map, .checkpoint, tailByteCount: 4, payloadBlockCount: 1) else {
+                return false
+            }
+            let rest = bytes.count - checkpoint.byteOffset
+            let count = min((rest + 4095) / 4096, payloadRoom(tailByteCountPerBlock: 4))
+            let span = beginRecord(
+                RecordHeader(
+                    kind: .manifest,
+                    blockCount: UInt32(count),
+                    layer: .none,
+                    firstBlock: UInt64(checkpoint.byteOffset / 4096),
+                    tailByteCount: UInt32(count * 4)
+                )
+            )
+            let taken = min(rest, count * 4096)
+            span.payload.zero()
+            let from = checkpoint.byteOffset
+            span.payload.copy(from: Array(bytes[from..<(from + taken)]))
+            for block in 0..<count {
+                let crc = span.payload.slice(block * 4096, 4096).crc32c()
+                span.header.store(crc, at: span.tailOffset + block * 4)
+            }
+            segments.addLive(span.location, count: count)
+            checkpoint.extents.append(
+                BlockExtent(location: span.location, blockCount: UInt32(count))
+            )
+            checkpoint.byteOffset += taken
+        }
+        checkpoint.waitSequence = wantDurable()
+        if log.hasOpenRecords { sealBatch() }
+        checkpoint.phase = .hardening
+        issueFlush()
+        return true
+    }
+
+    private func writeSuperblock() {
+        guard let current = superblock else { return }
+        let next = Superblock(
+            identity: current.identity,
+            generation: current.generation + 1,
+            deviceByteCount: current.deviceByteCount,
+            segmentByteCount: current.segmentByteCount,
+            segmentCount: current.segmentCount,
+            incarnation: log.incarnation,
+            openCount: current.openCount,
+            batchSequence: checkpoint.sequence,
+            manifestExtents: checkpoint.extents,
+            manifestByteCount: UInt32(checkpoint.bytes.count),
+            manifestCRC: crc32c(checkpoint.bytes)
+        )
+        checkpoint.next = next
+        checkpoint.phase = .superblock
+        checkpoint.pendingWriteCount = 2
+        send(next, as: .superblockWrite)
+    }
+
+    /// Writes a superblock to its two slots.
+    func send(_ superblock: Superblock, as kind: OperationKind) {
+        superblock.encode(into: superblockMemory)
+        for slot in Superblock.slots(generation: superblock.generation) {
+            let operation = ops.take(kind, owner: -1)
+            deviceRequests.append(
+                DeviceRequest(
+                    kind: .writeDurable,
+                    offset: Superblock.slotOffsets[slot],
+                    region: superblockMemory.slice(0, 4096),
+                    token: ops.token(operation)
+                )
+            )
+        }
+    }
+
+    /// The checksum of a manifest.
+    func crc32c(_ bytes: [UInt8]) -> UInt32 {
+        var crc: UInt32 = 0
+        var offset = 0
+        let buffer = superblockMemory.slice(4096, 4096)
+        while offset < bytes.count {
+            let count = min(4096, bytes.count - offset)
+            buffer.copy(from: Array(bytes[offset..<(offset + count)]))
+            crc = buffer.slice(0, count).crc32c(seed: crc)
+            offset += count
+        }
+        return crc
+    }
+
+    func finishSuperblockWrite(errno: Int32) {
+        guard errno == 0 else {
+            fail(.deviceError(errno: errno))
+            return
+        }
+        checkpoint.pendingWriteCount -= 1
+        guard checkpoint.pendingWriteCount == 0, let next = checkpoint.next else { return }
+        for extent in superblock?.manifestExtents ?? [] {
+            segments.removeLive(extent.location, count: Int(extent.blockCount))
+        }
+        superblock = next
+        for index in 0..<segments.count {
+            segments.segments[index].checkpointLiveBlockCount =
+                segments.segments[index].capturedLiveBlockCount
+        }
+        for segment in checkpoint.nextReserved {
+            segments.segments[Int(segment)].reuseCount &+= 1
+            segments.segments[Int(segment)].firstBatchSequence = 0
+            segments.reserved.append(segment)
+        }
+        _ = segments.collectFree(checkpointSequence: checkpoint.sequence)
+        counters.checkpointCount += 1
+        checkpoint.phase = .idle
+        checkpoint.bytes = []
+        checkpoint.manifest = Manifest()
+        checkpoint.next = nil
+        resourcesChanged = true
+        // What was freed can be given out once it is announced.
+        // Segments that are free but not announced cannot be used: announce them soon when the
+        // announced ones run short, which the next checkpoint can always do.
+        if case .ready = state, segments.free.count > 0,
+            segments.reserved.count <= reserveSegmentCount + 2
+        {
+            checkpoint.isRequested = true
+        }
+        if recovery != nil { finishRecovery() }
+    }
+}

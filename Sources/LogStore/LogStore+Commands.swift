@@ -1,0 +1,375 @@
+// Configuration changes: checked, applied to the catalogue, logged, answered when durable.
+
+internal import BlockCore
+internal import LogFormat
+
+/// A command on its way.
+struct PendingCommand {
+    var command: StoreCommand
+    var token: UInt64
+    var result = StoreCommandResult(volume: .none, layer: .none)
+    /// The batch that must be durable before the answer.
+    var waitSequence: UInt64 = 0
+    /// For a shrink: the tail has been given up.
+    var isTrimmed = false
+    /// The request that gives the tail up, or -1.
+    var trimSlot = -1
+}
+
+extension LogStore {
+    /// Applies commands in order, as far as room and checkpoints allow.
+    func runCommands() {
+        while let pending = commands.first {
+            var next = pending
+            do throws(StoreCommandError) {
+                guard try apply(&next) else {
+                    commands[0] = next
+                    return
+                }
+                commands.removeFirst()
+                next.waitSequence = wantDurable()
+                durableCommands.append(next)
+            } catch {
+                commands.removeFirst()
+                commandCompletions.append(
+                    CommandCompletion(token: pending.token, result: .failure(error))
+                )
+            }
+        }
+        completeDurableCommands()
+    }
+
+    func completeDurableCommands() {
+        while let first = durableCommands.first, first.waitSequence <= log.durableThrough {
+            durableCommands.removeFirst()
+            commandCompletions.append(
+                CommandCompletion(token: first.token, result: .success(first.result))
+            )
+        }
+    }
+
+    /// Applies a command.
+    ///
+    /// - Returns: false when it must wait.
+    private func apply(_ pending: inout PendingCommand) throws(StoreCommandError) -> Bool {
+        let record: ControlRecord
+        switch pending.command {
+        case .createVolume(let specification):
+            let top = LayerID(catalogue.nextLayerID)
+            let volume = try checkNew(specification, top: top)
+            pending.result = StoreCommandResult(volume: volume.id, layer: top)
+            record = .createVolume(volume)
+        case .cloneSnapshot(let layer, let specification):
+            guard let parent = catalogue.slot(of: layer),
+                catalogue.layers[parent].role == .snapshot
+            else { throw .snapshotNotFound }
+            let top = LayerID(catalogue.nextLayerID)
+            let volume = try checkNew(specification, top: top)
+            guard volume.byteCount >= catalogue.layers[parent].byteCount else { throw .invalid }
+            pending.result = StoreCommandResult(volume: volume.id, layer: top)
+            record = .cloneSnapshot(volume, parent: layer)
+        case .createSnapshot(let id, let name):
+            record = try snapshotRecord(id, name, &pending)
+        case .rollback(let id, let layer):
+            record = try rollbackRecord(id, layer, &pending)
+        case .deleteSnapshot(let layer):
+            guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot
+            else { throw .snapshotNotFound }
+            guard !catalogue.isOpen(layer: slot) else { throw .inUse }
+            pending.result = StoreCommandResult(
+                volume: catalogue.layers[slot].volume,
+                layer: layer
+            )
+            record = .deleteSnapshot(layer: layer)
+        case .deleteVolume(let id):
+            record = try deletionRecord(id, &pending)
+        case .resizeVolume(let id, let byteCount):
+            guard let resized = try resizeRecord(id, byteCount, &pending) else { return false }
+            record = resized
+        case .updateVolume(let specification):
+            record = try updateRecord(specification, &pending)
+        }
+        return logControl(record)
+    }
+
+    /// Logs and applies a control record.
+    ///
+    /// - Returns: false when there is no room in the log now.
+    func logControl(_ record: ControlRecord) -> Bool {
+        let bytes = record.encode()
+        guard makeRoom(.client, .metadata, tailByteCount: bytes.count, payloadBlockCount: 0) else {
+            return false
+        }
+        let span = beginRecord(
+            RecordHeader(
+                kind: .control,
+                blockCount: 0,
+                layer: .none,
+                firstBlock: 0,
+                sequence: writeSequence,
+                tailByteCount: UInt32(bytes.count)
+            )
+        )
+        span.header.copy(from: bytes, at: span.tailOffset)
+        applyControl(record, batchSequence: span.batchSequence)
+        return true
+    }
+
+    // MARK: - Checks
+
+    private func checkNew(
+        _ specification: VolumeSpecification,
+        top: LayerID
+    ) throws(StoreCommandError) -> VolumeRecord {
+        let record = try checked(specification, top: top, epoch: 1)
+        guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
+        else { throw .alreadyExists }
+        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        return record
+    }
+
+    private func checked(
+        _ specification: VolumeSpecification,
+        top: LayerID,
+        epoch: UInt64
+    ) throws(StoreCommandError) -> VolumeRecord {
+        let name = Array(specification.name.utf8)
+        guard specification.id != .none, !name.isEmpty,
+            name.count <= VolumeSpecification.nameByteCountMax,
+            specification.descriptor.count <= VolumeSpecification.descriptorByteCountMax,
+            specification.byteCount > 0, specification.byteCount % 4096 == 0,
+            specification.byteCount <= BlockGeometry.volumeByteCountMax,
+            specification.logicalBlockByteCount == 512
+                || specification.logicalBlockByteCount == 4096
+        else { throw .invalid }
+        return VolumeRecord(
+            id: specification.id,
+            name: name,
+            byteCount: specification.byteCount,
+            logicalBlockByteCount: specification.logicalBlockByteCount,
+            durability: specification.durability.rawValue,
+            access: specification.access.rawValue,
+            descriptor: specification.descriptor,
+            topLayer: top,
+            epoch: epoch
+        )
+    }
+
+    private func snapshotRecord(
+        _ id: VolumeID,
+        _ name: String,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord {
+        guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
+        let bytes = Array(name.utf8)
+        guard !bytes.isEmpty, bytes.count <= VolumeSpecification.nameByteCountMax else {
+            throw .invalid
+        }
+        for slot in catalogue.snapshots(of: id)
+        where catalogue.snapshotNames[catalogue.layers[slot].id] == bytes {
+            throw .alreadyExists
+        }
+        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
+        return .createSnapshot(
+            volume: id,
+            name: bytes,
+            newTop: LayerID(catalogue.nextLayerID),
+            sealSequence: writeSequence + catalogue.nextLayerID
+        )
+    }
+
+    private func rollbackRecord(
+        _ id: VolumeID,
+        _ layer: LayerID,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord {
+        guard catalogue.volumes[id] != nil else { throw .volumeNotFound }
+        guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot,
+            catalogue.layers[slot].volume == id
+        else { throw .snapshotNotFound }
+        guard !catalogue.isOpen(id) else { throw .inUse }
+        let top = LayerID(catalogue.nextLayerID)
+        pending.result = StoreCommandResult(volume: id, layer: top)
+        return .rollback(volume: id, layer: layer, newTop: top)
+    }
+
+    private func deletionRecord(
+        _ id: VolumeID,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord {
+        guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
+        guard !catalogue.isOpen(id) else { throw .inUse }
+        let own = Set(catalogue.layers(of: id))
+        for slot in catalogue.slotByLayer.values
+        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent))
+            && catalogue.layers[slot].role != .dropped
+        {
+            throw .inUse
+        }
+        pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
+        return .deleteVolume(id)
+    }
+
+    private func updateRecord(
+        _ specification: VolumeSpecification,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord {
+        guard let volume = catalogue.volumes[specification.id] else { throw .volumeNotFound }
+        let record = try checked(specification, top: volume.topLayer, epoch: volume.epoch)
+        guard record.byteCount == volume.byteCount,
+            record.logicalBlockByteCount == volume.logicalBlockByteCount
+        else { throw .invalid }
+        if let other = catalogue.volume(named: record.name), other != record.id {
+            throw .alreadyExists
+        }
+        pending.result = StoreCommandResult(volume: record.id, layer: record.topLayer)
+        return .updateVolume(record)
+    }
+
+    /// The record of a resize; nil when it must wait: a new root page cannot appear while a
+    /// checkpoint is under way, and a tail that is cut off is given up first.
+    private func resizeRecord(
+        _ id: VolumeID,
+        _ byteCount: UInt64,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord? {
+        guard var volume = catalogue.volumes[id] else { throw .volumeNotFound }
+        guard byteCount > 0, byteCount % 4096 == 0, byteCount <= BlockGeometry.volumeByteCountMax
+        else { throw .invalid }
+        pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
+        if byteCount < volume.byteCount, !pending.isTrimmed {
+            try trimTail(volume, from: byteCount, &pending)
+            if !pending.isTrimmed { return nil }
+        }
+        if byteCount > volume.byteCount, !checkpoint.isIdle { return nil }
+        volume.byteCount = byteCount
+        return .updateVolume(volume)
+    }
+
+    private func trimTail(
+        _ volume: VolumeRecord,
+        from byteCount: UInt64,
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) {
+        if pending.trimSlot < 0 {
+            guard freeRequest >= 0, let handle = catalogue.openHandle(volume, snapshot: nil) else {
+                return
+            }
+            let slot = takeRequestSlot()
+            pending.trimSlot = slot
+            trimHandle = handle
+            trimStatus = nil
+            trimRequest = slot
+            begin(
+                slot,
+                StoreRequest(
+                    kind: .trim,
+                    volume: handle,
+                    offset: byteCount,
+                    byteCount: volume.byteCount - byteCount,
+                    token: 0
+                )
+            )
+        }
+        guard let status = trimStatus, let handle = trimHandle else { return }
+        catalogue.closeHandle(handle)
+        trimHandle = nil
+        guard status == .ok else { throw status == .noSpace ? .noSpace : .unavailable }
+        pending.isTrimmed = true
+    }
+
+    // MARK: - Applying
+
+    /// Changes the catalogue as a record says; the same at run time and in replay.
+    func applyControl(_ record: ControlRecord, batchSequence: UInt64) {
+        switch record {
+        case .createVolume(let volume):
+            addTop(of: volume, parent: .none)
+            catalogue.setVolume(volume)
+        case .cloneSnapshot(let volume, let parent):
+            addTop(of: volume, parent: parent)
+            catalogue.setVolume(volume)
+        case .createSnapshot(let id, let name, let newTop, let sealSequence):
+            guard var volume = catalogue.volumes[id],
+                let slot = catalogue.slot(of: volume.topLayer)
+            else { return }
+            catalogue.layers[slot].byteCount = volume.byteCount
+            catalogue.layers[slot].sealSequence = sealSequence
+            catalogue.setRole(slot, .snapshot, name: name)
+            let sealed = volume.topLayer
+            volume.topLayer = newTop
+            addTop(of: volume, parent: sealed)
+            catalogue.setVolume(volume)
+        case .rollback(let id, let layer, let newTop):
+            guard var volume = catalogue.volumes[id],
+                let old = catalogue.slot(of: volume.topLayer),
+                let target = catalogue.slot(of: layer)
+            else { return }
+            catalogue.setRole(old, .dropped)
+            volume.topLayer = newTop
+            volume.byteCount = catalogue.layers[target].byteCount
+            addTop(of: volume, parent: layer)
+            catalogue.setVolume(volume)
+            layerJob.mayHaveWork = true
+        case .deleteSnapshot(let layer):
+            guard let slot = catalogue.slot(of: layer) else { return }
+            catalogue.setRole(slot, .unnamed)
+            layerJob.mayHaveWork = true
+        case .deleteVolume(let id):
+            for slot in catalogue.layers(of: id) { catalogue.setRole(slot, .dropped) }
+            catalogue.removeVolume(id)
+            layerJob.mayHaveWork = true
+        case .updateVolume(let volume):
+            if let top = catalogue.slot(of: volume.topLayer) {
+                growRoot(top, to: MapGeometry.rootLevel(byteCount: volume.byteCount))
+            }
+            catalogue.setVolume(volume)
+        case .removeLayer(let layer, let child):
+            applyRemoval(layer, child: child, batchSequence: batchSequence)
+        case .reclaimPage, .mergePage:
+            preconditionFailure("page records are applied with their pages")
+        }
+    }
+
+    private func addTop(of volume: VolumeRecord, parent: LayerID) {
+        var level = MapGeometry.rootLevel(byteCount: volume.byteCount)
+        if let slot = catalogue.slot(of: parent) {
+            level = max(level, catalogue.layers[slot].rootLevel)
+        }
+        _ = catalogue.addLayer(
+            LayerRecord(
+                id: volume.topLayer,
+                parent: parent,
+                volume: volume.id,
+                role: .top,
+                name: [],
+                byteCount: volume.byteCount,
+                rootLevel: level,
+                root: .absent,
+                ownBlockCount: 0,
+                sealSequence: 0
+            )
+        )
+    }
+
+    /// Puts new root pages on a layer's map until it covers `level`.
+    private func growRoot(_ slot: Int, to level: UInt8) {
+        while catalogue.layers[slot].rootLevel < level {
+            let oldLevel = catalogue.layers[slot].rootLevel
+            let oldFrame = map.find(PageKey(layer: slot, level: oldLevel, index: 0))
+            let isDirty = oldFrame >= 0 && map.frames[oldFrame].flags.contains(.dirty)
+            catalogue.layers[slot].rootLevel = oldLevel + 1
+            guard isDirty || catalogue.layers[slot].root.isData else { continue }
+            let frame = map.allocate(PageKey(layer: slot, level: oldLevel + 1, index: 0))
+            precondition(frame >= 0, "at least half of the frames are not dirty")
+            map.page(frame).zero()
+            map.page(frame).setMapEntry(catalogue.layers[slot].root, 0)
+            catalogue.layers[slot].root = .absent
+            catalogue.layers[slot].unlinkedPageCount += 1
+            map.frames[frame].flags.insert(.unlinked)
+            map.setDirty(frame)
+            if isDirty { map.frames[frame].pinCount += 1 }
+        }
+    }
+}

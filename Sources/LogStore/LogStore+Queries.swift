@@ -1,0 +1,145 @@
+// Handles, summaries, space, background work and the end.
+
+public import BlockCore
+internal import LogFormat
+
+extension LogStore {
+    // MARK: - Handles
+
+    /// Opens a volume, or a snapshot of it (read-only), for requests.
+    ///
+    /// - Parameters:
+    ///   - id: The volume.
+    ///   - layer: A snapshot's layer, or nil for the volume itself.
+    /// - Returns: nil when there is no such volume or snapshot, or too many are open.
+    public func openVolume(_ id: VolumeID, layer: LayerID? = nil) -> VolumeHandle? {
+        guard let record = catalogue.volumes[id] else { return nil }
+        guard let layer else { return catalogue.openHandle(record, snapshot: nil) }
+        guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot,
+            catalogue.layers[slot].volume == id
+        else { return nil }
+        return catalogue.openHandle(record, snapshot: slot)
+    }
+
+    /// Gives a handle back; no request on it may be in flight.
+    public func closeVolume(_ handle: VolumeHandle) { catalogue.closeHandle(handle) }
+
+    // MARK: - Summaries
+
+    /// All volumes, by name.
+    public func volumes() -> [VolumeSummary] {
+        catalogue.volumes.keys.compactMap { volume($0) }
+            .sorted { $0.specification.name < $1.specification.name }
+    }
+
+    /// One volume.
+    ///
+    /// - Parameter id: The volume.
+    /// - Returns: The summary, or nil when there is no such volume.
+    public func volume(_ id: VolumeID) -> VolumeSummary? {
+        guard let record = catalogue.volumes[id], let top = catalogue.slot(of: record.topLayer)
+        else { return nil }
+        let specification = VolumeSpecification(
+            id: id,
+            name: String(decoding: record.name, as: UTF8.self),
+            byteCount: record.byteCount,
+            logicalBlockByteCount: record.logicalBlockByteCount,
+            durability: Durability(rawValue: record.durability) ?? .writeback,
+            access: VolumeAccess(rawValue: record.access) ?? .none,
+            descriptor: record.descriptor
+        )
+        var depth = 0
+        var slot = Int32(top)
+        while slot >= 0 {
+            depth += 1
+            slot = catalogue.layers[Int(slot)].parent
+        }
+        return VolumeSummary(
+            specification: specification,
+            topLayer: record.topLayer,
+            snapshots: catalogue.snapshots(of: id).map { summary(ofSnapshot: $0, top: top) },
+            space: volumeSpace(record, top: top),
+            layerCount: depth
+        )
+    }
+
+    private func summary(ofSnapshot slot: Int, top: Int) -> SnapshotSummary {
+        let layer = catalogue.layers[slot]
+        let clones = catalogue.children(of: slot)
+            .filter { catalogue.layers[$0].volume != layer.volume }
+        return SnapshotSummary(
+            layer: layer.id,
+            name: String(decoding: catalogue.snapshotNames[layer.id] ?? [], as: UTF8.self),
+            byteCount: layer.byteCount,
+            ownByteCount: layer.ownBlockCount * 4096,
+            cloneCount: clones.count,
+            isBelowVolume: catalogue.isAncestor(slot, of: top)
+        )
+    }
+
+    private func volumeSpace(_ record: VolumeRecord, top: Int) -> VolumeSpace {
+        var written: UInt64 = 0
+        var shared: UInt64 = 0
+        var reclaimable: UInt64 = 0
+        // Below the first layer that another stack stands on, everything is shared.
+        var isShared = false
+        var slot = Int32(top)
+        while slot >= 0 {
+            let layer = catalogue.layers[Int(slot)]
+            let byteCount = layer.ownBlockCount * 4096
+            if layer.childCount > 1 || layer.volume != record.id { isShared = true }
+            written += byteCount
+            if isShared {
+                shared += byteCount
+            } else if layer.role == .unnamed {
+                reclaimable += byteCount
+            }
+            slot = layer.parent
+        }
+        return VolumeSpace(
+            logicalByteCount: record.byteCount,
+            writtenByteCount: written,
+            sharedByteCount: shared,
+            exclusiveByteCount: written - shared,
+            reclaimableByteCount: reclaimable
+        )
+    }
+
+    /// Where the store's bytes are.
+    public var space: StoreSpace {
+        let live = segments.liveBlockCount
+        let capacity = usableBlockCount
+        let used = UInt64(segments.count - segments.availableCount) * UInt64(segments.blockCount)
+        return StoreSpace(
+            capacityByteCount: capacity * 4096,
+            liveByteCount: live * 4096,
+            availableByteCount: (capacity > live ? capacity - live : 0) * 4096,
+            garbageByteCount: (used > live ? used - live : 0) * 4096
+        )
+    }
+
+    // MARK: - Background
+
+    /// Checkpoint, cleaner and layer work, a bounded piece of each.
+    ///
+    /// - Returns: Whether any of it can go on at once.
+    func runBackground() -> Bool {
+        let checkpointGoesOn = runCheckpoint()
+        let cleanerGoesOn = runCleaner()
+        let layersGoOn = runLayerJob()
+        return checkpointGoesOn || cleanerGoesOn || layersGoOn
+    }
+
+    /// Ends an orderly shutdown once the last checkpoint is durable and nothing is in flight.
+    func finishClosing() {
+        guard case .closing = state, checkpoint.isIdle, !checkpoint.isRequested,
+            requestsInFlight == 0, commands.isEmpty, durableCommands.isEmpty,
+            ops.inFlightCount == 0
+        else { return }
+        guard map.dirtyCount == 0 || log.sealedThrough == superblock?.batchSequence else {
+            checkpoint.isRequested = true
+            return
+        }
+        state = .closed
+    }
+}

@@ -1,0 +1,78 @@
+// Recovery: superblock, manifest, log. What it has read so far.
+
+internal import BlockCore
+internal import LogFormat
+
+/// A batch found behind the checkpoint.
+struct ReplayBatch {
+    var sequence: UInt64
+    var location: UInt64
+    /// The header block's used bytes.
+    var records: ByteRegion
+    var recordCount: UInt32
+    var payloadBlockCount: UInt32
+}
+
+/// The recovery machine's state; ``LogStore`` drives it.
+final class Recovery {
+    enum Phase {
+        case superblocks
+        case manifest
+        case scanning
+        case announcing
+        case replaying
+        case checkpointing
+    }
+
+    var phase = Phase.superblocks
+    let expected: StoreIdentity?
+    let arena: MemoryArena
+    /// What is read lands here: 2 MiB.
+    let buffer: ByteRegion
+    var pendingReadCount = 0
+    var failedReadCount = 0
+
+    var extentIndex = 0
+    var manifestBytes: [UInt8] = []
+    var manifest = Manifest()
+
+    var startIndex = 0
+    /// Blocks from the segment's start where the next header is.
+    var headerOffset = 0
+    var readBlockCount = 0
+    var batches: [ReplayBatch] = []
+    /// Keeps the headers that `batches` refer to.
+    var headerArenas: [MemoryArena] = []
+    var headerRoom = ByteRegion.empty
+
+    var batchIndex = 0
+    var recordOffset = 0
+    var recordIndex: UInt32 = 0
+    var payloadLocation: UInt64 = 0
+    var lastSequence: UInt64 = 0
+
+    /// Blocks in the buffer.
+    static var bufferBlockCount: Int { 512 }
+    /// Blocks read at a segment's start, before anything is known to be there.
+    static var probeBlockCount: Int { 16 }
+
+    init(expected: StoreIdentity?) {
+        self.expected = expected
+        arena = MemoryArena(byteCount: Recovery.bufferBlockCount * 4096)
+        buffer = arena.allocate(byteCount: Recovery.bufferBlockCount * 4096)
+    }
+
+    /// Memory for a header's records that stays until recovery is over.
+    func keep(_ records: ByteRegion) -> ByteRegion {
+        guard records.byteCount > 0 else { return .empty }
+        if headerRoom.byteCount < records.byteCount {
+            let arena = MemoryArena(byteCount: 1 << 20)
+            headerArenas.append(arena)
+            headerRoom = arena.region
+        }
+        let kept = headerRoom.slice(0, records.byteCount)
+        kept.copy(from: records)
+        headerRoom = headerRoom.suffix(from: records.byteCount)
+        return kept
+    }
+}

@@ -1,0 +1,140 @@
+// The device as segments: which are free, what is live in each.
+//
+// Invariant: a segment is given out again only when nothing of it is live, the newest durable
+// checkpoint does not name it, and no batch after that checkpoint lies in it.
+
+internal import BlockCore
+internal import LogFormat
+
+/// What a segment is used for now.
+enum SegmentState: UInt8, BitwiseCopyable {
+    /// Nothing in it is needed.
+    case free
+    /// Free, and announced by the newest checkpoint as a place where replay looks.
+    case reserved
+    /// Being filled.
+    case open
+    /// Filled.
+    case closed
+}
+
+/// One segment.
+struct Segment: BitwiseCopyable {
+    var state: SegmentState = .free
+    /// The cleaner failed to read it; left alone.
+    var isDamaged = false
+    /// Batches of it that are not on the device yet.
+    var unwrittenBatchCount: UInt16 = 0
+    /// Live blocks: data, map pages, manifest.
+    var liveBlockCount: UInt32 = 0
+    /// Live blocks as the newest durable checkpoint has it.
+    var checkpointLiveBlockCount: UInt32 = 0
+    /// The same, of the checkpoint under way.
+    var capturedLiveBlockCount: UInt32 = 0
+    /// How often it was given out; entries remembered from before are stale.
+    var reuseCount: UInt32 = 0
+    /// The first batch in it; 0 when unknown.
+    var firstBatchSequence: UInt64 = 0
+    /// The last batch in it.
+    var lastBatchSequence: UInt64 = 0
+}
+
+/// All segments of a store.
+final class SegmentTable {
+    let segments: FixedArray<Segment>
+    /// Blocks per segment.
+    let blockCount: Int
+    private let firstBlock: UInt64
+    private let shift: UInt64
+    /// Free segments that the newest checkpoint does not announce.
+    let free: FixedRing<UInt32>
+    /// Announced segments, in the order in which they are given out.
+    let reserved: FixedRing<UInt32>
+    private(set) var liveBlockCount: UInt64 = 0
+
+    init(segmentCount: Int, segmentByteCount: Int) {
+        segments = FixedArray(repeating: Segment(), count: segmentCount)
+        blockCount = segmentByteCount / BlockGeometry.blockByteCount
+        firstBlock = Superblock.segmentAreaOffset / UInt64(BlockGeometry.blockByteCount)
+        shift =
+            blockCount & (blockCount - 1) == 0
+            ? UInt64(blockCount.trailingZeroBitCount) : UInt64.max
+        free = FixedRing(capacityMin: segmentCount)
+        reserved = FixedRing(capacityMin: segmentCount)
+    }
+
+    var count: Int { segments.count }
+
+    /// Segments that can still be given out.
+    var availableCount: Int { free.count + reserved.count }
+
+    /// The segment of a block.
+    @inline(always)
+    func index(of location: UInt64) -> Int {
+        let relative = location &- firstBlock
+        return shift == UInt64.max ? Int(relative) / blockCount : Int(relative >> shift)
+    }
+
+    /// The first block of a segment.
+    func location(of segment: Int) -> UInt64 {
+        firstBlock + UInt64(segment) * UInt64(blockCount)
+    }
+
+    /// Whether a location lies in the segment area.
+    func contains(_ location: UInt64) -> Bool {
+        location >= firstBlock && location < firstBlock + UInt64(count) * UInt64(blockCount)
+    }
+
+    /// Counts blocks as live.
+    @inline(always)
+    func addLive(_ location: UInt64, count: Int = 1) {
+        segments[index(of: location)].liveBlockCount += UInt32(count)
+        liveBlockCount &+= UInt64(count)
+    }
+
+    /// Counts blocks as dead.
+    @inline(always)
+    func removeLive(_ location: UInt64, count: Int = 1) {
+        segments[index(of: location)].liveBlockCount -= UInt32(count)
+        liveBlockCount &-= UInt64(count)
+    }
+
+    /// Adjusts the copy that the checkpoint under way will write.
+    func adjustCaptured(_ location: UInt64, by delta: Int) {
+        let segment = index(of: location)
+        let value = Int(segments[segment].capturedLiveBlockCount) + delta
+        segments[segment].capturedLiveBlockCount = UInt32(value)
+    }
+
+    /// Frees every segment that nothing needs any more.
+    ///
+    /// - Parameter checkpointSequence: The last batch of the newest durable checkpoint.
+    /// - Returns: How many were freed.
+    func collectFree(checkpointSequence: UInt64) -> Int {
+        var freed = 0
+        for index in 0..<count {
+            let segment = segments[index]
+            guard segment.state == .closed, segment.liveBlockCount == 0,
+                segment.checkpointLiveBlockCount == 0, segment.unwrittenBatchCount == 0,
+                segment.lastBatchSequence <= checkpointSequence
+            else { continue }
+            segments[index].state = .free
+            segments[index].reuseCount &+= 1
+            segments[index].firstBatchSequence = 0
+            segments[index].isDamaged = false
+            free.append(UInt32(index))
+            freed += 1
+        }
+        return freed
+    }
+
+    /// Closed segments without live blocks, free once a checkpoint has passed.
+    var pendingFreeCount: Int {
+        var total = 0
+        for index in 0..<count
+        where segments[index].state == .closed && segments[index].liveBlockCount == 0 {
+            total += 1
+        }
+        return total
+    }
+}

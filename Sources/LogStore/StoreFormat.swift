@@ -1,0 +1,115 @@
+// Formatting: an empty store as a list of writes.
+
+public import BlockCore
+internal import LogFormat
+public import StorageIO
+
+/// Why a device cannot be formatted.
+public enum StoreFormatError: Error, Sendable, Hashable {
+    /// Fewer bytes than the smallest store.
+    case tooSmall(byteCountMin: UInt64)
+    /// Not a power of two from 64 KiB to 256 MiB.
+    case badSegmentSize
+}
+
+/// Lays an empty store out on a device.
+public enum StoreFormat {
+    /// The smallest store: 24 segments of 64 KiB and the superblocks.
+    public static var byteCountMin: UInt64 { Superblock.segmentAreaOffset + 24 * 65_536 }
+
+    /// The segment size used when none is asked for: at most about 16,384 segments, between
+    /// 1 and 256 MiB, less on tiny devices.
+    public static func segmentByteCount(deviceByteCount: UInt64) -> UInt32 {
+        var size: UInt64 = 4 << 20
+        while deviceByteCount / size > 16_384, size < 256 << 20 { size *= 2 }
+        while deviceByteCount / size < 128, size > 65_536 { size /= 2 }
+        return UInt32(size)
+    }
+
+    /// The writes that make an empty store; flush after them.
+    ///
+    /// - Parameters:
+    ///   - identity: The new store's identity.
+    ///   - geometry: The device.
+    ///   - segmentByteCount: Bytes per segment, or nil for the default.
+    /// - Returns: Offsets in bytes and what to write there; each a multiple of 4096 bytes.
+    /// - Throws: ``StoreFormatError``.
+    public static func plan(
+        identity: StoreIdentity,
+        geometry: DeviceGeometry,
+        segmentByteCount: UInt32? = nil
+    ) throws(StoreFormatError) -> [(offset: UInt64, bytes: [UInt8])] {
+        guard geometry.byteCount >= byteCountMin else {
+            throw .tooSmall(byteCountMin: byteCountMin)
+        }
+        let size =
+            segmentByteCount ?? StoreFormat.segmentByteCount(deviceByteCount: geometry.byteCount)
+        guard size >= 65_536, size <= 256 << 20, size & (size - 1) == 0 else {
+            throw .badSegmentSize
+        }
+        let area = geometry.byteCount - Superblock.segmentAreaOffset
+        let segmentCount = UInt32(min(area / UInt64(size), UInt64(UInt32.max)))
+        guard segmentCount >= 16 else {
+            throw .tooSmall(byteCountMin: Superblock.segmentAreaOffset + 16 * UInt64(size))
+        }
+        var manifest = Manifest()
+        manifest.usage = [SegmentUsage](
+            repeating: SegmentUsage(liveBlockCount: 0, lastBatchSequence: 0),
+            count: Int(segmentCount)
+        )
+        return layOut(manifest, identity, geometry, size, segmentCount)
+    }
+
+    private static func layOut(
+        _ manifest: Manifest,
+        _ identity: StoreIdentity,
+        _ geometry: DeviceGeometry,
+        _ segmentByteCount: UInt32,
+        _ segmentCount: UInt32
+    ) -> [(offset: UInt64, bytes: [UInt8])] {
+        let bytes = manifest.encode()
+        let manifestCRC = MemoryArena.withTemporary(byteCount: bytes.count) { region in
+            region.copy(from: bytes)
+            return region.crc32c()
+        }
+        var writes: [(offset: UInt64, bytes: [UInt8])] = []
+        var extents: [BlockExtent] = []
+        var offset = 0
+        var location = Superblock.segmentAreaOffset / 4096
+        let pieceByteCount = min(Int(segmentByteCount), 1 << 20)
+        while offset < bytes.count {
+            let count = min(pieceByteCount, bytes.count - offset)
+            var piece = Array(bytes[offset..<(offset + count)])
+            piece += [UInt8](repeating: 0, count: (4096 - count % 4096) % 4096)
+            writes.append((location * 4096, piece))
+            extents.append(
+                BlockExtent(location: location, blockCount: UInt32(piece.count / 4096))
+            )
+            location += UInt64(piece.count / 4096)
+            offset += count
+        }
+        for generation in 0...1 as ClosedRange<UInt64> {
+            let superblock = Superblock(
+                identity: identity,
+                generation: generation,
+                deviceByteCount: geometry.byteCount,
+                segmentByteCount: segmentByteCount,
+                segmentCount: segmentCount,
+                incarnation: 0,
+                openCount: 0,
+                batchSequence: 0,
+                manifestExtents: extents,
+                manifestByteCount: UInt32(bytes.count),
+                manifestCRC: manifestCRC
+            )
+            let block = MemoryArena.withTemporary(byteCount: 4096) { region in
+                superblock.encode(into: region)
+                return region.array()
+            }
+            for slot in Superblock.slots(generation: generation) {
+                writes.append((Superblock.slotOffsets[slot], block))
+            }
+        }
+        return writes
+    }
+}

@@ -1,0 +1,280 @@
+// Starting, crashing, restarting, reading back.
+
+import BlockCore
+import LogStore
+
+extension StoreSimulation {
+    // MARK: - Crash
+
+    /// Says where the next crash of the scenario comes.
+    func scheduleCrash() {
+        guard options.crashAt == nil, scenario.crashInterval > 0 else { return }
+        let distance = 1 + random.below(scenario.crashInterval * 2)
+        driver.crashAt = device.requestCount + UInt64(distance)
+    }
+
+    /// The store stops where it is, and starts again.
+    func crash() {
+        crashCount += 1
+        let kind = random.pick(scenario.crashKinds)
+        trace.note(7, device.requestCount, UInt64(crashCount)) {
+            "\(driver.nowNanoseconds) CRASH \(kind) at device request \(device.requestCount)"
+        }
+        die(kind)
+        recover()
+        if failure == nil, !endedByDamage { scheduleCrash() }
+    }
+
+    private func die(_ kind: CrashKind) {
+        driver.crashAt = nil
+        for slot in requests.indices { requests[slot] = nil }
+        handles = [:]
+        expectations = [:]
+        driver.crash(kind)
+        if let problem = oracle.judge() { fail(problem) }
+        oracle.crash()
+        if device.damageCount > damageAtOpen { oracle.isLenient = true }
+    }
+
+    /// The store stopped by itself: right after an error that it cannot go on from.
+    func storeFailed(_ error: StoreError) {
+        guard device.errorCount > 0 || device.damageCount > 0 else {
+            fail("the store failed on a good device: \(error)")
+            return
+        }
+        trace.say { "\(driver.nowNanoseconds) store failed: \(error)" }
+        crashCount += 1
+        die(random.pick(scenario.crashKinds))
+        recover()
+        if failure == nil, !endedByDamage { scheduleCrash() }
+    }
+
+    // MARK: - Start
+
+    private static var openAttemptCountMax: Int { 12 }
+
+    /// Opens what the device holds, decides what survived, and reads back what was uncertain.
+    func recover() {
+        for attempt in 0..<StoreSimulation.openAttemptCountMax {
+            guard failure == nil else { return }
+            // Errors at random must not keep a store from ever opening.
+            device.faults = attempt < 4 ? scenario.faults : scenario.faults.withoutErrors
+            if options.crashAt == nil, random.chance(perMille: scenario.recrashPerMille),
+                scenario.crashInterval > 0, attempt < 3
+            {
+                driver.crashAt = device.requestCount + UInt64(random.within(1...40))
+            }
+            switch attemptRecovery() {
+            case .ready:
+                device.faults = scenario.faults
+                damageAtOpen = device.damageCount
+                return
+            case .crashed:
+                crashCount += 1
+                let kind = random.pick(scenario.crashKinds)
+                trace.note(8, device.requestCount, UInt64(crashCount)) {
+                    "\(driver.nowNanoseconds) CRASH \(kind) in recovery, "
+                        + "device request \(device.requestCount)"
+                }
+                die(kind)
+            case .refused(let error):
+                trace.say { "\(driver.nowNanoseconds) open failed: \(error)" }
+                if judgeRefusal(error) { return }
+                die(.process)
+            }
+        }
+        fail("the store does not open, however often it is tried")
+    }
+
+    private enum Recovery {
+        case ready
+        case crashed
+        case refused(StoreError)
+    }
+
+    /// Whether a refusal to open ends the run.
+    private func judgeRefusal(_ error: StoreError) -> Bool {
+        if device.damageCount > 0 {
+            switch error {
+            case .corrupt, .deviceError, .notAStore:
+                endedByDamage = true
+            case .versionTooNew, .wrongIdentity, .deviceTooSmall:
+                fail("a damaged store was taken for another: \(error)")
+            }
+            return true
+        }
+        if case .deviceError = error, device.errorCount > 0 { return false }
+        fail("the store does not open: \(error)")
+        return true
+    }
+
+    private func attemptRecovery() -> Recovery {
+        driver.open()
+        for _ in 0..<200_000 {
+            let event = driver.turn(untilNanoseconds: nil) { self.end($0) }
+            if let misuse = device.misuse { fail(misuse) }
+            guard failure == nil else { return .ready }
+            if case .crashDue = event { return .crashed }
+            if case .failed(let error) = driver.store.state { return .refused(error) }
+            if driver.store.state == .ready { return checkRecovered() }
+            if case .quiet = event {
+                fail("the store fell silent while opening")
+                return .ready
+            }
+        }
+        fail("opening takes for ever")
+        return .ready
+    }
+
+    private func checkRecovered() -> Recovery {
+        trace.say { "\(driver.nowNanoseconds) open: \(driver.store.counters)" }
+        if oracle.isLenient {
+            endLeniently()
+            return .ready
+        }
+        if let problem = oracle.resolve(driver.store.volumes()) {
+            fail(problem)
+            return .ready
+        }
+        guard readBack(.gather, onlyOpen: true) else {
+            if failure != nil || endedByDamage { return .ready }
+            if case .failed(let error) = driver.store.state { return .refused(error) }
+            return .crashed
+        }
+        if let problem = oracle.judge() { fail(problem) }
+        oracle.history.beginLife()
+        return .ready
+    }
+
+    /// After damage and a crash the log may have been cut: what there is must be of this run
+    /// and of its place, and that is all. The run ends.
+    private func endLeniently() {
+        for summary in driver.store.volumes() {
+            let id = summary.specification.id.rawValue
+            guard let volume = oracle.volumes[id] else { continue }
+            volume.specification.byteCount = summary.specification.byteCount
+            volume.snapshots = []
+            let end = min(volume.sectorCount, 16 << 11)
+            _ = readRanges(volume: id, layer: 0, image: volume.image, [0..<end], .verify)
+        }
+        endedByDamage = true
+    }
+
+    // MARK: - Restart
+
+    /// An orderly end and a new start, with everything answered in between.
+    func restart() {
+        settle()
+        guard failure == nil, !endedByDamage, driver.store.state == .ready else { return }
+        for id in oracle.volumeIDs { closeHandles(of: id) }
+        handles = [:]
+        let lives = crashCount
+        trace.note(9, 0, 0) { "\(driver.nowNanoseconds) close" }
+        driver.store.close()
+        pump { self.driver.store.state == .closed }
+        guard failure == nil, !endedByDamage, crashCount == lives else { return }
+        if device.inFlightCount > 0 { fail("closed with device requests in flight") }
+        // Closed in order means: as if everything had been flushed.
+        oracle.history.noteDurable(oracle.history.nextTick())
+        _ = oracle.history.nextTick()
+        oracle.crash()
+        recover()
+    }
+
+    // MARK: - Reading back
+
+    /// Reads everything and judges it.
+    func verifyAll(_ when: String) {
+        guard failure == nil, !endedByDamage else { return }
+        trace.say { "\(driver.nowNanoseconds) reading everything back \(when)" }
+        compareListing()
+        for _ in 0..<4 {
+            if readBack(.verify, onlyOpen: false) { return }
+            // A crash or an error came in between: recover, and read it all once more.
+            guard failure == nil, !endedByDamage else { return }
+            if case .failed(let error) = driver.store.state {
+                storeFailed(error)
+            } else {
+                crash()
+            }
+            guard failure == nil, !endedByDamage else { return }
+        }
+        fail("everything cannot be read back without another crash")
+    }
+
+    /// Reads all volumes and snapshots, or only what is not known for sure.
+    ///
+    /// - Returns: false when a crash or failure came in between.
+    private func readBack(_ purpose: ActiveRequest.Purpose, onlyOpen: Bool) -> Bool {
+        for id in oracle.volumeIDs {
+            guard let volume = oracle.volumes[id] else { continue }
+            let ranges = onlyOpen ? volume.image.openRanges : volume.image.touchedRanges
+            guard readRanges(volume: id, layer: 0, image: volume.image, ranges, purpose) else {
+                return false
+            }
+            for snapshot in volume.snapshots {
+                let image = snapshot.image
+                let ranges = onlyOpen ? image.openRanges : image.touchedRanges
+                let layer = snapshot.layer.rawValue
+                guard readRanges(volume: id, layer: layer, image: image, ranges, purpose) else {
+                    return false
+                }
+                if handles.count > 256, !isBusy(id) { closeHandle(of: id, layer: layer) }
+            }
+        }
+        return finishReading()
+    }
+
+    private func readRanges(
+        volume id: UInt64,
+        layer: UInt64,
+        image: OracleImage,
+        _ ranges: [Range<UInt64>],
+        _ purpose: ActiveRequest.Purpose
+    ) -> Bool {
+        guard let volume = oracle.volumes[id] else { return true }
+        var end = volume.sectorCount
+        if layer != 0 { end = (oracle.snapshot(LayerID(layer))?.byteCount ?? 0) / 512 }
+        for range in ranges {
+            // Whole blocks, so that 4096-byte volumes can be read too.
+            var first = range.lowerBound & ~7
+            let last = min((range.upperBound + 7) & ~7, end)
+            while first < last {
+                let next = min(first + 512, last)
+                submitRead(
+                    volume: id,
+                    layer: layer,
+                    image: image,
+                    sectors: first..<next,
+                    purpose: purpose
+                )
+                guard continueReading() else { return false }
+                first = next
+            }
+        }
+        return finishReading()
+    }
+
+    /// Makes room for one more read.
+    private func continueReading() -> Bool { turns { self.hasFreeRequest } }
+
+    private func finishReading() -> Bool { turns { self.requests.allSatisfy { $0 == nil } } }
+
+    /// Like `pump`, but leaves a crash to the caller.
+    private func turns(_ isDone: () -> Bool) -> Bool {
+        for _ in 0..<100_000 {
+            guard failure == nil else { return false }
+            if isDone() { return true }
+            let event = driver.turn(untilNanoseconds: nil) { self.end($0) }
+            if let misuse = device.misuse { fail(misuse) }
+            if case .crashDue = event { return false }
+            if case .failed = driver.store.state { return false }
+            if case .quiet = event, !isDone() {
+                fail("the store fell silent while everything is read back")
+                return false
+            }
+        }
+        fail("reading back takes for ever")
+        return false
+    }
+}

@@ -1,0 +1,82 @@
+// What reactors tell each other.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+
+/// A message from one reactor of a node to another.
+///
+/// A request travels with its buffer: from `request` to `completion` the store's reactor owns
+/// the memory, before and after the connection's.
+struct HopMessage: BitwiseCopyable, Sendable {
+    enum Kind: UInt8, BitwiseCopyable {
+        /// A new connection, `descriptor`.
+        case adopt
+        /// A connection wants to open `key`.
+        case attach
+        /// The answer: `handle`, when `isOpened`.
+        case attached
+        /// A connection is done with `key`.
+        case detach
+        /// A request for the store of `key`.
+        case request
+        /// Its end.
+        case completion
+    }
+
+    var kind: Kind
+    /// The sender's index.
+    var worker: Int32
+    /// The connection, as a ``Token`` of its place and generation.
+    var connection: UInt64 = 0
+    var descriptor: Int32 = -1
+    var key = ExportKey(storeIndex: -1, volume: .none)
+    var handle = VolumeHandle(0)
+    var isOpened = false
+    var request = StoreRequest(kind: .flush, volume: VolumeHandle(0), offset: 0, byteCount: 0, token: 0)
+    var completion = StoreCompletion(token: 0, status: .ok)
+
+    init(_ kind: Kind, worker: Int32) {
+        self.kind = kind
+        self.worker = worker
+    }
+}
+
+/// Requests of other reactors at a store of this one.
+///
+/// Sized for everything that the others can have in work, so it is never full.
+final class RemoteTable {
+    struct Entry: BitwiseCopyable {
+        var worker: Int32 = -1
+        var token: UInt64 = 0
+        var region = ByteRegion.empty
+        var next: Int32 = -1
+    }
+
+    private let entries: FixedArray<Entry>
+    private let freeHead: FixedArray<Int32>
+
+    init(count: Int) {
+        entries = FixedArray(repeating: Entry(), count: max(count, 1))
+        freeHead = FixedArray(repeating: 0, count: 1)
+        for index in 0..<entries.count {
+            entries[index].next = index + 1 < entries.count ? Int32(index + 1) : -1
+        }
+    }
+
+    func take(worker: Int32, token: UInt64, region: ByteRegion) -> Int32 {
+        let index = freeHead[0]
+        precondition(index >= 0, "more remote requests than slots on all reactors")
+        freeHead[0] = entries[Int(index)].next
+        entries[Int(index)] = Entry(worker: worker, token: token, region: region)
+        return index
+    }
+
+    func release(_ index: Int32) -> Entry {
+        let entry = entries[Int(index)]
+        precondition(entry.worker >= 0, "a remote request that ended twice")
+        entries[Int(index)] = Entry(next: freeHead[0])
+        freeHead[0] = index
+        return entry
+    }
+}

@@ -1,0 +1,123 @@
+// Putting a node's parts together before its threads start.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+internal import StorageIO
+
+/// Everything a node is made of, checked and opened, not running yet.
+struct NodeParts {
+    let shared: NodeShared
+    let workers: [Worker]
+    let storeWorkers: [Int]
+    let listeners: [ListenAddress]
+
+    init(_ configuration: NodeConfiguration, sink: @escaping NodeEventSink) throws(NodeError) {
+        try Self.check(configuration)
+        let tls = try Self.tlsContext(configuration, sink)
+        let shared = NodeShared(configuration: configuration, tls: tls, sink: sink)
+        var workers: [Worker] = []
+        for index in 0..<configuration.reactorCount {
+            do throws(ReactorError) {
+                workers.append(try Worker(index: Int32(index), shared: shared))
+            } catch { throw .reactor(error) }
+        }
+        let storeWorkers = configuration.stores.indices.map { $0 % workers.count }
+        for worker in workers {
+            worker.peers = workers.map(\.mailbox)
+            worker.peerWakers = workers.map(\.reactor.waker)
+            worker.needsWake = Array(repeating: false, count: workers.count)
+            worker.storeWorkers = storeWorkers.map { Int32($0) }
+            worker.hostsByStore = Array(repeating: nil, count: configuration.stores.count)
+        }
+        for (index, store) in configuration.stores.enumerated() {
+            try workers[storeWorkers[index]].addStore(Int32(index), store)
+        }
+        for worker in workers {
+            worker.reactor.registerBuffers([worker.arena] + worker.hosts.map(\.store.deviceMemory))
+        }
+        self.shared = shared
+        self.workers = workers
+        self.storeWorkers = storeWorkers
+        listeners = try Self.listen(configuration.listeners, workers[storeWorkers.first ?? 0])
+    }
+
+    private static func check(_ configuration: NodeConfiguration) throws(NodeError) {
+        guard (1...NodeConfiguration.reactorCountMax).contains(configuration.reactorCount) else {
+            throw .configuration("1 to \(NodeConfiguration.reactorCountMax) reactors")
+        }
+        guard !configuration.stores.isEmpty else { throw .configuration("at least one store") }
+        guard configuration.tlsPolicy == .off || configuration.tls != nil else {
+            throw .configuration("TLS needs certificates or pre-shared keys")
+        }
+        let leastByteCount = NodeConfiguration.bufferMemoryByteCountMin * configuration.reactorCount
+        guard configuration.bufferMemoryByteCount >= leastByteCount else {
+            throw .configuration("at least 4 MiB of buffer memory per reactor")
+        }
+        guard configuration.limits.slotCount >= 64, configuration.limits.slotCount <= 1 << 16,
+            configuration.limits.connectionCountMax >= 1
+        else { throw .configuration("64 to 65536 slots and at least one connection") }
+    }
+
+    private static func tlsContext(
+        _ configuration: NodeConfiguration,
+        _ sink: NodeEventSink
+    ) throws(NodeError) -> TLSContext? {
+        guard configuration.tlsPolicy != .off, let tls = configuration.tls else { return nil }
+        do throws(TLSError) {
+            let context = try TLSContext(role: .server, tls)
+            for warning in context.warnings { sink(.tlsWarning(warning)) }
+            return context
+        } catch { throw .tls(error) }
+    }
+
+    private static func listen(
+        _ addresses: [ListenAddress],
+        _ worker: Worker
+    ) throws(NodeError) -> [ListenAddress] {
+        var bound: [ListenAddress] = []
+        for address in addresses {
+            do throws(SocketError) {
+                switch address {
+                case .tcp(let host, let port):
+                    let listener = try Listener.tcp(host: host, port: port)
+                    worker.listeners.append(ListenerState(listener: listener))
+                    bound.append(.tcp(host: host, port: listener.port))
+                case .unix(let path):
+                    worker.listeners.append(ListenerState(listener: try Listener.unix(path: path)))
+                    bound.append(address)
+                }
+            } catch {
+                for state in worker.listeners {
+                    state.listener.removePath()
+                    state.listener.socket.closeUnused()
+                }
+                throw .listener(address, error)
+            }
+        }
+        return bound
+    }
+}
+
+extension Worker {
+    /// Opens a device and makes the store on it one of this worker's.
+    func addStore(_ index: Int32, _ configuration: StoreConfiguration) throws(NodeError) {
+        let device: Device
+        do throws(DeviceError) {
+            device = try Device.open(path: configuration.path, options: configuration.device)
+        } catch { throw .device(path: configuration.path, error) }
+        var log = configuration.log
+        // All slots of all reactors, and the store's own trims.
+        log.requestCountMax = limits.slotCount * shared.configuration.reactorCount + 64
+        let host = StoreHost(
+            index: index,
+            place: hosts.count,
+            path: configuration.path,
+            device: device,
+            handle: reactor.attach(device),
+            store: LogStore(configuration: log, geometry: device.geometry)
+        )
+        hosts.append(host)
+        hostsByStore[Int(index)] = host
+    }
+}

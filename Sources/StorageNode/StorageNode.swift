@@ -1,0 +1,301 @@
+// A storage node: reactors, stores and an NBD front put together.
+//
+// The data path runs on the reactors' own threads. What is here is the control side: it starts
+// and stops them, and talks to them by handing work over (ControlQueue).
+
+public import BlockCore
+public import LogStore
+public import Reactor
+internal import StorageIO
+internal import Synchronization
+
+/// A running node.
+///
+/// Made by ``start(_:sink:)``, ended by ``stop()``. Safe to use from any task or thread.
+public final class StorageNode: Sendable {
+    private let shared: NodeShared
+    private let workers: [Worker]
+    private let storeWorkers: [Int]
+    private let directory: Mutex<StoreDirectory>
+    private let threads: Mutex<WorkerThreads>
+
+    /// The addresses that clients reach it at, with the ports that the system chose.
+    public let listeners: [ListenAddress]
+    /// The engine of each reactor, and why.
+    public let engines: [EngineReport]
+    /// The stores' paths.
+    public let storePaths: [String]
+
+    private init(_ parts: consuming NodeParts) {
+        shared = parts.shared
+        workers = parts.workers
+        storeWorkers = parts.storeWorkers
+        listeners = parts.listeners
+        engines = parts.workers.map(\.reactor.report)
+        storePaths = parts.shared.configuration.stores.map(\.path)
+        let storeCount = storePaths.count
+        directory = Mutex(
+            StoreDirectory(
+                exports: Array(repeating: [], count: storeCount),
+                volumes: Array(repeating: [], count: storeCount),
+                layers: Array(repeating: [], count: storeCount)
+            )
+        )
+        threads = Mutex(WorkerThreads())
+    }
+
+    // MARK: - Life
+
+    /// Opens devices and listeners, starts the reactors and waits until every store is ready.
+    ///
+    /// - Parameter sink: Takes events, on the reactors' threads; must not block.
+    /// - Throws: ``NodeError``; nothing stays open.
+    public static func start(
+        _ configuration: NodeConfiguration,
+        sink: @escaping NodeEventSink
+    ) async throws(NodeError) -> StorageNode {
+        let parts = try NodeParts(configuration, sink: sink)
+        let node = StorageNode(parts)
+        try node.run()
+        for (index, path) in node.storePaths.enumerated() {
+            if let error = await node.storeOpened(index) {
+                await node.stop()
+                throw .store(path: path, error)
+            }
+        }
+        for worker in node.workers { worker.control.run { $0.beginAccepting() } }
+        return node
+    }
+
+    private func run() throws(NodeError) {
+        for worker in workers {
+            worker.publisher = { [weak self] store, entries, volumes in
+                self?.publish(store: Int(store), entries, volumes)
+            }
+            shared.sink(.reactorStarted(index: Int(worker.index), worker.reactor.report))
+        }
+        do throws(ThreadError) {
+            for worker in workers {
+                let thread = RunningThread(
+                    try ReactorThread.start(name: "cairn-\(worker.index)") { worker.run() }
+                )
+                threads.withLock { $0.running.append(thread) }
+            }
+        } catch {
+            // Those that run end before they have done anything.
+            for worker in workers { worker.control.run { $0.isFinished = true } }
+            throw .thread(errno: error.errno)
+        }
+    }
+
+    private func storeOpened(_ store: Int) async -> StoreError? {
+        await withCheckedContinuation { continuation in
+            workers[storeWorkers[store]].control.run { worker in
+                guard let host = worker.hostsByStore[store] else { return }
+                switch host.store.state {
+                case .failed(let error): continuation.resume(returning: error)
+                case .opening: host.openWaiters.append { continuation.resume(returning: $0) }
+                case .ready, .closing, .closed: continuation.resume(returning: nil)
+                }
+            }
+        }
+    }
+
+    /// Stops in order: no new connections, what is in work is answered, the stores write their
+    /// last checkpoint, the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time
+    /// that the stores' last writes take. Once only; later calls return at once.
+    public func stop() async {
+        guard threads.withLock({ $0.beginStopping() }) else { return }
+        for worker in workers {
+            await withCheckedContinuation { continuation in
+                worker.control.run { $0.beginStopping { continuation.resume() } }
+            }
+        }
+        for worker in workers {
+            await withCheckedContinuation { continuation in
+                worker.control.run { worker in
+                    worker.onStoresClosed = { continuation.resume() }
+                    worker.closeStores()
+                }
+            }
+        }
+        for worker in workers { worker.control.run { $0.isFinished = true } }
+        let running = threads.withLock { $0.running }
+        for thread in running { thread.join() }
+    }
+
+    // MARK: - Volumes
+
+    /// Carries out a configuration change; durable when it returns.
+    ///
+    /// Taking a volume or snapshot away (deletion, access `none`) sees its connections off first;
+    /// rollback is refused while there are any.
+    ///
+    /// - Parameters:
+    ///   - command: What to change.
+    ///   - store: The store that a new volume goes to; for everything else the volume says.
+    /// - Throws: ``StoreCommandError``; nothing was changed.
+    public func perform(
+        _ command: StoreCommand,
+        store: Int? = nil
+    ) async throws(StoreCommandError) -> StoreCommandResult {
+        let index = store ?? directory.withLock { $0.store(of: command) } ?? 0
+        let result: CommandResult = await onStore(index) { worker, host, done in
+            worker.perform(command, on: host, done)
+        }
+        return try result.get()
+    }
+
+    /// All volumes of all stores, by name within each.
+    public func volumes() async -> [VolumeSummary] {
+        var volumes: [VolumeSummary] = []
+        for store in storePaths.indices {
+            volumes += await onStore(store) { _, host, done in
+                done(host.store.state == .ready ? host.store.volumes() : [])
+            }
+        }
+        return volumes
+    }
+
+    /// One volume, or nil when no store has it.
+    public func volume(_ id: VolumeID) async -> VolumeSummary? {
+        for store in storePaths.indices {
+            let found: VolumeSummary? = await onStore(store) { _, host, done in
+                done(host.store.state == .ready ? host.store.volume(id) : nil)
+            }
+            if let found { return found }
+        }
+        return nil
+    }
+
+    /// The number of connections to a volume and its snapshots.
+    public func connectionCount(of volume: VolumeID) async -> Int {
+        var count = 0
+        for store in storePaths.indices {
+            count += await onStore(store) { _, host, done in
+                done(host.connectionCount(of: volume))
+            }
+        }
+        return count
+    }
+
+    // MARK: - Reports
+
+    /// Where a store's bytes are.
+    public func space(store: Int = 0) async -> StoreSpace {
+        await onStore(store) { _, host, done in done(host.store.space) }
+    }
+
+    /// What a store did so far.
+    public func storeCounters(store: Int = 0) async -> StoreCounters {
+        await onStore(store) { _, host, done in done(host.store.counters) }
+    }
+
+    /// A store's identity.
+    public func identity(store: Int = 0) async -> StoreIdentity? {
+        await onStore(store) { _, host, done in done(host.store.identity) }
+    }
+
+    /// What all reactors counted.
+    public func counters() async -> NodeCounters {
+        var sum = NodeCounters()
+        for worker in workers {
+            sum += await withCheckedContinuation { continuation in
+                worker.control.run { continuation.resume(returning: $0.counters) }
+            }
+        }
+        return sum
+    }
+
+    /// What the reactors' engines counted, one by one.
+    public func reactorCounters() async -> [ReactorCounters] {
+        var all: [ReactorCounters] = []
+        for worker in workers {
+            all.append(
+                await withCheckedContinuation { continuation in
+                    worker.control.run { continuation.resume(returning: $0.reactor.counters) }
+                }
+            )
+        }
+        return all
+    }
+
+    // MARK: - Private
+
+    /// Has `body` run on the thread of a store, which calls its last argument once.
+    private func onStore<Result: Sendable>(
+        _ store: Int,
+        _ body: @escaping @Sendable (Worker, StoreHost, @escaping (Result) -> Void) -> Void
+    ) async -> Result {
+        precondition(storePaths.indices.contains(store), "no such store")
+        return await withCheckedContinuation { continuation in
+            workers[storeWorkers[store]].control.run { worker in
+                guard let host = worker.hostsByStore[store] else {
+                    preconditionFailure("a store on another worker")
+                }
+                body(worker, host) { continuation.resume(returning: $0) }
+            }
+        }
+    }
+
+    /// Takes a store's exports and gives all workers the new catalogue.
+    private func publish(store: Int, _ entries: [ExportEntry], _ volumes: [VolumeSummary]) {
+        let catalog = directory.withLock { directory in
+            directory.exports[store] = entries
+            directory.volumes[store] = Set(volumes.map(\.specification.id))
+            directory.layers[store] = Set(volumes.flatMap { $0.snapshots.map(\.layer) })
+            let catalog = ExportCatalog(directory.exports)
+            // Queued under the lock, so that no worker gets two catalogues in the wrong order.
+            for worker in workers { worker.control.run { $0.onCatalog(catalog) } }
+            return catalog
+        }
+        shared.sink(.exportsChanged(count: catalog.entries.count))
+    }
+}
+
+/// What the control side knows of the stores.
+private struct StoreDirectory {
+    var exports: [[ExportEntry]]
+    var volumes: [Set<VolumeID>]
+    /// The layers that are snapshots.
+    var layers: [Set<LayerID>]
+
+    /// The store that has the volume a command is about.
+    func store(of command: StoreCommand) -> Int? {
+        switch command {
+        case .createVolume: nil
+        case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
+            .resizeVolume(let id, _):
+            volumes.firstIndex { $0.contains(id) }
+        case .updateVolume(let specification):
+            volumes.firstIndex { $0.contains(specification.id) }
+        case .cloneSnapshot(let layer, _), .deleteSnapshot(let layer):
+            layers.firstIndex { $0.contains(layer) }
+        }
+    }
+}
+
+/// The threads of a node's workers.
+private struct WorkerThreads {
+    var running: [RunningThread] = []
+    private var isStopping = false
+
+    /// Whether this is the first call.
+    mutating func beginStopping() -> Bool {
+        guard !isStopping else { return false }
+        isStopping = true
+        return true
+    }
+}
+
+/// A thread that can be waited for once.
+private final class RunningThread: Sendable {
+    private let thread: Mutex<ReactorThread?>
+
+    init(_ thread: consuming sending ReactorThread) { self.thread = Mutex(consume thread) }
+
+    func join() {
+        guard let thread = thread.withLock({ $0.take() }) else { return }
+        thread.join()
+    }
+}

@@ -1,0 +1,159 @@
+// What the control plane asks of a worker. Rare, so it may allocate.
+
+internal import BlockCore
+internal import LogStore
+internal import NBDSession
+internal import Reactor
+
+/// How a command ended.
+typealias CommandResult = Result<StoreCommandResult, StoreCommandError>
+
+extension Worker {
+    // MARK: - Commands
+
+    /// Carries out a command on a store of this worker.
+    ///
+    /// What takes a volume or snapshot away first sees its connections off; what changes data
+    /// under them is refused while there are any.
+    func perform(
+        _ command: StoreCommand,
+        on host: StoreHost,
+        _ completion: @escaping (CommandResult) -> Void
+    ) {
+        switch command {
+        case .createVolume, .createSnapshot, .cloneSnapshot, .resizeVolume:
+            submit(command, on: host, completion)
+        case .rollback(let volume, _):
+            guard host.connectionCount(of: volume) == 0 else { return completion(.failure(.inUse)) }
+            submit(command, on: host, completion)
+        case .deleteVolume(let volume):
+            guard host.store.volume(volume) != nil else {
+                return completion(.failure(.volumeNotFound))
+            }
+            let key = ExportKey(storeIndex: host.index, volume: volume)
+            withdraw(key, of: host) { [self] in
+                submit(command, on: host, restoring: key, completion)
+            }
+        case .deleteSnapshot(let layer):
+            guard let volume = host.volume(ofSnapshot: layer) else {
+                return completion(.failure(.snapshotNotFound))
+            }
+            let key = ExportKey(storeIndex: host.index, volume: volume, layer: layer)
+            withdraw(key, of: host) { [self] in
+                submit(command, on: host, restoring: key, completion)
+            }
+        case .updateVolume(let specification):
+            submit(command, on: host) { [self] result in
+                guard case .success = result, specification.access == .none else {
+                    return completion(result)
+                }
+                // Answered when nobody uses it any more: that is what the caller waits for.
+                host.whenUnused(specification.id) { [self] in
+                    pump(host)
+                    completion(result)
+                }
+            }
+        }
+    }
+
+    private func submit(
+        _ command: StoreCommand,
+        on host: StoreHost,
+        restoring key: ExportKey? = nil,
+        _ completion: @escaping (CommandResult) -> Void
+    ) {
+        host.submit(command) { [self] result in
+            if let key { host.withdrawn.remove(key) }
+            publishExports(host)
+            completion(result)
+        }
+        pump(host)
+    }
+
+    /// Takes an export away and waits until its connections have gone.
+    private func withdraw(
+        _ key: ExportKey,
+        of host: StoreHost,
+        _ next: @escaping () -> Void
+    ) {
+        host.withdrawn.insert(key)
+        publishExports(host)
+        host.whenUnused(key.volume, layer: key.layer == .none ? nil : key.layer, next)
+    }
+
+    // MARK: - Exports
+
+    /// Tells the node what a store exports now.
+    func publishExports(_ host: StoreHost) {
+        let volumes = host.store.volumes()
+        let entries = ExportCatalog.entries(of: volumes, storeIndex: host.index).filter { entry in
+            let whole = ExportKey(storeIndex: host.index, volume: entry.key.volume)
+            return !host.withdrawn.contains(entry.key) && !host.withdrawn.contains(whole)
+        }
+        publisher?(host.index, entries, volumes)
+    }
+
+    /// Takes a new catalogue, and sees off the connections whose export is gone.
+    func onCatalog(_ catalog: ExportCatalog) {
+        directory.catalog = catalog
+        for index in connections.indices {
+            let connection = connections[index]
+            guard connection.state == .open || connection.state == .draining,
+                let key = connection.export
+            else { continue }
+            if !isStillExported(key, connection) { drop(connection) }
+        }
+    }
+
+    // MARK: - Stopping
+
+    /// Accepts no more and answers new requests with the protocol's word for a shutdown.
+    func beginStopping(_ drained: @escaping () -> Void) {
+        isStopping = true
+        onDrained = drained
+        stopDeadline = MonotonicClock.now().advanced(
+            byNanoseconds: UInt64(limits.shutdownSeconds) * 1_000_000_000
+        )
+        for index in listeners.indices {
+            listeners[index].listener.removePath()
+            reactor.close(
+                listeners[index].listener.socket,
+                token: Token(kind: TokenKind.listenerClose, index: UInt32(index)).rawValue
+            )
+        }
+        for index in connections.indices {
+            let connection = connections[index]
+            switch connection.state {
+            case .handshake, .opening: drop(connection)
+            case .open:
+                connection.session.beginShutdown()
+                markReady(connection)
+            case .free, .draining, .closing, .closed: break
+            }
+        }
+        sweepAt = now.advanced(byNanoseconds: 20_000_000)
+        reportDrained()
+    }
+
+    /// While stopping: connections that have nothing in work are closed, after a while all are.
+    func scheduleStopSweep() {
+        sweepAt = now.advanced(byNanoseconds: 20_000_000)
+        let isLate = stopDeadline.map { $0 <= now } ?? false
+        for index in connections.indices {
+            let connection = connections[index]
+            guard connection.state != .free, connection.state != .closing,
+                connection.state != .closed
+            else { continue }
+            let isQuiet =
+                connection.slotCount == 0 && connection.filling.isEmpty && !connection.isSending
+            if isLate || isQuiet { drop(connection) }
+        }
+    }
+
+    /// Tells that the last connection is gone.
+    func reportDrained() {
+        guard isStopping, counters.connectionCountNow == 0, let onDrained else { return }
+        self.onDrained = nil
+        onDrained()
+    }
+}

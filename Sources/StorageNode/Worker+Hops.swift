@@ -1,0 +1,97 @@
+// Messages between reactors: connections that live on one and stores that live on another.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+
+extension Worker {
+    /// Sends a message; the receiver is woken at the end of the turn.
+    func post(_ message: HopMessage, to worker: Int) {
+        // A mailbox holds everything that all slots and connections can have on the way.
+        let isTaken = peers[worker].enqueue(message)
+        precondition(isTaken, "a mailbox is full: it is sized so that it cannot be")
+        needsWake[worker] = true
+    }
+
+    func wakePeers() {
+        for worker in needsWake.indices where needsWake[worker] {
+            needsWake[worker] = false
+            peerWakers[worker].wake()
+        }
+    }
+
+    func receiveMessages() {
+        while let message = mailbox.receive() {
+            switch message.kind {
+            case .adopt: adopt(Socket(descriptor: message.descriptor))
+            case .attach: onAttach(message)
+            case .attached: onAttachedMessage(message)
+            case .detach: host(of: message)?.close(message.key)
+            case .request: onRequest(message)
+            case .completion: finish(message.completion)
+            }
+        }
+    }
+
+    private func host(of message: HopMessage) -> StoreHost? {
+        hostsByStore[Int(message.key.storeIndex)]
+    }
+
+    // MARK: - On the store's side
+
+    private func onAttach(_ message: HopMessage) {
+        var answer = HopMessage(.attached, worker: index)
+        answer.connection = message.connection
+        answer.key = message.key
+        if let host = host(of: message), host.store.state == .ready,
+            let handle = host.open(message.key)
+        {
+            answer.handle = handle
+            answer.isOpened = true
+        }
+        post(answer, to: Int(message.worker))
+    }
+
+    private func onRequest(_ message: HopMessage) {
+        guard let host = host(of: message) else { preconditionFailure("a request for no store") }
+        let entry = remotes.take(
+            worker: message.worker,
+            token: message.request.token,
+            region: message.request.region
+        )
+        var request = message.request
+        request.token = Token(kind: TokenKind.remoteRequest, index: UInt32(entry)).rawValue
+        submit(request, to: host)
+    }
+
+    /// Sends a completion back, with its data in the request's own memory.
+    func returnHop(_ completion: StoreCompletion) {
+        let index = Int32(bitPattern: Token(rawValue: completion.token).index)
+        let entry = remotes.release(index)
+        var message = HopMessage(.completion, worker: self.index)
+        message.completion = completion
+        message.completion.token = entry.token
+        let data = completion.region
+        if !data.isEmpty, !entry.region.holds(data) {
+            entry.region.copy(from: data)
+            message.completion.region = entry.region.slice(0, data.byteCount)
+        }
+        post(message, to: Int(entry.worker))
+    }
+
+    // MARK: - On the connection's side
+
+    private func onAttachedMessage(_ message: HopMessage) {
+        let token = Token(rawValue: message.connection)
+        let connection = connection(token)
+        let isWaiting = connection?.state == .opening
+        guard let connection, isWaiting else {
+            // It has gone in the meantime.
+            guard message.isOpened else { return }
+            var detach = HopMessage(.detach, worker: index)
+            detach.key = message.key
+            return post(detach, to: Int(message.worker))
+        }
+        onAttached(connection, message.isOpened ? message.handle : nil)
+    }
+}

@@ -1,0 +1,103 @@
+// Driving the stores of a worker: what they want goes to the ring, what they have done comes back.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+internal import StorageIO
+
+extension Worker {
+    /// Operations kept free for sockets: a receive, a send and a close for each connection would
+    /// be more than the table holds, but no device transfer waits for another's socket.
+    private static let socketOperationCountMin = 2048
+
+    /// Gives a request to a store and handles what that ends at once.
+    func submit(_ request: StoreRequest, to host: StoreHost) {
+        host.requestCount += 1
+        host.store.submit(request)
+        pump(host)
+    }
+
+    /// Moves everything that a store has to say.
+    ///
+    /// Completions first, and all of them before the store is called again: their data may lie
+    /// in its memory.
+    func pump(_ host: StoreHost) {
+        while let completion = host.store.completions.popFirst() {
+            host.requestCount -= 1
+            let token = Token(rawValue: completion.token)
+            if token.kind == TokenKind.localRequest {
+                finish(completion)
+            } else {
+                returnHop(completion)
+            }
+        }
+        while reactor.freeOperationCount > Self.socketOperationCountMin,
+            let request = host.store.deviceRequests.popFirst()
+        {
+            reactor.submit(
+                request,
+                to: host.deviceHandle,
+                token: Token(kind: TokenKind.device, index: UInt32(host.place)).rawValue
+            )
+        }
+        if !host.store.commandCompletions.isEmpty { endCommands(host) }
+    }
+
+    /// Ends a turn of a store's: what was batched goes out.
+    func endTurn(_ host: StoreHost) {
+        host.deadline = host.store.onTurn(now: now)
+        pump(host)
+        // Transfers that found no free operation go with the next turn's.
+        if !host.store.deviceRequests.isEmpty { host.deadline = now }
+        if host.store.state != host.lastState { onStateChanged(host) }
+    }
+
+    private func endCommands(_ host: StoreHost) {
+        let ended = host.store.commandCompletions
+        host.store.commandCompletions.removeAll()
+        for command in ended {
+            host.commands.removeValue(forKey: command.token)?(command.result)
+        }
+    }
+
+    private func onStateChanged(_ host: StoreHost) {
+        host.lastState = host.store.state
+        switch host.store.state {
+        case .opening, .closing:
+            break
+        case .ready:
+            let nanoseconds = MonotonicClock.now().nanoseconds - host.openedAt.nanoseconds
+            shared.sink(.storeReady(path: host.path, milliseconds: nanoseconds / 1_000_000))
+            publishExports(host)
+            for waiter in host.openWaiters { waiter(nil) }
+            host.openWaiters = []
+        case .failed(let error):
+            shared.sink(.storeFailed(path: host.path, error))
+            for waiter in host.openWaiters { waiter(error) }
+            host.openWaiters = []
+            finishClosing()
+        case .closed:
+            finishClosing()
+        }
+    }
+
+    // MARK: - The end
+
+    /// Closes all stores; `onStoresClosed` is called when they are.
+    func closeStores() {
+        for host in hosts where host.store.state == .ready || host.store.state == .opening {
+            host.store.close()
+            pump(host)
+        }
+        finishClosing()
+    }
+
+    private func finishClosing() {
+        guard let onStoresClosed else { return }
+        for host in hosts where host.store.state != .closed {
+            guard case .failed = host.store.state else { return }
+        }
+        self.onStoresClosed = nil
+        onStoresClosed()
+    }
+}

@@ -1,0 +1,184 @@
+// `devtool sim store`: one seed, many seeds, or a crash at every device request of one seed.
+
+import Foundation
+import Simulation
+
+/// The arguments of `devtool sim`.
+struct SimulationArguments {
+    var seed: UInt64?
+    var first: UInt64 = 1
+    var count: UInt64 = 0
+    var jobCount = ProcessInfo.processInfo.activeProcessorCount
+    var isWorker = false
+    var isTraced = false
+    var crashesEverywhere = false
+    var failsEverywhere = false
+    var options = SimulationOptions()
+
+    static let usage = """
+        usage: devtool sim store --seed N | --seeds COUNT [--first N] [--jobs N]
+                   [--ops N]                requests of the workload (default: the seed chooses)
+                   [--crash-at N | every]   crash at the n-th device request, or in turn at each
+                   [--error-at N | every]   fail the n-th device request, or in turn each
+                   [--calm]                 no faults and no crashes
+                   [--canary NAME]          plant a bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", "))
+                   [--trace]                print everything that happens
+        """
+
+    /// Parses the arguments after `sim store`; nil when they make no sense.
+    init?(_ arguments: [String]) {
+        var rest = arguments[...]
+        while let name = rest.popFirst() {
+            switch name {
+            case "--trace": isTraced = true
+            case "--calm": options.isCalm = true
+            case "--worker": isWorker = true
+            default:
+                guard let value = rest.popFirst(), take(name, value) else { return nil }
+            }
+        }
+        guard (seed == nil) != (count == 0), jobCount > 0 else { return nil }
+    }
+
+    private mutating func take(_ name: String, _ value: String) -> Bool {
+        switch name {
+        case "--crash-at" where value == "every": crashesEverywhere = true
+        case "--error-at" where value == "every": failsEverywhere = true
+        case "--canary":
+            options.canary = Canary(rawValue: value)
+            return options.canary != nil
+        default:
+            guard let number = UInt64(value) else { return false }
+            return take(name, number)
+        }
+        return true
+    }
+
+    private mutating func take(_ name: String, _ number: UInt64) -> Bool {
+        switch name {
+        case "--seed": seed = number
+        case "--seeds": count = number
+        case "--first": first = number
+        case "--jobs": jobCount = Int(clamping: number)
+        case "--ops": options.operationCount = Int(clamping: number)
+        case "--crash-at": options.crashAt = number
+        case "--error-at": options.errorAt = number
+        default: return false
+        }
+        return true
+    }
+
+    /// The options that a repetition needs, as arguments.
+    var repetition: [String] {
+        var result: [String] = []
+        if let count = options.operationCount { result += ["--ops", "\(count)"] }
+        if let point = options.crashAt { result += ["--crash-at", "\(point)"] }
+        if let point = options.errorAt { result += ["--error-at", "\(point)"] }
+        if options.isCalm { result.append("--calm") }
+        if let canary = options.canary { result += ["--canary", canary.rawValue] }
+        return result
+    }
+}
+
+/// `devtool sim store`.
+enum SimulationCommand {
+    /// Runs the command.
+    ///
+    /// - Parameter arguments: What follows `sim`.
+    /// - Returns: 0 when nothing was found, 1 when something was, 2 for wrong arguments.
+    static func run(_ arguments: [String]) -> Int32 {
+        guard arguments.first == "store",
+            let parsed = SimulationArguments(Array(arguments.dropFirst()))
+        else {
+            FileHandle.standardError.write(Data((SimulationArguments.usage + "\n").utf8))
+            return arguments.first == "--help" ? 0 : 2
+        }
+        if let seed = parsed.seed {
+            if parsed.crashesEverywhere || parsed.failsEverywhere {
+                return runEverywhere(seed, parsed)
+            }
+            return runOne(seed, parsed)
+        }
+        return parsed.isWorker ? runWorker(parsed) : SimulationFleet(parsed).run()
+    }
+
+    /// The command that repeats a run.
+    static func command(_ seed: UInt64, _ arguments: SimulationArguments) -> String {
+        (["swift run -c release devtool sim store --seed \(seed)"] + arguments.repetition)
+            .joined(separator: " ")
+    }
+
+    // MARK: - One seed
+
+    private static func runOne(_ seed: UInt64, _ arguments: SimulationArguments) -> Int32 {
+        say("options: seed=\(seed) \(arguments.repetition.joined(separator: " "))")
+        let simulation = StoreSimulation(
+            seed: seed,
+            options: arguments.options,
+            memory: SimulationMemory(),
+            emit: arguments.isTraced ? { say($0) } : nil
+        )
+        say("scenario: \(simulation.summary)")
+        let report = simulation.run()
+        say(line(report))
+        guard report.failure != nil else { return 0 }
+        say("repeat: \(command(seed, arguments)) --trace")
+        return 1
+    }
+
+    /// One line that is the same whenever the seed is.
+    static func line(_ report: SimulationReport) -> String {
+        let hash = String(report.traceHash, radix: 16)
+        var text =
+            "seed=\(report.seed) \(report.failure == nil ? "ok" : "FAILED") trace=\(hash) "
+            + "ops=\(report.operationCount) device=\(report.deviceRequestCount) "
+            + "crashes=\(report.crashCount) damage=\(report.damageCount)"
+        if report.endedByDamage { text += " ended-by-damage" }
+        if let failure = report.failure { text += ": \(failure)" }
+        return text
+    }
+
+    /// The same seed again and again, with the crash or the error one device request later.
+    private static func runEverywhere(_ seed: UInt64, _ arguments: SimulationArguments) -> Int32 {
+        say("options: seed=\(seed) \(arguments.repetition.joined(separator: " ")), at every "
+            + "device request: \(arguments.crashesEverywhere ? "crash" : "I/O error")")
+        let memory = SimulationMemory()
+        var point: UInt64 = 1
+        while true {
+            var turn = arguments
+            if arguments.crashesEverywhere { turn.options.crashAt = point }
+            if arguments.failsEverywhere { turn.options.errorAt = point }
+            let report = StoreSimulation(seed: seed, options: turn.options, memory: memory).run()
+            if report.failure != nil {
+                say(line(report))
+                say("repeat: \(command(seed, turn)) --trace")
+                return 1
+            }
+            if point > report.deviceRequestCount {
+                say("seed=\(seed) ok at every one of \(point - 1) device requests")
+                return 0
+            }
+            point += 1
+        }
+    }
+
+    // MARK: - Worker
+
+    /// Runs seeds one after the other and says which; a trap then names its seed.
+    private static func runWorker(_ arguments: SimulationArguments) -> Int32 {
+        let memory = SimulationMemory()
+        for seed in arguments.first..<arguments.first + arguments.count {
+            say("begin \(seed)")
+            let report = StoreSimulation(
+                seed: seed,
+                options: arguments.options,
+                memory: memory
+            ).run()
+            say("end \(line(report))")
+        }
+        return 0
+    }
+}
+
+/// Prints a line at once: a trap must not swallow what was said before it.
+func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }

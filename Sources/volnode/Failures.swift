@@ -1,0 +1,190 @@
+// What goes wrong at start, in one line each, with what helps.
+
+import BlockCore
+import Foundation
+import LogStore
+import Reactor
+import StorageNode
+
+extension Failure {
+    /// A node that does not start.
+    init(_ error: NodeError) {
+        switch error {
+        case .configuration(let text):
+            self.init("The options do not fit together: it takes \(text).")
+        case .device(let path, let error):
+            self.init(path: path, error)
+        case .store(let path, let error):
+            self.init(path: path, error)
+        case .listener(let address, let error):
+            self.init(address: address, error)
+        case .reactor(let error):
+            self.init("The I/O engine does not start: \(error).", help: "Try '--engine aio'.")
+        case .thread(let errno):
+            self.init("The system refused a thread: \(errorText(errno)).")
+        case .tls(let error):
+            self.init("\(error).")
+        }
+    }
+
+    /// A device that cannot be opened or made.
+    init(path: String, _ error: DeviceError) {
+        switch error {
+        case .notFound:
+            self.init(
+                "\(path) does not exist.",
+                help: "Make a store there with 'volnode format \(path) --size 8GiB'."
+            )
+        case .notADevice:
+            self.init("\(path) is neither a regular file nor a block device.")
+        case .locked:
+            self.init(
+                "\(path) is in use by another process.",
+                help: "Find it with 'fuser \(path)'; a mounted disk cannot be a store."
+            )
+        case .alreadyExists:
+            self.init("\(path) exists already.", help: "Choose another path, or use --force.")
+        case .misaligned(let byteCount):
+            self.init(
+                "\(path) would have \(byteCount) bytes, which is not a positive multiple of 4096.",
+                help: "Choose a size such as 8GiB."
+            )
+        case .directRefused(let errno):
+            self.init(
+                "The file system of \(path) refuses direct I/O: \(errorText(errno)).",
+                help: "Use another file system, or '--buffered' for tests."
+            )
+        case .noSpace:
+            self.init(
+                "There is no room for \(path).",
+                help: "Choose a smaller --size, or see 'df -h'."
+            )
+        case .system(let errno) where errno == EACCES || errno == EPERM:
+            self.init(
+                "This user may not open \(path).",
+                help: "Change its owner with 'chown', or run as a user that may."
+            )
+        case .system(let errno):
+            self.init("\(path) cannot be opened: \(errorText(errno)).")
+        }
+    }
+
+    /// A store that cannot be served.
+    init(path: String, _ error: StoreError) {
+        switch error {
+        case .notAStore:
+            self.init(
+                "\(path) holds no store.",
+                help: "Make one there with 'volnode format \(path)'."
+            )
+        case .versionTooNew(let found, let supported):
+            self.init(
+                "\(path) was written in format \(found); this program knows up to \(supported).",
+                help: "Run the newer program."
+            )
+        case .wrongIdentity(let found):
+            self.init(
+                "\(path) holds another store, \(found.hexText).",
+                help: "Check the path, or leave --identity out."
+            )
+        case .deviceTooSmall(let need, let have):
+            self.init("\(path) has \(have) bytes, but the store on it needs \(need).")
+        case .corrupt(let offset):
+            self.init(
+                "The store on \(path) is damaged at byte \(offset).",
+                help: "See what is left with 'volnode check \(path)'."
+            )
+        case .deviceError(let errno):
+            self.init("\(path) failed: \(errorText(errno)).", help: "See 'dmesg'.")
+        }
+    }
+
+    /// An address that cannot be listened on.
+    private init(address: ListenAddress, _ error: SocketError) {
+        switch error {
+        case .addressInUse:
+            self.init(
+                "Another process listens at \(address).",
+                help: "Choose another address, or find the process with 'ss -ltnxp'."
+            )
+        case .addressNotAvailable:
+            self.init(
+                "\(address) is not an address of this machine.",
+                help: "Listen on 127.0.0.1, or on an address that 'ip address' shows."
+            )
+        case .pathTooLong:
+            self.init(
+                "The socket path \(address) has no bytes or more than 107.",
+                help: "Use a shorter directory."
+            )
+        case .notASocket:
+            self.init(
+                "\(address) exists and is not a socket.",
+                help: "Choose another path, or move the file away."
+            )
+        case .system(let errno) where errno == EACCES || errno == EPERM:
+            self.init(
+                "This user may not listen at \(address).",
+                help: "Ports below 1024 need root; a socket's directory must be writable."
+            )
+        case .system(let errno) where errno == ENOENT:
+            self.init(
+                "The directory of \(address) does not exist.",
+                help: "Make it first with 'mkdir -p'."
+            )
+        case .system(let errno):
+            self.init("It cannot listen at \(address): \(errorText(errno)).")
+        }
+    }
+
+    /// A device that was not formatted.
+    init(path: String, _ error: DeviceFormatError) {
+        switch error {
+        case .device(let error):
+            self.init(path: path, error)
+        case .notBlank(let content):
+            self.init(
+                "\(path) holds \(content.text); formatting would destroy it.",
+                help: "If that is what you want, add --force."
+            )
+        case .layout(.tooSmall(let byteCountMin)):
+            self.init(
+                "\(path) is too small for a store.",
+                help: "The smallest store with these segments has \(byteCountMin) bytes."
+            )
+        case .layout(.badSegmentSize):
+            self.init(
+                "That segment size does not work.",
+                help: "Choose a power of two from 64KiB to 256MiB."
+            )
+        case .transfer(let errno):
+            self.init("\(path) failed: \(errorText(errno)).", help: "See 'dmesg'.")
+        case .reactor(let error):
+            self.init("The I/O engine does not start: \(error).")
+        }
+    }
+}
+
+extension DeviceContent {
+    /// What it is, for a sentence.
+    var text: String {
+        switch self {
+        case .blank: "nothing"
+        case .store(let identity): "the store \(identity.hexText)"
+        case .newerStore(let version): "a store of the newer format \(version)"
+        case .damagedStore: "a damaged store"
+        case .foreign(let name): name
+        case .unknown: "data of an unknown kind"
+        }
+    }
+}
+
+extension StoreIdentity {
+    /// 32 hex digits.
+    var hexText: String {
+        [high, low].map { half in
+            let digits = String(half, radix: 16)
+            return String(repeating: "0", count: 16 - digits.count) + digits
+        }.joined()
+    }
+}

@@ -1,0 +1,107 @@
+// volnode format: an empty store on a file or block device.
+
+import ArgumentParser
+import BlockCore
+import Foundation
+import Reactor
+import StorageNode
+
+extension Preallocation: ExpressibleByArgument {}
+
+/// `volnode format`.
+struct Format: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Puts an empty store on a file or block device.",
+        discussion: """
+            A file that does not exist is made with --size. A device that holds anything but
+            zeroes is refused, unless --force gives its contents up.
+
+            Examples:
+              volnode format /var/lib/cairn/store --size 64GiB --preallocate write
+              volnode format /dev/nvme1n1
+            """
+    )
+
+    @Argument(help: "The file or block device.")
+    var path: String
+
+    @Option(help: "The size of a file to be made.")
+    var size: SizeArgument?
+
+    @Option(
+        help: """
+            How much of a new file is made real at once: none (sparse), allocate (reserved), \
+            write (zeroes are written: slow now, quickest afterwards).
+            """
+    )
+    var preallocate: Preallocation = .allocate
+
+    @Option(help: "Bytes in a segment of the log, a power of two; default by the device's size.")
+    var segmentSize: SizeArgument?
+
+    @Flag(help: "Overwrite whatever is there.")
+    var force = false
+
+    @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
+    var buffered = false
+
+    func run() throws {
+        let isNew = !FileManager.default.fileExists(atPath: path)
+        if isNew { try create() } else { try checkSize() }
+        do {
+            try format()
+        } catch {
+            if isNew { try? FileManager.default.removeItem(atPath: path) }
+            throw error
+        }
+    }
+
+    private func create() throws {
+        guard let size else {
+            throw Failure(
+                "\(path) does not exist.",
+                help: "Give the size of the file to make, for example '--size 8GiB'."
+            )
+        }
+        do throws(DeviceError) {
+            try Device.create(path: path, byteCount: size.byteCount, preallocate: preallocate)
+        } catch { throw Failure(path: path, error) }
+    }
+
+    private func checkSize() throws {
+        guard let size else { return }
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+        let existing = (attributes?[.size] as? NSNumber)?.uint64Value
+        let isFile = attributes?[.type] as? FileAttributeType == .typeRegular
+        guard isFile, existing == size.byteCount else {
+            throw Failure(
+                "\(path) exists; its size cannot be changed by formatting it.",
+                help: "Leave --size out to use all of it, or choose another path."
+            )
+        }
+    }
+
+    private func format() throws {
+        var options = DeviceOptions()
+        options.allowsBuffered = buffered
+        let device: Device
+        do throws(DeviceError) {
+            device = try Device.open(path: path, options: options)
+        } catch { throw Failure(path: path, error) }
+        var random = SystemRandomNumberGenerator()
+        let identity = StoreIdentity(high: random.next(), low: random.next())
+        var segmentByteCount: UInt32?
+        if let segmentSize {
+            segmentByteCount = UInt32(exactly: segmentSize.byteCount) ?? UInt32.max
+        }
+        do throws(DeviceFormatError) {
+            try StoreDevice.format(
+                device,
+                identity: identity,
+                segmentByteCount: segmentByteCount,
+                overwrites: force
+            )
+        } catch { throw Failure(path: path, error) }
+        print("\(path): store \(identity.hexText), \(device.geometry.byteCount >> 20) MiB")
+    }
+}

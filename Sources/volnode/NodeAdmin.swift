@@ -1,0 +1,318 @@
+// The node API's service: volumes of this node, for the metadata service.
+
+import BlockCore
+import ControlAPI
+import Foundation
+import LogStore
+import Reactor
+import StorageNode
+
+/// What the node API asks, answered by the node.
+struct NodeAdmin: NodeService {
+    let node: StorageNode
+    let name: String
+    let nbdUnixPath: String?
+    private let startedAt = ContinuousClock.now
+
+    init(node: StorageNode, name: String, nbdUnixPath: String?) {
+        self.node = node
+        self.name = name
+        self.nbdUnixPath = nbdUnixPath
+    }
+
+    // MARK: - The node
+
+    /// Where NBD is over TCP, as `HOST:PORT`.
+    var nbdEndpoint: String? {
+        for address in node.listeners {
+            if case .tcp = address { return "\(address)" }
+        }
+        return nil
+    }
+
+    func report() async throws(ControlError) -> NodeReport {
+        NodeReport(
+            name: name,
+            version: Volnode.version,
+            storeIdentity: await identityText(),
+            space: await space(),
+            engine: node.engines.map { "\($0)" },
+            nbdEndpoint: nbdEndpoint,
+            nbdUnixPath: nbdUnixPath,
+            uptimeSeconds: UInt64((ContinuousClock.now - startedAt).components.seconds)
+        )
+    }
+
+    /// The first store's identity: the node's, as the metadata service knows it.
+    func identityText() async -> String { await node.identity()?.hexText ?? "" }
+
+    /// Where the bytes of all stores are.
+    func space() async -> StoreSpaceUsage {
+        var sum = StoreSpaceUsage(
+            capacityByteCount: 0,
+            liveByteCount: 0,
+            availableByteCount: 0,
+            garbageByteCount: 0
+        )
+        for index in node.storePaths.indices {
+            let space = await node.space(store: index)
+            sum.capacityByteCount += space.capacityByteCount
+            sum.liveByteCount += space.liveByteCount
+            sum.availableByteCount += space.availableByteCount
+            sum.garbageByteCount += space.garbageByteCount
+        }
+        return sum
+    }
+
+    func statistics() async throws(ControlError) -> NodeStatistics {
+        var counters: [String: UInt64] = [:]
+        for (name, value) in await node.counters().byName { counters[name] = value }
+        for reactor in await node.reactorCounters() {
+            counters["reactor.turns", default: 0] += reactor.turnCount
+            counters["reactor.sleeps", default: 0] += reactor.sleepCount
+            counters["reactor.completions", default: 0] += reactor.completionCount
+        }
+        for index in node.storePaths.indices {
+            let store = await node.storeCounters(store: index)
+            counters["store.batches", default: 0] += store.batchCount
+            counters["store.batch_bytes", default: 0] += store.batchByteCount
+            counters["store.data_bytes", default: 0] += store.dataByteCount
+            counters["store.cleaned_bytes", default: 0] += store.cleanedByteCount
+            counters["store.map_pages_written", default: 0] += store.mapPageWriteCount
+            counters["store.map_pages_read", default: 0] += store.mapPageReadCount
+            counters["store.flushes", default: 0] += store.flushCount
+            counters["store.checkpoints", default: 0] += store.checkpointCount
+            counters["store.checksum_errors", default: 0] += store.checksumErrorCount
+            counters["store.cache_hits", default: 0] += store.cacheHitCount
+        }
+        return NodeStatistics(counters: counters)
+    }
+
+    // MARK: - Volumes
+
+    func volumes() async throws(ControlError) -> [NodeVolume] {
+        await node.volumes().map(\.document)
+    }
+
+    func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
+        try await summary(id).document
+    }
+
+    private func summary(_ id: UInt64) async throws(ControlError) -> VolumeSummary {
+        guard let summary = await node.volume(VolumeID(id)) else {
+            throw ControlError(.volumeNotFound, "This node has no volume with the id \(id).")
+        }
+        return summary
+    }
+
+    func createVolume(_ creation: NodeVolumeCreation) async throws(ControlError) -> NodeVolume {
+        let specification = VolumeSpecification(
+            id: VolumeID(creation.id),
+            name: creation.name,
+            byteCount: creation.byteCount,
+            logicalBlockByteCount: creation.logicalBlockByteCount,
+            durability: creation.durability.store,
+            descriptor: Array(creation.descriptor.utf8)
+        )
+        try await perform(.createVolume(specification), store: roomiestStore())
+        return try await volume(creation.id)
+    }
+
+    /// The store with most room, for a new volume.
+    private func roomiestStore() async -> Int {
+        var best = 0
+        var bestByteCount: UInt64 = 0
+        for index in node.storePaths.indices {
+            let byteCount = await node.space(store: index).availableByteCount
+            if byteCount > bestByteCount { (best, bestByteCount) = (index, byteCount) }
+        }
+        return best
+    }
+
+    func updateVolume(
+        _ id: UInt64,
+        _ update: NodeVolumeUpdate
+    ) async throws(ControlError) -> NodeVolume {
+        var specification = try await summary(id).specification
+        if let byteCount = update.byteCount, byteCount != specification.byteCount {
+            try await perform(.resizeVolume(specification.id, byteCount: byteCount))
+            specification.byteCount = byteCount
+        }
+        let before = specification
+        if let access = update.access { specification.access = access.store }
+        if let name = update.name { specification.name = name }
+        if let descriptor = update.descriptor {
+            specification.descriptor = Array(descriptor.utf8)
+        }
+        // Access `none` is performed again even when it is so: it waits for the last connection.
+        if specification != before || update.access == NodeVolumeAccess.none {
+            try await perform(.updateVolume(specification))
+        }
+        return try await volume(id)
+    }
+
+    func deleteVolume(_ id: UInt64) async throws(ControlError) {
+        try await perform(.deleteVolume(VolumeID(id)))
+    }
+
+    // MARK: - Snapshots
+
+    func createSnapshot(
+        volume id: UInt64,
+        name: String
+    ) async throws(ControlError) -> NodeSnapshot {
+        try await perform(.createSnapshot(volume: VolumeID(id), name: name))
+        return try await snapshot(id, name).document
+    }
+
+    private func snapshot(
+        _ id: UInt64,
+        _ name: String
+    ) async throws(ControlError) -> SnapshotSummary {
+        let volume = try await summary(id)
+        guard let snapshot = volume.snapshots.first(where: { $0.name == name }) else {
+            throw ControlError(
+                .snapshotNotFound,
+                "The volume '\(volume.specification.name)' has no snapshot '\(name)'."
+            )
+        }
+        return snapshot
+    }
+
+    func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
+        try await perform(.deleteSnapshot(layer: snapshot(id, name).layer))
+    }
+
+    func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume {
+        let layer = try await snapshot(id, name).layer
+        try await perform(.rollback(volume: VolumeID(id), layer: layer))
+        return try await volume(id)
+    }
+
+    func clone(
+        volume id: UInt64,
+        snapshot name: String,
+        _ creation: NodeCloneCreation
+    ) async throws(ControlError) -> NodeVolume {
+        let source = try await summary(id)
+        let snapshot = try await snapshot(id, name)
+        let specification = VolumeSpecification(
+            id: VolumeID(creation.id),
+            name: creation.name,
+            byteCount: snapshot.byteCount,
+            logicalBlockByteCount: source.specification.logicalBlockByteCount,
+            durability: creation.durability.store,
+            descriptor: Array(creation.descriptor.utf8)
+        )
+        try await perform(.cloneSnapshot(layer: snapshot.layer, specification))
+        return try await volume(creation.id)
+    }
+
+    private func perform(_ command: StoreCommand, store: Int? = nil) async throws(ControlError) {
+        do throws(StoreCommandError) {
+            _ = try await node.perform(command, store: store)
+        } catch {
+            throw ControlError(error.code, "The node refused: \(error.text).")
+        }
+    }
+}
+
+// MARK: - From the store's words to the API's
+
+extension StoreCommandError {
+    /// The reason, for a sentence.
+    var text: String {
+        switch self {
+        case .volumeNotFound: "no volume has this id"
+        case .snapshotNotFound: "no snapshot has this name"
+        case .alreadyExists: "the name or id is taken"
+        case .inUse: "it is in use, by clones or by open connections"
+        case .invalid: "a size, name or block size is outside its limits"
+        case .tooMany: "the store holds as many volumes or layers as it can"
+        case .noSpace: "the store is full"
+        case .unavailable: "the store is not open, or its device failed"
+        }
+    }
+
+    var code: ControlError.Code {
+        switch self {
+        case .volumeNotFound: .volumeNotFound
+        case .snapshotNotFound: .snapshotNotFound
+        case .alreadyExists: .alreadyExists
+        case .inUse: .inUse
+        case .invalid: .invalidArgument
+        case .tooMany: .limitReached
+        case .noSpace: .noSpace
+        case .unavailable: .unavailable
+        }
+    }
+}
+
+extension DurabilityMode {
+    var store: Durability {
+        switch self {
+        case .writeback: .writeback
+        case .writethrough: .writethrough
+        }
+    }
+
+    init(_ durability: Durability) {
+        switch durability {
+        case .writeback: self = .writeback
+        case .writethrough: self = .writethrough
+        }
+    }
+}
+
+extension NodeVolumeAccess {
+    var store: VolumeAccess {
+        switch self {
+        case .none: .none
+        case .readOnly: .readOnly
+        case .readWrite: .readWrite
+        }
+    }
+
+    init(_ access: VolumeAccess) {
+        switch access {
+        case .none: self = .none
+        case .readOnly: self = .readOnly
+        case .readWrite: self = .readWrite
+        }
+    }
+}
+
+extension VolumeSummary {
+    var document: NodeVolume {
+        NodeVolume(
+            id: specification.id.rawValue,
+            name: specification.name,
+            byteCount: specification.byteCount,
+            logicalBlockByteCount: specification.logicalBlockByteCount,
+            durability: DurabilityMode(specification.durability),
+            access: NodeVolumeAccess(specification.access),
+            descriptor: String(decoding: specification.descriptor, as: UTF8.self),
+            layerCount: layerCount,
+            snapshots: snapshots.map(\.document),
+            space: SpaceUsage(
+                logicalByteCount: space.logicalByteCount,
+                writtenByteCount: space.writtenByteCount,
+                sharedByteCount: space.sharedByteCount,
+                exclusiveByteCount: space.exclusiveByteCount,
+                reclaimableByteCount: space.reclaimableByteCount
+            )
+        )
+    }
+}
+
+extension SnapshotSummary {
+    var document: NodeSnapshot {
+        NodeSnapshot(
+            name: name,
+            layer: layer.rawValue,
+            byteCount: byteCount,
+            ownByteCount: ownByteCount,
+            cloneCount: cloneCount
+        )
+    }
+}

@@ -1,0 +1,36 @@
+// A node's events as lines of the log.
+
+import Logging
+import StorageNode
+
+/// Writes what happens in a node to a log.
+struct NodeLog: Sendable {
+    let logger: Logger
+
+    func record(_ event: NodeEvent) {
+        switch event {
+        case .reactorStarted(let index, let report):
+            logger.notice("reactor started", metadata: ["index": "\(index)", "report": "\(report)"])
+        case .storeReady(let path, let milliseconds):
+            logger.notice("store ready", metadata: ["path": "\(path)", "ms": "\(milliseconds)"])
+        case .storeFailed(let path, let error):
+            logger.error(
+                "store stopped: its volumes answer errors",
+                metadata: ["path": "\(path)", "error": "\(error)"]
+            )
+        case .connectionsRefused(let count):
+            logger.warning(
+                "connections refused: all places are taken",
+                metadata: ["count": "\(count)"]
+            )
+        case .acceptFailed(let errno):
+            logger.warning("accepting failed", metadata: ["errno": "\(errno)"])
+        case .tlsFailed(let failure):
+            logger.info("TLS failed", metadata: ["reason": "\(failure)"])
+        case .tlsWarning(let warning):
+            logger.warning("\(warning)")
+        case .exportsChanged(let count):
+            logger.debug("exports changed", metadata: ["count": "\(count)"])
+        }
+    }
+}

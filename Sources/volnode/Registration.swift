@@ -1,0 +1,89 @@
+// How a node makes itself known to the metadata service, and stays known.
+
+import ControlAPI
+import Logging
+import ServiceLifecycle
+
+/// Registers the node and sends heartbeats, for as long as the program runs.
+///
+/// The metadata service may be away at any time; the node serves on, and registers again when it
+/// is back.
+actor Registration: Service {
+    /// Between two attempts while the service does not answer, in milliseconds.
+    private static let retryMilliseconds = 1000
+
+    private let client: ControlClient
+    private let name: String
+    private let admin: NodeAdmin
+    private let logger: Logger
+    private var adminEndpoint: APIEndpoint?
+    private var session: UInt64?
+    private var intervalMilliseconds = retryMilliseconds
+    private var isFailing = false
+
+    init(client: ControlClient, name: String, admin: NodeAdmin, logger: Logger) {
+        self.client = client
+        self.name = name
+        self.admin = admin
+        self.logger = logger
+    }
+
+    /// Says where the admin API is; before, there is nothing to register.
+    func adminListens(at endpoint: APIEndpoint) { adminEndpoint = endpoint }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                await self.step()
+                try? await Task.sleep(for: .milliseconds(self.pauseMilliseconds))
+            }
+        }
+    }
+
+    private var pauseMilliseconds: Int {
+        adminEndpoint == nil ? 50 : intervalMilliseconds
+    }
+
+    private func step() async {
+        guard let adminEndpoint else { return }
+        do throws(ControlError) {
+            if let session {
+                try await client.heartbeat(
+                    name,
+                    NodeHeartbeat(session: session, space: await admin.space())
+                )
+            } else {
+                try await register(adminEndpoint)
+            }
+            if isFailing { logger.notice("the metadata service answers again") }
+            isFailing = false
+        } catch {
+            if error.code == .nodeNotFound { session = nil }
+            intervalMilliseconds = Self.retryMilliseconds
+            if !isFailing {
+                logger.warning(
+                    "not registered with the metadata service; trying on",
+                    metadata: ["reason": "\(error.detail)"]
+                )
+            }
+            isFailing = true
+        }
+    }
+
+    private func register(_ adminEndpoint: APIEndpoint) async throws(ControlError) {
+        let result = try await client.registerNode(
+            name,
+            NodeRegistration(
+                adminEndpoint: "\(adminEndpoint)",
+                nbdEndpoint: admin.nbdEndpoint,
+                nbdUnixPath: admin.nbdUnixPath,
+                storeIdentity: await admin.identityText(),
+                version: Volnode.version,
+                space: await admin.space()
+            )
+        )
+        session = result.session
+        intervalMilliseconds = max(100, result.heartbeatIntervalMilliseconds)
+        logger.notice("registered with the metadata service", metadata: ["node": "\(name)"])
+    }
+}

@@ -1,0 +1,279 @@
+// volnode run: a node that serves its stores until it gets SIGTERM or SIGINT.
+
+import ArgumentParser
+import ControlAPI
+import Foundation
+import LogStore
+import Logging
+import Reactor
+import ServiceLifecycle
+import StorageNode
+import UnixSignals
+
+extension EngineChoice: ExpressibleByArgument {}
+extension TLSPolicy: ExpressibleByArgument {}
+
+/// `volnode run`.
+struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Serves stores over NBD until it gets SIGTERM or SIGINT.",
+        discussion: """
+            With a metadata service, it says which volumes there are. Without one, --volume makes
+            and exports volumes, for tests and simple use.
+
+            Examples:
+              volnode run --name n1 --store /var/lib/cairn/store --listen-nbd 0.0.0.0:10809 \\
+                --admin 127.0.0.1:7401 --meta http://127.0.0.1:7400
+              volnode run --store ./store --listen-nbd-unix ./nbd.sock --volume disk=4GiB
+            """
+    )
+
+    /// How long requests under way may take to end after SIGTERM, in seconds: the drain of
+    /// connections and a store's last checkpoint.
+    static let shutdownSecondsMax: Int64 = 60
+
+    @Option(help: "The node's name in the cluster.")
+    var name = "node"
+
+    @Option(help: ArgumentHelp("A store's file or device; repeat for more.", valueName: "path"))
+    var store: [String]
+
+    @Option(help: ArgumentHelp("Where to serve NBD over TCP.", valueName: "host:port"))
+    var listenNbd: HostPortArgument?
+
+    @Option(help: ArgumentHelp("Where to serve NBD on a unix socket.", valueName: "path"))
+    var listenNbdUnix: String?
+
+    @Option(help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"))
+    var admin: String?
+
+    @Option(help: ArgumentHelp("The metadata service to register with.", valueName: "url"))
+    var meta: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "A volume to make if it is missing, and to export; repeat for more.",
+            valueName: "name=size"
+        )
+    )
+    var volume: [VolumeArgument] = []
+
+    @Option(help: "The I/O engine: auto, uring or aio.")
+    var engine: EngineChoice = .auto
+
+    @Option(help: "Reactor threads; default one per store, at most one per CPU.")
+    var reactors: Int?
+
+    @Option(help: "Memory for maps, per store.")
+    var mapMemory = SizeArgument(byteCount: 256 << 20)
+
+    @Option(help: "Memory for recently read blocks, per store.")
+    var cacheMemory = SizeArgument(byteCount: 64 << 20)
+
+    @Option(help: "Memory for requests and replies.")
+    var bufferMemory = SizeArgument(byteCount: 128 << 20)
+
+    @Option(help: "Whether clients use TLS: off, allow or require.")
+    var tls: TLSPolicy = .off
+
+    @Option(help: ArgumentHelp("The directory of TLS certificates.", valueName: "directory"))
+    var tlsCertificates: String?
+
+    @Option(help: ArgumentHelp("The file of TLS pre-shared keys.", valueName: "file"))
+    var tlsPsk: String?
+
+    @Flag(help: "Let clients without a certificate in (encrypted, but anybody).")
+    var tlsAnyClient = false
+
+    @Flag(help: "Spread connections over all reactors instead of placing them with their store.")
+    var spreadConnections = false
+
+    @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
+    var buffered = false
+
+    @Option(help: "What to log.")
+    var logLevel: LogLevel = .info
+
+    func validate() throws {
+        guard listenNbd != nil || listenNbdUnix != nil else {
+            throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
+        }
+        if tls != .off, tlsCertificates == nil, tlsPsk == nil {
+            throw ValidationError("--tls \(tls.rawValue) needs --tls-certificates or --tls-psk.")
+        }
+        if meta != nil, admin == nil {
+            throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
+        }
+        if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
+            throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
+        }
+    }
+
+    func run() async throws {
+        let logger = logLevel.logger()
+        raiseDescriptorLimit()
+        let adminEndpoint = try admin.map { text throws(ControlError) in try APIEndpoint(text) }
+        let metaEndpoint = try meta.map { text throws(ControlError) in try APIEndpoint(text) }
+        if let adminEndpoint { try await requireFree(adminEndpoint) }
+        let node = try await start(logger)
+        do {
+            try await makeVolumes(node, logger)
+            try await serve(node, adminEndpoint, metaEndpoint, logger)
+        } catch {
+            await node.stop()
+            throw error
+        }
+        logger.notice("stopped")
+    }
+
+    // MARK: - Starting
+
+    private func start(_ logger: Logger) async throws -> StorageNode {
+        let log = NodeLog(logger: logger)
+        do throws(NodeError) {
+            return try await StorageNode.start(nodeConfiguration) { log.record($0) }
+        } catch { throw Failure(error) }
+    }
+
+    private var nodeConfiguration: NodeConfiguration {
+        var listeners: [ListenAddress] = []
+        if let listenNbd { listeners.append(.tcp(host: listenNbd.host, port: listenNbd.port)) }
+        if let listenNbdUnix { listeners.append(.unix(path: listenNbdUnix)) }
+        var configuration = NodeConfiguration(
+            stores: store.map { path in
+                var store = StoreConfiguration(path: path)
+                store.log.mapMemoryByteCount = Int(mapMemory.byteCount)
+                store.log.cacheMemoryByteCount = Int(cacheMemory.byteCount)
+                store.device.allowsBuffered = buffered
+                return store
+            },
+            listeners: listeners
+        )
+        let cpuCount = ProcessInfo.processInfo.activeProcessorCount
+        configuration.reactorCount = reactors ?? max(1, min(store.count, cpuCount))
+        configuration.reactor.engine = engine
+        configuration.bufferMemoryByteCount = Int(bufferMemory.byteCount)
+        configuration.spreadsConnections = spreadConnections
+        configuration.tlsPolicy = tls
+        if tls != .off {
+            configuration.tls = TLSConfiguration(
+                credentialsDirectory: tlsCertificates,
+                verifyPeer: !tlsAnyClient,
+                presharedKeysPath: tlsPsk
+            )
+        }
+        return configuration
+    }
+
+    /// Each connection is a descriptor; the usual soft limit of 1024 is below our own.
+    private func raiseDescriptorLimit() {
+        var limit = rlimit()
+        // SAFETY: the struct is borrowed for the calls.
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            return
+        }
+        limit.rlim_cur = min(limit.rlim_max, 65_536)
+        _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// Makes and exports the volumes of the command line.
+    private func makeVolumes(_ node: StorageNode, _ logger: Logger) async throws {
+        guard !volume.isEmpty else { return }
+        var existing = await node.volumes()
+        for argument in volume {
+            do throws(StoreCommandError) {
+                if let found = existing.first(where: { $0.specification.name == argument.name }) {
+                    var specification = found.specification
+                    guard specification.access != .readWrite else { continue }
+                    specification.access = .readWrite
+                    _ = try await node.perform(.updateVolume(specification))
+                    continue
+                }
+                // Above every id of a metadata service in practice, and exact in JSON.
+                let id = (1 << 52) + UInt64(existing.count)
+                _ = try await node.perform(
+                    .createVolume(
+                        VolumeSpecification(
+                            id: VolumeID(id),
+                            name: argument.name,
+                            byteCount: argument.byteCount,
+                            access: .readWrite
+                        )
+                    )
+                )
+                existing = await node.volumes()
+            } catch {
+                throw Failure(
+                    "The volume '\(argument.name)' cannot be made: \(error.text).",
+                    help: "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
+                )
+            }
+        }
+        logger.notice("standalone volumes", metadata: ["count": "\(volume.count)"])
+    }
+
+    // MARK: - Serving
+
+    private func serve(
+        _ node: StorageNode,
+        _ admin: APIEndpoint?,
+        _ meta: APIEndpoint?,
+        _ logger: Logger
+    ) async throws {
+        var services: [any Service] = [NodeRunner(node: node)]
+        if let admin {
+            let service = NodeAdmin(node: node, name: name, nbdUnixPath: absoluteSocketPath)
+            let registration = await meta.asyncMap { endpoint in
+                await Registration(
+                    client: ControlClient(endpoint: endpoint),
+                    name: name,
+                    admin: service,
+                    logger: logger
+                )
+            }
+            services.append(
+                apiServer(router: nodeRouter(service: service), endpoint: admin, logger: logger) {
+                    endpoint in
+                    logger.notice("admin API", metadata: ["endpoint": "\(endpoint)"])
+                    await registration?.adminListens(at: endpoint)
+                }
+            )
+            if let registration { services.append(registration) }
+        }
+        for address in node.listeners {
+            logger.notice("serving NBD", metadata: ["address": "\(address)"])
+        }
+        // Ended in reverse: nobody is told of a node that is going, then no API, then no NBD.
+        var configuration = ServiceGroupConfiguration(
+            services: services.map { .init(service: $0) },
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: logger
+        )
+        configuration.maximumGracefulShutdownDuration = .seconds(Self.shutdownSecondsMax)
+        try await ServiceGroup(configuration: configuration).run()
+    }
+
+    private var absoluteSocketPath: String? {
+        listenNbdUnix.map { path in
+            path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+        }
+    }
+}
+
+/// Keeps the node running until the program is to end.
+struct NodeRunner: Service {
+    let node: StorageNode
+
+    func run() async throws {
+        try? await gracefulShutdown()
+        await node.stop()
+    }
+}
+
+extension Optional {
+    /// `map` with an asynchronous transform.
+    fileprivate func asyncMap<Result>(_ transform: (Wrapped) async -> Result) async -> Result? {
+        guard let self else { return nil }
+        return await transform(self)
+    }
+}

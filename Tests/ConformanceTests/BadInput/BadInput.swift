@@ -1,0 +1,174 @@
+import Foundation
+import Testing
+
+/// One wrong use of the system: what someone does, how it must end, what they are told.
+///
+/// The messages themselves live in Docs/bad-input.md, one row per wrong use; the test holds the
+/// programs to them. `mentions` says what a message must speak of whatever its words are, so
+/// that a bad message cannot be written down as the right one.
+struct BadInput: Sendable, CustomTestStringConvertible {
+    /// What kind of use it is; a chapter of the document.
+    enum Area: String, Sendable, CaseIterable {
+        case format = "Making a store"
+        case store = "Opening a store"
+        case node = "Starting a node"
+        case metadata = "Starting the metadata service"
+        case volume = "Volumes"
+        case snapshot = "Snapshots and clones"
+        case attachment = "Attachments"
+        case image = "Images"
+        case cluster = "Clusters and endpoints"
+        case client = "NBD clients"
+    }
+
+    /// What is wrong, in a few words; unique.
+    var name: String
+    var area: Area
+    /// The command, with placeholders: `DIR` the case's directory, `PORT` a free port, `TAKEN` a
+    /// port in use, `URI` and `SNAPSHOT` exports of a running node, `DATA` the cluster's data.
+    var command: [String]
+    /// How it must end: 1 refused, 2 wrong usage; foreign clients have codes of their own.
+    var exitCode: Int32 = 1
+    /// What the message must speak of.
+    var mentions: [String]
+    /// What to arrange first.
+    var prepare: @Sendable (BadInputCase) async throws -> Void = { _ in }
+
+    var testDescription: String { name }
+
+    /// All of them, in the document's order.
+    static let all: [BadInput] = Area.allCases.flatMap { area in
+        (storeCases + nodeCases + volumeCases + clusterCases + clientCases)
+            .filter { $0.area == area }
+    }
+}
+
+/// One wrong use as it runs: its own directory beside what all share.
+struct BadInputCase: Sendable {
+    let fixture: BadInputFixture
+    let scratch: ScratchDirectory
+    let freePort: UInt16
+
+    init(fixture: BadInputFixture) throws {
+        self.fixture = fixture
+        scratch = try ScratchDirectory()
+        freePort = try FreePort.next()
+    }
+
+    /// Puts a copy of the fixture's store, with a volume in it, at `DIR/store.img`.
+    func copyStore() async throws {
+        try await succeed(
+            "/usr/bin/cp",
+            ["--sparse=always", fixture.storePath, scratch.file("store.img")]
+        )
+    }
+
+    /// Replaces bytes of a file.
+    func overwrite(_ name: String, at offset: UInt64, with bytes: Data) throws {
+        let handle = try #require(FileHandle(forWritingAtPath: scratch.file(name)))
+        defer { try? handle.close() }
+        try handle.seek(toOffset: offset)
+        try handle.write(contentsOf: bytes)
+    }
+
+    /// Cuts a file off, or makes one of this length.
+    func resize(_ name: String, to byteCount: UInt64) throws {
+        let path = scratch.file(name)
+        if !FileManager.default.fileExists(atPath: path) {
+            try #require(FileManager.default.createFile(atPath: path, contents: nil))
+        }
+        let handle = try #require(FileHandle(forWritingAtPath: path))
+        defer { try? handle.close() }
+        try handle.truncate(atOffset: byteCount)
+    }
+
+    /// Runs the command of `input`, as root's opposite where permissions are the point.
+    func perform(_ input: BadInput) async throws -> CommandResult {
+        let words = input.command.map(substitute)
+        let program = words[0]
+        let path =
+            ["volnode", "volmeta", "volctl"].contains(program)
+            ? TestEnvironment.program(program)
+            : try #require(TestEnvironment.tool(program), "\(program) is not installed")
+        return try await run(
+            path,
+            Array(words.dropFirst()),
+            environment: fixture.environment(endpoint: input.area != .cluster),
+            directory: scratch.path,
+            within: 40
+        )
+    }
+
+    /// Replaces placeholders by what they stand for.
+    private func substitute(_ word: String) -> String {
+        var word = word
+        for (placeholder, value) in substitutions {
+            word = word.replacingOccurrences(of: placeholder, with: value)
+        }
+        return word
+    }
+
+    /// Replaces what changes from run to run by placeholders.
+    func normalise(_ message: String) -> String {
+        var message = message
+        for (placeholder, value) in substitutions {
+            message = message.replacingOccurrences(of: value, with: placeholder)
+        }
+        let patterns = [
+            (#"\b[0-9a-f]{32}\b"#, "IDENTITY"), (#"\bpid \d+\b"#, "pid PID"),
+            (#"\b[0-9a-f]{8}-[0-9a-f-]{27}\b"#, "IDENTITY"),
+            (#"^\d{4}-\d\d-\d\dT[^ ]+ "#, ""), (#"127\.0\.0\.1:\d{4,5}"#, "127.0.0.1:PORT"),
+        ]
+        for (pattern, replacement) in patterns {
+            message = message.replacingOccurrences(
+                of: pattern,
+                with: replacement,
+                options: .regularExpression
+            )
+        }
+        return message
+    }
+
+    private var substitutions: [(String, String)] {
+        [
+            ("SNAPSHOT", fixture.server.unixURI("vol@before")),
+            ("BLOCKY", fixture.server.unixURI("blocky")),
+            ("URI", fixture.server.unixURI()), ("SOCKET", fixture.server.socketPath),
+            ("LIVE", fixture.server.storePath),
+            ("DATA", fixture.cluster.dataPath), ("TAKEN", "\(fixture.server.tcpPort)"),
+            ("DIR", scratch.path), ("PORT", "\(freePort)"),
+        ]
+    }
+}
+
+extension BadInputCase {
+    /// Makes the copied store look as a later format version would: every superblock slot says
+    /// so, with a right checksum.
+    func makeStoreOfVersion(_ version: UInt32) throws {
+        let path = scratch.file("store.img")
+        for offset in [UInt64(0), 32_768, 65_536, 98_304] {
+            let handle = try #require(FileHandle(forReadingAtPath: path))
+            try handle.seek(toOffset: offset)
+            var block = [UInt8](try #require(try handle.read(upToCount: 4096)))
+            try handle.close()
+            block.replaceSubrange(12..<16, with: littleEndian(version))
+            block.replaceSubrange(8..<12, with: littleEndian(0))
+            block.replaceSubrange(8..<12, with: littleEndian(crc32c(block)))
+            try overwrite("store.img", at: offset, with: Data(block))
+        }
+    }
+
+    private func littleEndian(_ value: UInt32) -> [UInt8] {
+        [0, 8, 16, 24].map { UInt8(truncatingIfNeeded: value >> $0) }
+    }
+
+    /// CRC-32C, bit by bit: a second opinion that shares no code with the store.
+    private func crc32c(_ bytes: [UInt8]) -> UInt32 {
+        var register: UInt32 = 0xffff_ffff
+        for byte in bytes {
+            register ^= UInt32(byte)
+            for _ in 0..<8 { register = register >> 1 ^ (register & 1 == 0 ? 0 : 0x82f6_3b78) }
+        }
+        return ~register
+    }
+}

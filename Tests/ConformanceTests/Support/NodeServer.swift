@@ -1,0 +1,200 @@
+import Foundation
+import Testing
+
+/// A `volnode` on a store of its own, without a control plane.
+final class NodeServer: Sendable {
+    /// How a node is started.
+    struct Options: Sendable {
+        /// The I/O engine: `auto`, `uring` or `aio`.
+        var engine = "auto"
+        /// Bytes of the store's file.
+        var storeByteCount: UInt64 = 1 << 30
+        /// Volumes created and exported at start: name and size as on the command line.
+        var volumes = ["vol=256MiB"]
+        /// More arguments of `volnode run`.
+        var arguments: [String] = []
+    }
+
+    let scratch: ScratchDirectory
+    let process: ChildProcess
+    let options: Options
+    let tcpPort: UInt16
+    let adminPort: UInt16
+
+    /// The path of the store's file.
+    var storePath: String { scratch.file("store.img") }
+    /// The path of the unix socket.
+    var socketPath: String { scratch.file("nbd.sock") }
+
+    /// How long a node may take to serve, in seconds; recovery of a small store is milliseconds,
+    /// the rest is for machines that do other things too.
+    static let startSecondsMax = 30.0
+
+    /// Formats a store and starts a node on it.
+    static func start(
+        _ options: Options = Options(),
+        scratch: ScratchDirectory? = nil
+    ) async throws -> NodeServer {
+        let scratch = try scratch ?? ScratchDirectory()
+        let size = "\(options.storeByteCount >> 20)MiB"
+        try await succeed(
+            TestEnvironment.program("volnode"),
+            ["format", scratch.file("store.img"), "--size", size]
+        )
+        return try await reopen(options, scratch: scratch)
+    }
+
+    /// Starts a node on the store that is in `scratch` already.
+    static func reopen(
+        _ options: Options = Options(),
+        scratch: ScratchDirectory
+    ) async throws -> NodeServer {
+        let server = try NodeServer(options, scratch: scratch)
+        try await server.waitUntilServing()
+        return server
+    }
+
+    private init(_ options: Options, scratch: ScratchDirectory) throws {
+        self.options = options
+        self.scratch = scratch
+        tcpPort = try FreePort.next()
+        adminPort = try FreePort.next()
+        process = try ChildProcess(
+            TestEnvironment.program("volnode"),
+            NodeServer.arguments(options, scratch, tcpPort: tcpPort, adminPort: adminPort)
+        )
+    }
+
+    /// The command line of a node.
+    static func arguments(
+        _ options: Options,
+        _ scratch: ScratchDirectory,
+        tcpPort: UInt16,
+        adminPort: UInt16
+    ) -> [String] {
+        var arguments = [
+            "run", "--name", "n1", "--store", scratch.file("store.img"),
+            "--listen-nbd", "127.0.0.1:\(tcpPort)", "--listen-nbd-unix", scratch.file("nbd.sock"),
+            "--admin", "127.0.0.1:\(adminPort)", "--engine", options.engine,
+        ]
+        for volume in options.volumes { arguments += ["--volume", volume] }
+        return arguments + options.arguments
+    }
+
+    /// Waits until the socket answers.
+    func waitUntilServing() async throws {
+        let limit = Date().addingTimeInterval(NodeServer.startSecondsMax)
+        while Date() < limit {
+            try #require(process.isRunning, "volnode ended at once:\n\(process.errorOutput)")
+            if UnixProbe.accepts(socketPath) { return }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        Issue.record("volnode does not serve after 30 s:\n\(process.errorOutput)")
+    }
+
+    /// The unix-socket URI of an export.
+    func unixURI(_ export: String = "vol") -> String {
+        "nbd+unix:///\(export)?socket=\(socketPath)"
+    }
+
+    /// The TCP URI of an export.
+    func tcpURI(_ export: String = "vol") -> String { "nbd://127.0.0.1:\(tcpPort)/\(export)" }
+
+    /// Ends it in order; fails the test when it does not end by itself, with exit code 0.
+    func stop(sourceLocation: SourceLocation = #_sourceLocation) async {
+        let code = await process.stop()
+        #expect(
+            code == 0,
+            "volnode: \(process.errorOutput.suffix(4000))",
+            sourceLocation: sourceLocation
+        )
+    }
+
+    /// Makes and exports a volume through the node's own API.
+    func createVolume(
+        _ name: String,
+        byteCount: Int,
+        logicalBlockByteCount: Int = 512
+    ) async throws {
+        let id = Int.random(in: 1_000_000..<(1 << 50))
+        _ = try await api(
+            "POST",
+            "/v1/volumes",
+            body: [
+                "id": id, "name": name, "byte_count": byteCount,
+                "logical_block_byte_count": logicalBlockByteCount, "durability": "writeback",
+                "descriptor": "",
+            ]
+        )
+        _ = try await api("PATCH", "/v1/volumes/\(id)", body: ["access": "read_write"])
+    }
+
+    /// Takes a snapshot through the node's own API.
+    func snapshot(_ volume: String, _ name: String) async throws -> [String: Any] {
+        let id = try await volumeID(volume)
+        return try await api("POST", "/v1/volumes/\(id)/snapshots", body: ["name": name])
+    }
+
+    /// The id of a volume.
+    func volumeID(_ name: String) async throws -> UInt64 {
+        let list = try await api("GET", "/v1/volumes")
+        let volumes = try #require(list["volumes"] as? [[String: Any]])
+        let volume = try #require(volumes.first { $0["name"] as? String == name })
+        return try #require((volume["id"] as? NSNumber)?.uint64Value)
+    }
+
+    /// Sends a request to the node's own API.
+    func api(
+        _ method: String,
+        _ path: String,
+        body: [String: Any]? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> [String: Any] {
+        let url = try #require(URL(string: "http://127.0.0.1:\(adminPort)\(path)"))
+        return try await HTTP.json(method, url, body: body, sourceLocation: sourceLocation)
+    }
+}
+
+/// Ports that nobody listens on now.
+enum FreePort {
+    /// A port of the loopback interface; the kernel chooses it and does not soon choose it again.
+    static func next() throws -> UInt16 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        try #require(descriptor >= 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
+        // SAFETY: `address` and `byteCount` outlive both calls and agree about the size.
+        let result = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+                unsafe bind(descriptor, generic, byteCount) == 0
+                    ? unsafe getsockname(descriptor, generic, &byteCount) : -1
+            }
+        }
+        try #require(result == 0)
+        return UInt16(bigEndian: address.sin_port)
+    }
+}
+
+/// Whether something accepts connections on a unix socket.
+enum UnixProbe {
+    /// Connects and closes.
+    static func accepts(_ path: String) -> Bool {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8)
+        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else { return false }
+        // SAFETY: the count was checked against the field; `address` outlives the call.
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
+        return unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+    }
+}

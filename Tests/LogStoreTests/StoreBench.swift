@@ -1,0 +1,210 @@
+// A store over plain memory, driven step by step: the bench on which single behaviours are
+// looked at. Faults belong to the simulation.
+
+import BlockCore
+import LogFormat
+import LogStore
+import StorageIO
+import Testing
+
+/// A device in memory that executes every request at once, and the store on it.
+final class StoreBench {
+    let arena: MemoryArena
+    let buffers: MemoryArena
+    let configuration: LogStoreConfiguration
+    var store: LogStore
+    var now = Instant(nanoseconds: 1_000_000)
+    var nextToken: UInt64 = 1
+    var ended: [UInt64: StoreCompletion] = [:]
+    var endedCommands: [UInt64: Result<StoreCommandResult, StoreCommandError>] = [:]
+    var deviceWriteByteCount = 0
+    var deviceReadCount = 0
+
+    static var identity: StoreIdentity { StoreIdentity(high: 1, low: 2) }
+
+    init(
+        byteCount: Int = 64 << 20,
+        segmentByteCount: UInt32? = nil,
+        configuration: LogStoreConfiguration = StoreBench.smallConfiguration
+    ) throws {
+        arena = MemoryArena(byteCount: byteCount)
+        buffers = MemoryArena(byteCount: 8 << 20)
+        self.configuration = configuration
+        let geometry = DeviceGeometry(byteCount: UInt64(byteCount))
+        let plan = try StoreFormat.plan(
+            identity: StoreBench.identity,
+            geometry: geometry,
+            segmentByteCount: segmentByteCount
+        )
+        for write in plan { arena.region.copy(from: write.bytes, at: Int(write.offset)) }
+        store = LogStore(configuration: configuration, geometry: geometry)
+        try open()
+    }
+
+    static var smallConfiguration: LogStoreConfiguration {
+        var configuration = LogStoreConfiguration()
+        configuration.mapMemoryByteCount = 4 << 20
+        configuration.cacheMemoryByteCount = 1 << 20
+        configuration.requestCountMax = 64
+        configuration.checkpointByteCount = 8 << 20
+        return configuration
+    }
+
+    /// Forgets the store as a crash would, and opens the device again.
+    func crash() throws {
+        store = LogStore(
+            configuration: configuration,
+            geometry: DeviceGeometry(byteCount: UInt64(arena.region.byteCount))
+        )
+        ended = [:]
+        try open()
+    }
+
+    private func open() throws {
+        store.open(identity: StoreBench.identity, now: now)
+        pump { self.store.state != .opening }
+        try #require(store.state == .ready)
+    }
+
+    /// Turns the loop until `isDone`, executing device requests at once.
+    func pump(_ isDone: () -> Bool) {
+        for _ in 0..<100_000 {
+            while let request = store.deviceRequests.popFirst() { execute(request) }
+            while let completion = store.completions.popFirst() {
+                ended[completion.token] = completion
+            }
+            for completion in store.commandCompletions {
+                endedCommands[completion.token] = completion.result
+            }
+            store.commandCompletions = []
+            if isDone(), store.deviceRequests.isEmpty { return }
+            now = now.advanced(byNanoseconds: 100_000)
+            _ = store.onTurn(now: now)
+        }
+        Issue.record("the store does not come to an end")
+    }
+
+    /// Lets background work run until nothing moves.
+    func settle(turnCount: Int = 300) {
+        var turns = 0
+        pump {
+            turns += 1
+            return turns > turnCount
+        }
+    }
+
+    private func execute(_ request: DeviceRequest) {
+        let offset = Int(request.offset)
+        switch request.kind {
+        case .read:
+            deviceReadCount += 1
+            request.region.copy(from: arena.region.slice(offset, request.region.byteCount))
+        case .write, .writeDurable:
+            deviceWriteByteCount += request.region.byteCount
+            arena.region.slice(offset, request.region.byteCount).copy(from: request.region)
+        case .flush, .discard: break
+        }
+        store.onDeviceCompletion(DeviceCompletion(token: request.token, errno: 0), now: now)
+    }
+
+    // MARK: - Requests
+
+    func command(_ command: StoreCommand) throws -> StoreCommandResult {
+        nextToken += 1
+        let token = nextToken
+        store.submit(command, token: token)
+        pump { self.endedCommands[token] != nil }
+        return try #require(endedCommands[token]).get()
+    }
+
+    func volume(
+        _ id: UInt64,
+        byteCount: UInt64 = 16 << 20,
+        block: UInt32 = 512
+    ) throws
+        -> VolumeHandle
+    {
+        _ = try command(
+            .createVolume(
+                VolumeSpecification(
+                    id: VolumeID(id),
+                    name: "volume\(id)",
+                    byteCount: byteCount,
+                    logicalBlockByteCount: block
+                )
+            )
+        )
+        return try #require(store.openVolume(VolumeID(id)))
+    }
+
+    @discardableResult
+    func run(_ request: StoreRequest) throws -> StoreCompletion {
+        var request = request
+        nextToken += 1
+        request.token = nextToken
+        store.submit(request)
+        pump { self.ended[request.token] != nil }
+        return try #require(ended[request.token])
+    }
+
+    func write(
+        _ volume: VolumeHandle,
+        at offset: UInt64,
+        _ bytes: [UInt8],
+        flags: StoreRequestFlags = []
+    ) throws -> StoreStatus {
+        let region = buffers.region.slice(0, bytes.count)
+        region.copy(from: bytes)
+        return try run(
+            StoreRequest(
+                kind: .write,
+                volume: volume,
+                offset: offset,
+                byteCount: UInt64(bytes.count),
+                region: region,
+                flags: flags,
+                token: 0
+            )
+        ).status
+    }
+
+    func read(_ volume: VolumeHandle, at offset: UInt64, _ count: Int) throws -> [UInt8] {
+        let region = buffers.region.slice(4 << 20, (count + 8191) / 4096 * 4096)
+        let completion = try run(
+            StoreRequest(
+                kind: .read,
+                volume: volume,
+                offset: offset,
+                byteCount: UInt64(count),
+                region: region,
+                token: 0
+            )
+        )
+        try #require(completion.status == .ok)
+        return completion.region.isEmpty
+            ? [UInt8](repeating: 0, count: count) : completion.region.array()
+    }
+
+    func change(
+        _ kind: StoreRequest.Kind,
+        _ volume: VolumeHandle,
+        _ offset: UInt64,
+        _ count: UInt64
+    )
+        throws -> StoreStatus
+    {
+        try run(
+            StoreRequest(kind: kind, volume: volume, offset: offset, byteCount: count, token: 0)
+        ).status
+    }
+
+    func flush(_ volume: VolumeHandle) throws {
+        let status = try change(.flush, volume, 0, 0)
+        try #require(status == .ok)
+    }
+
+    /// Bytes that name their seed, so that every mix-up shows.
+    static func pattern(_ seed: Int, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: seed &* 31 &+ $0 &* 7 &+ ($0 >> 8) &* 13) }
+    }
+}

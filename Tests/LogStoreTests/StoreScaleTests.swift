@@ -1,0 +1,171 @@
+import BlockCore
+import LogStore
+import StorageIO
+import Testing
+
+/// Behaviour that must not depend on size, judged by counts and never by time.
+@Suite struct StoreScaleTests {
+    static var tinyMap: LogStoreConfiguration {
+        var configuration = StoreBench.smallConfiguration
+        configuration.mapMemoryByteCount = 128 * 4096
+        configuration.checkpointByteCount = 4 << 20
+        return configuration
+    }
+
+    @Test("A volume whose map is eight times the map memory is served whole")
+    func map_eightTimesMemory_served() throws {
+        // 128 pages in memory; 1,100 leaves of 1 MiB on the volume.
+        let bench = try StoreBench(byteCount: 64 << 20, configuration: Self.tinyMap)
+        let volume = try bench.volume(1, byteCount: 1100 << 20, block: 4096)
+        for leaf in 0..<1100 {
+            let offset = UInt64(leaf) << 20 | UInt64(leaf % 256) << 12
+            #expect(try bench.write(volume, at: offset, StoreBench.pattern(leaf, 4096)) == .ok)
+        }
+        try bench.flush(volume)
+        for leaf in stride(from: 1099, through: 0, by: -7) {
+            let offset = UInt64(leaf) << 20 | UInt64(leaf % 256) << 12
+            #expect(try bench.read(volume, at: offset, 4096) == StoreBench.pattern(leaf, 4096))
+        }
+        #expect(bench.store.counters.mapPageReadCount > 100)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        for leaf in stride(from: 3, to: 1100, by: 11) {
+            let offset = UInt64(leaf) << 20 | UInt64(leaf % 256) << 12
+            #expect(try bench.read(again, at: offset, 4096) == StoreBench.pattern(leaf, 4096))
+        }
+    }
+
+    @Test("A read below a thousand snapshots costs one device read, as below none")
+    func read_thousandSnapshots_oneDeviceRead() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.mapMemoryByteCount = 32 << 20
+        configuration.cacheMemoryByteCount = 0
+        let bench = try StoreBench(byteCount: 128 << 20, configuration: configuration)
+        let volume = try bench.volume(1, byteCount: 64 << 20, block: 4096)
+        #expect(try bench.write(volume, at: 0, StoreBench.pattern(1, 256 << 10)) == .ok)
+        for round in 0..<1000 {
+            let offset = UInt64(round % 64 + 64) * 4096
+            #expect(try bench.write(volume, at: offset, StoreBench.pattern(round, 4096)) == .ok)
+            _ = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s\(round)"))
+        }
+        try bench.flush(volume)
+        bench.settle()
+        #expect(try bench.read(volume, at: 0, 4096) == Array(StoreBench.pattern(1, 4096)))
+        let before = bench.deviceReadCount
+        for block in 1..<33 {
+            _ = try bench.read(volume, at: UInt64(block) * 4096, 4096)
+        }
+        #expect(bench.deviceReadCount - before == 32)
+        #expect(bench.store.volume(VolumeID(1))?.layerCount == 1001)
+    }
+
+    @Test("A snapshot and a clone write a handful of blocks whatever the volume holds")
+    func snapshotClone_fullVolume_fewBytes() throws {
+        let bench = try StoreBench(byteCount: 64 << 20)
+        let volume = try bench.volume(1, byteCount: 32 << 20, block: 4096)
+        for part in 0..<16 {
+            let bytes = StoreBench.pattern(part, 1 << 20)
+            #expect(try bench.write(volume, at: UInt64(part) << 20, bytes) == .ok)
+        }
+        try bench.flush(volume)
+        bench.settle()
+        let before = bench.deviceWriteByteCount
+        let made = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let clone = VolumeSpecification(id: VolumeID(2), name: "c", byteCount: 32 << 20)
+        _ = try bench.command(.cloneSnapshot(layer: made.layer, clone))
+        #expect(bench.deviceWriteByteCount - before <= 8 * 4096)
+    }
+
+    @Test("The first write to a fresh clone reads nothing, like the hundredth")
+    func firstWrite_freshClone_readsNothing() throws {
+        let bench = try StoreBench(byteCount: 64 << 20)
+        let volume = try bench.volume(1, byteCount: 16 << 20, block: 4096)
+        #expect(try bench.write(volume, at: 0, StoreBench.pattern(1, 2 << 20)) == .ok)
+        let made = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let clone = VolumeSpecification(id: VolumeID(2), name: "c", byteCount: 16 << 20)
+        _ = try bench.command(.cloneSnapshot(layer: made.layer, clone))
+        let handle = try #require(bench.store.openVolume(VolumeID(2)))
+        let before = bench.deviceReadCount
+        for step in 0..<100 {
+            let offset = UInt64(step * 7 % 512) * 4096
+            #expect(try bench.write(handle, at: offset, StoreBench.pattern(step, 4096)) == .ok)
+        }
+        #expect(bench.deviceReadCount == before)
+    }
+
+    @Test("Opening reads in proportion to the log behind the checkpoint, not to the device")
+    func open_largeDevice_fewReads() throws {
+        var reads: [Int] = []
+        for byteCount in [64 << 20, 512 << 20] {
+            let bench = try StoreBench(byteCount: byteCount, segmentByteCount: 1 << 20)
+            let volume = try bench.volume(1, byteCount: 16 << 20, block: 4096)
+            for step in 0..<500 {
+                let offset = UInt64(step &* 7919 % 4096) * 4096
+                let bytes = StoreBench.pattern(step, 4096)
+                #expect(try bench.write(volume, at: offset, bytes) == .ok)
+            }
+            try bench.flush(volume)
+            let before = bench.deviceReadCount
+            try bench.crash()
+            reads.append(bench.deviceReadCount - before)
+        }
+        #expect(reads[1] <= reads[0] * 2)
+    }
+
+    @Test("Batching a thousand writes costs little more than their payload")
+    func writes_batched_smallOverhead() throws {
+        let bench = try StoreBench(byteCount: 64 << 20)
+        let volume = try bench.volume(1, byteCount: 16 << 20, block: 4096)
+        bench.settle()
+        let before = bench.store.counters
+        for step in 0..<1000 {
+            let region = bench.buffers.region.slice(0, 4096)
+            region.copy(from: StoreBench.pattern(step, 4096))
+            bench.nextToken += 1
+            bench.store.submit(
+                StoreRequest(
+                    kind: .write,
+                    volume: volume,
+                    offset: UInt64(step) * 4096,
+                    byteCount: 4096,
+                    region: region,
+                    token: bench.nextToken
+                )
+            )
+            if step % 32 == 31 {
+                let token = bench.nextToken
+                bench.pump { bench.ended[token] != nil }
+            }
+        }
+        try bench.flush(volume)
+        let after = bench.store.counters
+        let written = after.batchByteCount - before.batchByteCount
+        #expect(after.dataByteCount - before.dataByteCount == 1000 * 4096)
+        #expect(Double(written) <= 1.1 * 1000 * 4096)
+    }
+
+    @Test("Shrinking gives the tail up: grown again, it reads as zero")
+    func resize_shrinkGrow_tailIsZero() throws {
+        let bench = try StoreBench(byteCount: 64 << 20)
+        let volume = try bench.volume(1, byteCount: 8 << 20, block: 4096)
+        #expect(try bench.write(volume, at: 0, StoreBench.pattern(5, 4 << 20)) == .ok)
+        _ = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        #expect(try bench.write(volume, at: 2 << 20, StoreBench.pattern(6, 1 << 20)) == .ok)
+        _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 1 << 20))
+        #expect(bench.store.volume(VolumeID(1))?.specification.byteCount == 1 << 20)
+        _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 512 << 20))
+        let kept = try bench.read(volume, at: 0, 1 << 20)
+        #expect(kept == Array(StoreBench.pattern(5, 4 << 20)[0..<(1 << 20)]))
+        for part in 1..<8 {
+            let tail = try bench.read(volume, at: UInt64(part) << 20, 1 << 20)
+            #expect(tail.allSatisfy { $0 == 0 })
+        }
+        let bytes = StoreBench.pattern(7, 4096)
+        #expect(try bench.write(volume, at: 500 << 20, bytes) == .ok)
+        try bench.flush(volume)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(again, at: 500 << 20, 4096) == bytes)
+        #expect(try bench.read(again, at: 2 << 20, 4096).allSatisfy { $0 == 0 })
+    }
+}
