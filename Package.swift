@@ -131,7 +131,7 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volnode",
         dependencies: [
-            "BlockCore", "LogStore", "Reactor", "StorageNode", "ControlAPI",
+            "BlockCore", "StorageIO", "LogStore", "Reactor", "StorageNode", "ControlAPI",
             argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
