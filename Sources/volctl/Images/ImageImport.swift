@@ -159,7 +159,7 @@ package struct ImageImport {
     private func tooLarge(for byteCount: UInt64, remedy: String) -> CommandFailure {
         CommandFailure(
             "image_too_large",
-            "The image holds a disk of \(neededSize), "
+            "\(image.path) holds a disk of \(neededSize), "
                 + "the volume '\(volume)' only \(sizeText(byteCount)).",
             remedy: remedy
         )
