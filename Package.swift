@@ -161,7 +161,10 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "VolctlTests",
-        dependencies: ["volctl", "ControlAPI", argumentParser],
+        dependencies: [
+            "volctl", "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, hummingbird, logging,
+        ],
         swiftSettings: control
     ),
     .testTarget(

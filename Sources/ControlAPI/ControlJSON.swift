@@ -52,9 +52,15 @@ public enum ControlJSON {
         case .valueNotFound(let type, let context):
             return "The field '\(path(context.codingPath))' is null; a \(name(of: type)) is needed."
         case .dataCorrupted(let context):
-            return context.codingPath.isEmpty
-                ? "The body is not a JSON document."
-                : "The field '\(path(context.codingPath))' has a value that is not allowed."
+            guard context.codingPath.isEmpty else {
+                return "The field '\(path(context.codingPath))' has a value that is not allowed."
+            }
+            // Foundation names the number that does not fit but not its field.
+            let words = context.debugDescription.split(separator: " ").prefix(2)
+            guard let number = words.last, words.first == "Number" else {
+                return "The body is not a JSON document."
+            }
+            return "The number \(number.prefix(40)) is negative, fractional or too large."
         @unknown default:
             return "The body is not the JSON document that this route takes."
         }
