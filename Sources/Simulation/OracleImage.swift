@@ -168,7 +168,7 @@ final class OracleImage {
         if entry.operations.isEmpty {
             // Nothing is under way here: what was seen must stay.
             entry.base = matches
-            if !entry.isFrozen { settle(sector, matches[0]) }
+            if !entry.isFrozen { settle(sector, plainest(matches)) }
         } else if matches.count == 1, tick >= entry.observedTick {
             entry.observed = matches[0]
             entry.observedTick = tick
@@ -213,43 +213,63 @@ final class OracleImage {
         return image
     }
 
-    /// After a crash: everything that may have survived, as alternatives.
+    /// After a crash: what was returned before it binds no more.
     ///
     /// - Precondition: the history was cut.
     func crash() {
-        for entry in open.values where !entry.isFrozen {
-            // Order within the life that ended stays readable from the ticks: see `refine`.
-            entry.base += entry.operations
-            entry.operations = []
-            entry.observed = nil
-            entry.observedTick = 0
-        }
+        for entry in open.values where !entry.isFrozen { entry.observed = nil }
         refine(survivedTick: history.durableTick)
     }
 
-    /// Drops alternatives that something overwrote which must have survived.
+    /// Drops what something overwrote that must have survived.
     ///
     /// - Parameter survivedTick: Whatever ended before it survived, because something that was
     ///   submitted then did: the log survives as a prefix.
     func refine(survivedTick: UInt64) {
         for (sector, entry) in open where !entry.isFrozen {
-            entry.base = survivors(entry.base, survivedTick: survivedTick)
-            precondition(!entry.base.isEmpty, "a sector without a legal value")
-            if entry.base.count == 1 { settle(sector, entry.base[0]) }
+            let floor = survivingFloor(entry, survivedTick)
+            if floor > 0 {
+                entry.base = []
+                entry.operations.removeAll { history[$0].endedTick < floor }
+            }
+            let rest = entry.base + entry.operations
+            precondition(!rest.isEmpty, "a sector without a legal value")
+            if rest.count == 1 { settle(sector, rest[0]) }
         }
     }
 
-    /// Those of `ids` that nothing overwrote which must have survived.
-    func survivors(_ ids: [UInt32], survivedTick: UInt64) -> [UInt32] {
-        var floor: UInt64 = 0
-        for id in ids where history[id].submittedTick >= history.lifeTick {
-            let operation = history[id]
-            guard operation.isCertain else { continue }
-            if operation.isDurable || operation.endedTick < survivedTick {
-                floor = max(floor, operation.submittedTick)
-            }
+    /// What a sector may hold after a crash, given how long the surviving prefix is.
+    func survivors(_ entry: OpenSector, survivedTick: UInt64) -> [UInt32] {
+        let floor = entry.isFrozen ? 0 : survivingFloor(entry, survivedTick)
+        return (floor == 0 ? entry.base : [])
+            + entry.operations.filter { history[$0].endedTick >= floor }
+    }
+
+    /// Takes what was found in a sector after a crash: it stays.
+    func decide(_ sector: UInt64, matches: [UInt32]) {
+        guard let entry = open[sector] else { return }
+        if entry.isFrozen {
+            entry.base = matches
+        } else {
+            settle(sector, plainest(matches))
         }
-        return ids.filter { history[$0].endedTick >= floor }
+    }
+
+    /// A new life begins: whatever is still open stands without order.
+    func beginLife() {
+        for entry in open.values where !entry.isFrozen {
+            entry.base += entry.operations
+            entry.operations = []
+        }
+    }
+
+    /// Of several operations that left the same bytes, one that promises nothing else.
+    private func plainest(_ matches: [UInt32]) -> UInt32 {
+        matches.first { history[$0].kind != .writeZeroesAllocated } ?? matches[0]
+    }
+
+    private func survivingFloor(_ entry: OpenSector, _ survivedTick: UInt64) -> UInt64 {
+        newestSubmission(entry) { $0.isDurable || $0.endedTick < survivedTick }
     }
 
     private func durableFloor(_ entry: OpenSector) -> UInt64 {

@@ -156,8 +156,23 @@ public final class SimulatedDevice {
         tick += 1
     }
 
-    /// Copies a page as it is now, past all faults; for reports.
-    public func page(_ index: Int) -> [UInt8] { pages.page(index).array() }
+    /// Reads what is there now, at once; what cannot be read gives an errno.
+    ///
+    /// - Parameters:
+    ///   - offset: Bytes from the start of the device, a multiple of 4096.
+    ///   - region: Whole pages to fill.
+    /// - Returns: 0, or an errno.
+    func readThrough(_ offset: UInt64, _ region: ByteRegion) -> Int32 {
+        let first = Int(offset) / PageStore.pageByteCount
+        let count = region.byteCount / PageStore.pageByteCount
+        guard region.byteCount % PageStore.pageByteCount == 0, first + count <= pages.pageCount
+        else { return SimulatedDevice.ioError }
+        for index in 0..<count {
+            if pages.isUnreadable[first + index] == true { return SimulatedDevice.ioError }
+            region.copy(from: pages.page(first + index), at: index * PageStore.pageByteCount)
+        }
+        return 0
+    }
 
     // MARK: - Effects
 

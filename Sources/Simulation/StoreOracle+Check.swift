@@ -75,10 +75,11 @@ extension StoreOracle {
                 }
                 continue
             }
-            let matches = entry.base.filter { holds(content, $0) }
+            let possible = entry.base + entry.operations
+            let matches = possible.filter { holds(content, $0) }
             if matches.isEmpty {
                 if isLenient, isPlausible(content) { continue }
-                return describe(content, sector, entry.base, place)
+                return describe(content, sector, possible, place)
             }
             observations.append(
                 Observation(image: image, sector: sector, matches: matches, place: place)
@@ -101,10 +102,8 @@ extension StoreOracle {
         defer { observations = [] }
         for observation in observations {
             guard let entry = observation.image.open[observation.sector] else { continue }
-            var legal = entry.base
-            if !entry.isFrozen, !isLenient {
-                legal = observation.image.survivors(entry.base, survivedTick: survivedTick)
-            }
+            let floor = isLenient ? 0 : survivedTick
+            let legal = observation.image.survivors(entry, survivedTick: floor)
             let matches = observation.matches.filter { legal.contains($0) }
             if matches.isEmpty {
                 return "\(observation.place) sector \(observation.sector) holds "
@@ -112,7 +111,7 @@ extension StoreOracle {
                     + ", but what survived elsewhere was submitted@\(survivedTick), so that "
                     + "only these may be here: " + describe(legal)
             }
-            observation.image.observe(observation.sector, matches: matches, readSubmittedTick: 0)
+            observation.image.decide(observation.sector, matches: matches)
         }
         guard !isLenient else { return nil }
         for id in volumeIDs { volumes[id]?.image.refine(survivedTick: survivedTick) }

@@ -29,7 +29,8 @@ struct ActiveRequest {
     var statusKind = BlockStatusKind.allocation
     var since: OracleSnapshot?
     var isOneExtent = false
-    var changeCount = 0
+    /// Whether the volume stands on `since`, so that it can be compared with it.
+    var isComparable = true
     var region: ByteRegion
 
     var place: String {
@@ -215,7 +216,9 @@ extension StoreSimulation {
         active.statusKind = statusKind
         active.since = since
         active.isOneExtent = isOneExtent
-        active.changeCount = oracle.volumes[id]?.changeCount ?? 0
+        if let since {
+            active.isComparable = oracle.volumes[id]?.below.contains(since.layer) ?? false
+        }
         requests[slot] = active
         note(active, slot)
         driver.store.submit(
@@ -335,6 +338,8 @@ extension StoreSimulation {
     private func checkStatus(_ active: ActiveRequest, _ status: StoreStatus) {
         let mayFail = device.errorCount > 0 || device.damageCount > 0
         switch status {
+        case .ok where active.since != nil && !active.isComparable:
+            fail("\(active.place) was compared with a snapshot that it does not stand on")
         case .ok: return
         case .mediaError, .unavailable:
             if !mayFail { fail("\(active.kind) of \(active.place): \(status) on a good device") }
@@ -346,6 +351,7 @@ extension StoreSimulation {
             case .read, .flush, .cache, .blockStatus:
                 fail("\(active.kind) of \(active.place) ended with noSpace")
             }
+        case .invalid where active.since != nil && !active.isComparable: return
         case .invalid, .readOnly:
             fail("\(active.kind) of \(active.place) sectors \(active.sectors): \(status)")
         }
