@@ -169,7 +169,12 @@ let controlTargets: [Target] = [
         dependencies: ["Metadata", grdb, logging],
         swiftSettings: control
     ),
-    .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+    .testTarget(
+        name: "ConformanceTests",
+        dependencies: [],
+        exclude: ["ControlAPI"],
+        swiftSettings: control
+    ),
 ]
 
 let package = Package(
