@@ -179,7 +179,12 @@ let controlTargets: [Target] = [
         dependencies: ["Metadata", grdb, logging],
         swiftSettings: control
     ),
-    .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+    .testTarget(
+        name: "ConformanceTests",
+        dependencies: [],
+        exclude: ["ControlAPI"],
+        swiftSettings: control
+    ),
 ]
 
 let fuzzTargets: [Target] = [
