@@ -53,7 +53,7 @@ fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
 
 sanitize: setup ## Run the data path's tests under the address and the thread sanitizer
-	@$(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
+	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
 	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(sanitized))\.'
 
 bench: setup ## Measure, side by side with other servers (takes minutes)

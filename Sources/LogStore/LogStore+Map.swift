@@ -70,25 +70,39 @@ extension LogStore {
             return .ready(frame)
         }
         map.frames[frame].flags.insert(.loading)
+        readPage(frame, location: entry.location, attempt: 1)
+        return .loading(frame)
+    }
+
+    /// Times a page is read before it counts as unreadable.
+    private static var pageReadCountMax: UInt8 { 3 }
+
+    private func readPage(_ frame: Int, location: UInt64, attempt: UInt8) {
         let operation = ops.take(.pageRead, owner: Int32(frame))
+        ops.operations[operation].location = location
+        ops.operations[operation].part = attempt
         deviceRequests.append(
             DeviceRequest(
                 kind: .read,
-                offset: entry.location * 4096,
+                offset: location * 4096,
                 region: map.page(frame),
                 token: ops.token(operation)
             )
         )
-        return .loading(frame)
     }
 
     func finishPageRead(_ operation: Operation, _ errno: Int32) {
         let frame = Int(operation.owner)
-        map.frames[frame].flags.remove(.loading)
         if errno != 0 || map.page(frame).crc32c() != map.frames[frame].expectedCRC {
+            guard operation.part >= LogStore.pageReadCountMax else {
+                readPage(frame, location: operation.location, attempt: operation.part + 1)
+                return
+            }
+            pageErrno = errno
             counters.checksumErrorCount += 1
             map.frames[frame].flags.insert(.failed)
         }
+        map.frames[frame].flags.remove(.loading)
         let hasFailed = map.frames[frame].flags.contains(.failed)
         guard hasFailed else {
             wake(frame)

@@ -142,6 +142,8 @@ public final class LogStore {
     var hasDeferredWork = false
     /// A map page could not be read since this was last cleared.
     var sawFailedPage = false
+    /// Why the last of them could not be: an errno, or 0 for a checksum.
+    var pageErrno: Int32 = 0
     var requestsInFlight = 0
 
     // Set when the superblock has been read.

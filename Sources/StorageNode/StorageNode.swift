@@ -54,8 +54,7 @@ public final class StorageNode: Sendable {
         _ configuration: NodeConfiguration,
         sink: @escaping NodeEventSink
     ) async throws(NodeError) -> StorageNode {
-        let parts = try NodeParts(configuration, sink: sink)
-        let node = StorageNode(parts)
+        let node = StorageNode(try await parts(configuration, sink: sink))
         try node.run()
         for (index, path) in node.storePaths.enumerated() {
             if let error = await node.storeOpened(index) {
@@ -65,6 +64,27 @@ public final class StorageNode: Sendable {
         }
         for worker in node.workers { worker.control.run { $0.beginAccepting() } }
         return node
+    }
+
+    /// How long an earlier process may take to let go of a device or an address, in
+    /// milliseconds: one that was killed is torn down by the kernel in the background.
+    private static let releaseMillisecondsMax = 3000
+    private static let releasePollMilliseconds = 50
+
+    private static func parts(
+        _ configuration: NodeConfiguration,
+        sink: @escaping NodeEventSink
+    ) async throws(NodeError) -> NodeParts {
+        var waitedMilliseconds = 0
+        while true {
+            do throws(NodeError) {
+                return try NodeParts(configuration, sink: sink)
+            } catch {
+                guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else { throw error }
+            }
+            waitedMilliseconds += releasePollMilliseconds
+            try? await Task.sleep(for: .milliseconds(releasePollMilliseconds))
+        }
     }
 
     private func run() throws(NodeError) {
@@ -250,6 +270,16 @@ public final class StorageNode: Sendable {
             return catalog
         }
         shared.sink(.exportsChanged(count: catalog.entries.count))
+    }
+}
+
+extension NodeError {
+    /// Whether it may be an earlier process that is still going.
+    fileprivate var mayPass: Bool {
+        switch self {
+        case .device(_, .locked), .listener(_, .addressInUse): true
+        default: false
+        }
     }
 }
 

@@ -14,6 +14,8 @@ package enum Clock {
     /// The process's own clock counts threads that have ended and io_uring's kernel workers, and
     /// it counts in nanoseconds where `/proc/PID/stat` counts ticks of 10 ms.
     package static func cpuNanoseconds(of pid: Int32) -> UInt64? {
+        // The kernel's own limit; larger numbers would encode another clock.
+        guard pid > 0, pid <= 4_194_304 else { return nil }
         var clock = clockid_t()
         // SAFETY: `clock` outlives the call.
         guard unsafe clock_getcpuclockid(pid, &clock) == 0 else { return nil }

@@ -4,9 +4,8 @@ import ArgumentParser
 import BlockCore
 import Foundation
 import Reactor
+import StorageIO
 import StorageNode
-
-extension Preallocation: ExpressibleByArgument {}
 
 /// `volnode format`.
 struct Format: ParsableCommand {

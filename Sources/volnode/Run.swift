@@ -1,6 +1,7 @@
 // volnode run: a node that serves its stores until it gets SIGTERM or SIGINT.
 
 import ArgumentParser
+import BlockCore
 import ControlAPI
 import Foundation
 import LogStore
@@ -9,9 +10,6 @@ import Reactor
 import ServiceLifecycle
 import StorageNode
 import UnixSignals
-
-extension EngineChoice: ExpressibleByArgument {}
-extension TLSPolicy: ExpressibleByArgument {}
 
 /// `volnode run`.
 struct Run: AsyncParsableCommand {
@@ -223,8 +221,8 @@ struct Run: AsyncParsableCommand {
         var services: [any Service] = [NodeRunner(node: node)]
         if let admin {
             let service = NodeAdmin(node: node, name: name, nbdUnixPath: absoluteSocketPath)
-            let registration = await meta.asyncMap { endpoint in
-                await Registration(
+            let registration = meta.map { endpoint in
+                Registration(
                     client: ControlClient(endpoint: endpoint),
                     name: name,
                     admin: service,
@@ -267,13 +265,5 @@ struct NodeRunner: Service {
     func run() async throws {
         try? await gracefulShutdown()
         await node.stop()
-    }
-}
-
-extension Optional {
-    /// `map` with an asynchronous transform.
-    fileprivate func asyncMap<Result>(_ transform: (Wrapped) async -> Result) async -> Result? {
-        guard let self else { return nil }
-        return await transform(self)
     }
 }

@@ -18,8 +18,14 @@ extension Conformance {
             var options = NodeServer.Options()
             options.engine = engine
             let volnode = TestEnvironment.program("volnode")
-            try await succeed(volnode, ["format", scratch.file("store.img"), "--size", "1GiB"])
-            if mode == "durable" { options.arguments = ["--durability", "writethrough"] }
+            options.volumes = []
+            let server = try await NodeServer.start(options, scratch: scratch)
+            try await server.createVolume(
+                "vol",
+                byteCount: 64 << 20,
+                durability: mode == "durable" ? "writethrough" : "writeback"
+            )
+            await server.stop()
             let arguments = NodeServer.arguments(
                 options,
                 scratch,

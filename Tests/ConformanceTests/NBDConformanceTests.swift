@@ -31,7 +31,7 @@ extension Conformance {
             let scratch = try ScratchDirectory()
             var options = NodeServer.Options()
             options.engine = variant.engine
-            options.volumes = ["vol=256MiB", "second=64MiB"]
+            options.volumes = ["vol=256MiB"]
             options.arguments = variant.arguments
             var script = [TestEnvironment.script("nbd_conformance.py"), "--require-all"]
             if variant.tls != "off" {

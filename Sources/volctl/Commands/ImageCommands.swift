@@ -73,12 +73,17 @@ struct ImageImportCommand: ClusterCommand {
     var progress: ProgressStyle = .auto
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(volume, of: "volume")
+        try Usage.require(node, of: "node")
+        try Usage.require(volumeSize: size)
+    }
+
     func run() async throws {
         Interruption.watch()
         let progress = ProgressDisplay(progress, isJSON: cluster.json)
         let report = try await cluster.withClient { client in
-            // Asked before a long download: names are cheap to check.
-            try ValidName.require(volume, of: "volume")
+            // Before a long download: is anybody there to give the image to?
             _ = try await client.health()
             let download = try await fetch(progress)
             defer { download?.remove() }

@@ -65,6 +65,10 @@ struct NodeShow: ClusterCommand {
     var name: String
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(name, of: "node")
+    }
+
     func run() async throws {
         let node = try await cluster.withClient { client in
             try await client.named(name) { () throws(ControlError) in try await client.node(name) }
@@ -113,6 +117,10 @@ struct NodeDrain: ClusterCommand {
     @Flag(help: "Let it take volumes again.")
     var undo = false
     @OptionGroup var cluster: ClusterOptions
+
+    func validate() throws {
+        try Usage.require(name, of: "node")
+    }
 
     func run() async throws {
         let node = try await cluster.withClient { client in

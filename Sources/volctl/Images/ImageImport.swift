@@ -22,6 +22,25 @@ package struct ImageImport {
     /// The durability of a new volume.
     package var durability: DurabilityMode?
 
+    /// Creates an import, to be run.
+    package init(
+        image: DiskImage,
+        volume: String,
+        size: ByteSize?,
+        canOverwrite: Bool,
+        isVerified: Bool,
+        node: String?,
+        durability: DurabilityMode?
+    ) {
+        self.image = image
+        self.volume = volume
+        self.size = size
+        self.canOverwrite = canOverwrite
+        self.isVerified = isVerified
+        self.node = node
+        self.durability = durability
+    }
+
     /// What an import did.
     package struct Report: Codable, Hashable, Sendable {
         /// The volume.
@@ -140,7 +159,7 @@ package struct ImageImport {
     private func tooLarge(for byteCount: UInt64, remedy: String) -> CommandFailure {
         CommandFailure(
             "image_too_large",
-            "The image holds a disk of \(neededSize), "
+            "\(image.path) holds a disk of \(neededSize), "
                 + "the volume '\(volume)' only \(sizeText(byteCount)).",
             remedy: remedy
         )
