@@ -100,7 +100,7 @@ struct StoreScenario {
         largeBlockPerMille = random.pick([0, 500, 1000])
         hugeVolumePerMille = random.pick([0, 0, 300, 1000])
         hotPerMille = random.pick([0, 300, 800])
-        crashInterval = random.pick([0, 0, 20, 60, 200, 600])
+        crashInterval = random.pick([0, 0, 10, 20, 60, 200])
         crashKinds = random.pick([
             [.process],
             [.power(keptPerMille: 0)],

@@ -220,7 +220,8 @@ extension StoreSimulation {
     private func readBack(_ purpose: ActiveRequest.Purpose, onlyOpen: Bool) -> Bool {
         for id in oracle.volumeIDs {
             guard let volume = oracle.volumes[id] else { continue }
-            let ranges = onlyOpen ? volume.image.openRanges : volume.image.touchedRanges
+            let ranges =
+                onlyOpen ? volume.image.doubtfulRanges : volume.image.touchedRanges
             guard readRanges(volume: id, layer: 0, image: volume.image, ranges, purpose) else {
                 return false
             }

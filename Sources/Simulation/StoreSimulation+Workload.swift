@@ -178,7 +178,8 @@ extension StoreSimulation {
     }
 
     private func reopenStep() {
-        guard let id = anyVolume(), !isBusy(id) else { return }
+        // A command that must find the volume open is applied in the next turn.
+        guard expectations.isEmpty, let id = anyVolume(), !isBusy(id) else { return }
         closeHandles(of: id)
     }
 
