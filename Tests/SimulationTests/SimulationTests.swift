@@ -94,7 +94,7 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
 
 @Suite("Canaries: planted bugs are found") struct CanaryTests {
     /// Seeds within which a planted bug must be found.
-    private static let seedCountMax: UInt64 = 40
+    private static let seedCountMax: UInt64 = 120
 
     @Test(arguments: Canary.allCases)
     func run_plantedBug_isFound(canary: Canary) {
