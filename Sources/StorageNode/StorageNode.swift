@@ -80,7 +80,9 @@ public final class StorageNode: Sendable {
             do throws(NodeError) {
                 return try NodeParts(configuration, sink: sink)
             } catch {
-                guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else { throw error }
+                guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else {
+                    throw error
+                }
             }
             waitedMilliseconds += releasePollMilliseconds
             try? await Task.sleep(for: .milliseconds(releasePollMilliseconds))
@@ -238,6 +240,32 @@ public final class StorageNode: Sendable {
             )
         }
         return all
+    }
+
+    // MARK: - For tests
+
+    /// What `body` returns on the thread of a reactor.
+    package func valueOnReactor(
+        _ index: Int,
+        _ body: @escaping @Sendable () -> UInt64
+    ) async -> UInt64 {
+        await withCheckedContinuation { continuation in
+            workers[index].control.run { _ in continuation.resume(returning: body()) }
+        }
+    }
+
+    /// Whether all buffers but the chunks of `connectionCount` connections are free.
+    package func isPoolWhole(connectionCount: Int) async -> Bool {
+        var heldByteCount = 0
+        for worker in workers {
+            heldByteCount += await withCheckedContinuation { continuation in
+                worker.control.run {
+                    continuation.resume(returning: $0.pool.byteCount - $0.pool.freeByteCount)
+                }
+            }
+        }
+        let chunkByteCount = NodeLimits.receiveByteCount + 2 * NodeLimits.transmitByteCount
+        return heldByteCount <= connectionCount * chunkByteCount
     }
 
     // MARK: - Private

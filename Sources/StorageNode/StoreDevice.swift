@@ -88,7 +88,9 @@ public enum StoreDevice {
         try content(DeviceTransfers(device))
     }
 
-    private static func content(_ transfers: DeviceTransfers) throws(DeviceFormatError)
+    private static func content(
+        _ transfers: DeviceTransfers
+    ) throws(DeviceFormatError)
         -> DeviceContent
     {
         let head = try transfers.read(

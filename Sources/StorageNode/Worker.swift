@@ -174,7 +174,9 @@ final class Worker: @unchecked Sendable {
 
     /// When the next turn must begin although nothing happens.
     private func nextDeadline() -> Instant? {
-        if !ready.isEmpty || !again.isEmpty || lapCount > 0 || (hasFreed && !waiting.isEmpty) { return now }
+        if !ready.isEmpty || !again.isEmpty || lapCount > 0 || (hasFreed && !waiting.isEmpty) {
+            return now
+        }
         var deadline = needsSweep ? sweepAt : nil
         for index in hosts.indices {
             guard let due = hosts[index].deadline else { continue }
