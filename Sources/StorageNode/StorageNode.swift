@@ -48,7 +48,10 @@ public final class StorageNode: Sendable {
 
     /// Opens devices and listeners, starts the reactors and waits until every store is ready.
     ///
-    /// - Parameter sink: Takes events, on the reactors' threads; must not block.
+    /// - Parameters:
+    ///   - configuration: What it is started with.
+    ///   - sink: Takes events, on the reactors' threads; must not block.
+    /// - Returns: The node, serving.
     /// - Throws: ``NodeError``; nothing stays open.
     public static func start(
         _ configuration: NodeConfiguration,
@@ -123,9 +126,11 @@ public final class StorageNode: Sendable {
         }
     }
 
-    /// Stops in order: no new connections, what is in work is answered, the stores write their
-    /// last checkpoint, the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time
-    /// that the stores' last writes take. Once only; later calls return at once.
+    /// Stops in order; once only, later calls return at once.
+    ///
+    /// No new connections; what is in work is answered; the stores write their last checkpoint;
+    /// the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time that the stores'
+    /// last writes take.
     public func stop() async {
         guard threads.withLock({ $0.beginStopping() }) else { return }
         for worker in workers {
@@ -156,6 +161,7 @@ public final class StorageNode: Sendable {
     /// - Parameters:
     ///   - command: What to change.
     ///   - store: The store that a new volume goes to; for everything else the volume says.
+    /// - Returns: What was made.
     /// - Throws: ``StoreCommandError``; nothing was changed.
     public func perform(
         _ command: StoreCommand,

@@ -4,9 +4,22 @@ import LogStore
 import StorageNode
 import Testing
 
+/// Whether the build is optimised: without it accessors have frames on the heap.
+private let isOptimised: Bool = {
+    var isDebug = false
+    assert(
+        {
+            isDebug = true
+            return true
+        }()
+    )
+    return !isDebug
+}()
+
 @Suite(
     .serialized,
-    .enabled(if: allocation_counter_is_active(), "a sanitizer has its own allocator")
+    .enabled(if: allocation_counter_is_active(), "a sanitizer has its own allocator"),
+    .enabled(if: isOptimised, "only optimised code allocates nothing: swift test -c release")
 )
 struct AllocationTests {
     private func count(_ node: TestNode) async -> UInt64 {

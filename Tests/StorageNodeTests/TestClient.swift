@@ -84,7 +84,7 @@ final class TestClient {
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
                     socket,
-                    $0.baseAddress! + sent,
+                    $0.baseAddress.unsafelyUnwrapped + sent,
                     bytes.count - sent,
                     Int32(MSG_NOSIGNAL)
                 )
@@ -103,7 +103,7 @@ final class TestClient {
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
                     socket,
-                    $0.baseAddress! + sent,
+                    $0.baseAddress.unsafelyUnwrapped + sent,
                     bytes.count - sent,
                     Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
                 )
@@ -120,7 +120,12 @@ final class TestClient {
         while received < count {
             // SAFETY: the array is borrowed for the call.
             let got = unsafe bytes.withUnsafeMutableBytes {
-                unsafe recv(socket, $0.baseAddress! + received, count - received, 0)
+                unsafe recv(
+                    socket,
+                    $0.baseAddress.unsafelyUnwrapped + received,
+                    count - received,
+                    0
+                )
             }
             if got < 0, errno == EINTR { continue }
             guard got != 0 else { throw ClientError("closed") }
