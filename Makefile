@@ -3,6 +3,8 @@
 SWIFT ?= swift
 SEEDS ?= 10000
 COUNT ?= 10000000
+# Arguments of Bench/compare.py, for instance BENCH=--quick.
+BENCH ?=
 
 # One scratch directory per build that differs in flags, so that none undoes another's work.
 release := --configuration release
@@ -45,18 +47,18 @@ format: ## Format the sources in place
 	@$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests
 
 sim: setup ## Run the store under SEEDS=10000 simulated disks
-	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim --seeds $(SEEDS)
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $(SEEDS)
 
 fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
-	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz --count $(COUNT)
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
 
 sanitize: setup ## Run the data path's tests under the address and the thread sanitizer
-	@$(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
+	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
 	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(sanitized))\.'
 
 bench: setup ## Measure, side by side with other servers (takes minutes)
 	@$(SWIFT) build $(release)
-	@Bench/run
+	@/usr/bin/python3 Bench/compare.py $(BENCH)
 
 clean: ## Remove everything built, and the demo's cluster
 	@.ci/demo stop 2>/dev/null || true

@@ -4,9 +4,12 @@ import PackageDescription
 // The data path depends on nothing but C libraries; the control plane depends on NIO and friends.
 // `CAIRN_TARGETS=data-path` drops the control plane from the manifest, so that the tests,
 // sanitizer and fuzz builds of the data path take seconds. `control-plane` keeps the control plane
-// alone: its programs but volnode, and its tests.
-let dataPathOnly = Context.environment["CAIRN_TARGETS"] == "data-path"
+// alone: its programs but volnode, and its tests. `fuzz` is the data path and libFuzzer's entry
+// points: see Tests/FuzzTargets.
+let isFuzzing = Context.environment["CAIRN_TARGETS"] == "fuzz"
+let dataPathOnly = isFuzzing || Context.environment["CAIRN_TARGETS"] == "data-path"
 let controlPlaneOnly = Context.environment["CAIRN_TARGETS"] == "control-plane"
+let instrumentation = ["-sanitize=fuzzer,address"]
 
 let common: [SwiftSetting] = [
     .strictMemorySafety(),
@@ -19,7 +22,11 @@ let control: [SwiftSetting] = common + [.enableUpcomingFeature("NonisolatedNonse
 
 /// A target below the line: no Foundation, no packages.
 func dataPath(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: common)
+    .target(
+        name: name,
+        dependencies: dependencies,
+        swiftSettings: common + (isFuzzing ? [.unsafeFlags(instrumentation)] : [])
+    )
 }
 
 /// The tests of a target below the line.
@@ -78,7 +85,10 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
-    dataPathTests("NBDSessionTests", ["BlockCore", "NBDWire", "NBDSession"]),
+    dataPathTests(
+        "NBDSessionTests",
+        ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
+    ),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
@@ -98,6 +108,7 @@ let dataPathTargets: [Target] = [
             "CAllocationCounter",
         ]
     ),
+    dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),
 ]
 
@@ -153,7 +164,10 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "VolctlTests",
-        dependencies: ["volctl", "ControlAPI", argumentParser],
+        dependencies: [
+            "volctl", "ControlAPI", "ControlPlane", "Metadata",
+            argumentParser, hummingbird, logging,
+        ],
         swiftSettings: control
     ),
     .testTarget(
@@ -168,7 +182,23 @@ let controlTargets: [Target] = [
         dependencies: ["Metadata", grdb, logging],
         swiftSettings: control
     ),
-    .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+    .testTarget(
+        name: "ConformanceTests",
+        dependencies: [],
+        exclude: ["ControlAPI"],
+        swiftSettings: control
+    ),
+]
+
+let fuzzTargets: [Target] = [
+    .target(name: "CFuzzer", path: "Tests/FuzzTargets/CFuzzer"),
+    .executableTarget(
+        name: "fuzz-nbd",
+        dependencies: ["FuzzSupport", "CFuzzer"],
+        path: "Tests/FuzzTargets/NBDSession",
+        swiftSettings: common + [.unsafeFlags(instrumentation)],
+        linkerSettings: [.unsafeFlags(instrumentation + ["-use-ld=lld"])]
+    ),
 ]
 
 let package = Package(
@@ -189,6 +219,6 @@ let package = Package(
     targets: controlPlaneOnly
         ? dataPathTargets.filter { $0.name == "COpenSSL" }
             + controlTargets.filter { $0.name != "volnode" }
-        : dataPathTargets + (dataPathOnly ? [] : controlTargets),
+        : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]
 )

@@ -37,13 +37,13 @@ public enum ControlJSON {
         do {
             return try decoder().decode(type, from: data)
         } catch let error as DecodingError {
-            throw ControlError(.malformedRequest, describe(error))
+            throw ControlError(.malformedRequest, describe(error, of: data))
         } catch {
             throw ControlError(.malformedRequest, "The body is not a JSON document.")
         }
     }
 
-    private static func describe(_ error: DecodingError) -> String {
+    private static func describe(_ error: DecodingError, of data: Data) -> String {
         switch error {
         case .keyNotFound(let key, let context):
             return "The field '\(path(context.codingPath + [key]))' is missing."
@@ -52,9 +52,14 @@ public enum ControlJSON {
         case .valueNotFound(let type, let context):
             return "The field '\(path(context.codingPath))' is null; a \(name(of: type)) is needed."
         case .dataCorrupted(let context):
-            return context.codingPath.isEmpty
-                ? "The body is not a JSON document."
-                : "The field '\(path(context.codingPath))' has a value that is not allowed."
+            guard context.codingPath.isEmpty else {
+                return "The field '\(path(context.codingPath))' has a value that is not allowed."
+            }
+            // Foundation calls a number that does not fit its field "not valid JSON".
+            let isJSON = (try? JSONSerialization.jsonObject(with: data)) != nil
+            return isJSON
+                ? "A number in the body is negative, fractional or too large for its field."
+                : "The body is not a JSON document."
         @unknown default:
             return "The body is not the JSON document that this route takes."
         }

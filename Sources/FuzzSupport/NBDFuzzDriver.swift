@@ -42,6 +42,7 @@ public final class NBDFuzzDriver {
     private var random = FuzzRandom(seed: 0)
     private var outcome = FuzzOutcome()
     private var stepCount = 0
+    private var outputRoomByteCount = 0
     private var payloadByteCount: UInt64 = 0
     private var isClosed = false
 
@@ -116,6 +117,7 @@ public final class NBDFuzzDriver {
                 rest = rest.suffix(from: taken)
                 if payloadByteCount > 0 { return }
             }
+            outputRoomByteCount = session.nextOutputByteCountMax
             let (consumed, event) = session.next(input: rest)
             try demand(consumed >= 0 && consumed <= rest.byteCount, "consumed more than given")
             rest = rest.suffix(from: consumed)
@@ -135,7 +137,7 @@ public final class NBDFuzzDriver {
             outcome.outputCount += 1
             mix(1, UInt64(bytes.crc32c()))
             try demand(!bytes.isEmpty, "an empty output")
-            try demand(bytes.byteCount <= NBDSession.outputByteCountMax, "too much output")
+            try demand(bytes.byteCount <= outputRoomByteCount, "too much output")
         case .startTLS:
             outcome.hasStartedTLS = true
             mix(2, 0)

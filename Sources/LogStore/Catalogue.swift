@@ -7,6 +7,8 @@ internal import LogFormat
 struct Layer: BitwiseCopyable {
     var id = LayerID.none
     var isUsed = false
+    /// A page of it could not be read: background work leaves it alone.
+    var isStuck = false
     var role = LayerRole.top
     var rootLevel: UInt8 = 0
     /// Slot of the layer below, or -1.
@@ -145,6 +147,16 @@ final class Catalogue {
             ownBlockCount: layer.ownBlockCount,
             sealSequence: layer.sealSequence
         )
+    }
+
+    /// Whether `slot` lies below `layer` in its stack.
+    func isAncestor(_ slot: Int, of layer: Int) -> Bool {
+        var current = layers[layer].parent
+        while current >= 0 {
+            if Int(current) == slot { return true }
+            current = layers[Int(current)].parent
+        }
+        return false
     }
 
     /// The only child of a layer, or nil.

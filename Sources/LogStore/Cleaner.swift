@@ -48,11 +48,17 @@ struct Cleaner {
     var liveIndex = 0
     var pendingReadCount = 0
     var hasFailed = false
-    /// Nothing was worth cleaning when this many blocks were live; look again when it changes.
-    var idleLiveBlockCount = UInt64.max
+    /// Cleaning gained nothing when this was the store's mark of change.
+    var restingMark = UInt64.max
+    /// The most segments seen available since cleaning began.
+    var availableBest = 0
+    /// Victims cleaned since that last grew.
+    var fruitlessCount = 0
 
     init(buffer: ByteRegion) { self.buffer = buffer }
 
+    /// Victims after which cleaning that gains nothing rests until something changes.
+    static var fruitlessCountMax: Int { 16 }
     /// Blocks read at a time while walking headers (128 KiB).
     static var scanBlockCount: Int { 32 }
     /// Live blocks moved at a time (1 MiB).

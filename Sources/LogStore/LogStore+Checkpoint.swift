@@ -150,7 +150,7 @@ extension LogStore {
     private var announcedSegmentCount: Int {
         let segmentByteCount = UInt64(segments.blockCount * 4096)
         let interval = Int(configuration.checkpointByteCount / segmentByteCount)
-        return reserveSegmentCount + 2 * interval + 8
+        return 2 * reserveSegmentCount + 2 * interval + 8
     }
 
     // MARK: - Pages
@@ -406,7 +406,11 @@ extension LogStore {
         checkpoint.next = nil
         resourcesChanged = true
         // What was freed can be given out once it is announced.
-        if segments.free.count > 0, segments.reserved.count <= reserveSegmentCount * 2 {
+        // Segments that are free but not announced cannot be used: announce them soon when the
+        // announced ones run short, which the next checkpoint can always do.
+        if case .ready = state, segments.free.count > 0,
+            segments.reserved.count <= reserveSegmentCount + 2
+        {
             checkpoint.isRequested = true
         }
         if recovery != nil { finishRecovery() }

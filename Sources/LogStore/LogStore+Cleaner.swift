@@ -18,6 +18,10 @@ extension LogStore {
     ///
     /// - Returns: Whether it can go on without waiting.
     func runCleaner() -> Bool {
+        if case .closing = state {
+            if cleaner.pendingReadCount == 0 { cleaner.phase = .idle }
+            return false
+        }
         switch cleaner.phase {
         case .idle: return beginCleaning()
         case .scanning, .reading: return false
@@ -39,12 +43,23 @@ extension LogStore {
             checkpoint.isSpaceWanted = true
             return true
         }
-        guard cleaner.idleLiveBlockCount != segments.liveBlockCount else { return false }
-        guard let victim = chooseVictim() else {
+        // Rest when nothing changed since cleaning last gained nothing.
+        guard cleaner.restingMark != changeMark else { return false }
+        let gained = segments.availableCount + pending
+        if gained > cleaner.availableBest {
+            cleaner.availableBest = gained
+            cleaner.fruitlessCount = 0
+        }
+        guard cleaner.fruitlessCount < Cleaner.fruitlessCountMax, let victim = chooseVictim() else {
             if pending > 0 { checkpoint.isSpaceWanted = true }
-            cleaner.idleLiveBlockCount = segments.liveBlockCount
+            cleaner.restingMark = changeMark
+            cleaner.fruitlessCount = 0
+            cleaner.availableBest = gained
             return pending > 0
         }
+        cleaner.availableBest = min(cleaner.availableBest, gained)
+        cleaner.fruitlessCount += 1
+        cleaner.live.removeAll(keepingCapacity: true)
         cleaner.victim = victim
         cleaner.headerOffset = 0
         cleaner.candidates.removeAll(keepingCapacity: true)
@@ -54,6 +69,9 @@ extension LogStore {
         scanNext()
         return false
     }
+
+    /// Moves on when clients or layer work changed what is live.
+    private var changeMark: UInt64 { writeSequence &+ layerJob.pageCount }
 
     private func chooseVictim() -> Int? {
         var best: Int?
@@ -321,7 +339,11 @@ extension LogStore {
                 isUrgent: map.dirtyCount < dirtyPageCountMax + 64
             )
             guard case .ready(let frame) = page else {
-                if case .failed = page { cleaner.liveIndex += 1 }
+                if case .failed = page {
+                    cleaner.hasFailed = true
+                    cleaner.liveIndex += 1
+                    continue
+                }
                 return false
             }
             guard makeRoom(.survivor, .cleaner, tailByteCount: 20, payloadBlockCount: 1) else {

@@ -202,7 +202,9 @@ extension LogStore {
         guard !catalogue.isOpen(id) else { throw .inUse }
         let own = Set(catalogue.layers(of: id))
         for slot in catalogue.slotByLayer.values
-        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent)) {
+        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent))
+            && catalogue.layers[slot].role != .dropped
+        {
             throw .inUse
         }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)

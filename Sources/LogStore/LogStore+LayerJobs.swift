@@ -14,6 +14,8 @@ struct LayerJob {
     var slot = -1
     /// The slot of the child that takes its blocks, or -1.
     var child = -1
+    /// Pages handled since the store was opened.
+    var pageCount: UInt64 = 0
 }
 
 extension LogStore {
@@ -39,7 +41,15 @@ extension LogStore {
         }
         for _ in 0..<LogStore.pageCountPerTurn {
             guard layerJob.slot >= 0 else { return true }
-            guard stepLayerJob() else { return false }
+            sawFailedPage = false
+            guard stepLayerJob() else {
+                guard sawFailedPage else { return false }
+                // A page of it cannot be read: it rests until the store is opened again.
+                catalogue.layers[layerJob.slot].isStuck = true
+                layerJob.slot = -1
+                layerJob.mayHaveWork = true
+                return true
+            }
         }
         return true
     }
@@ -47,6 +57,7 @@ extension LogStore {
     private func findLayerWork() {
         for slot in catalogue.slotByLayer.values.sorted() {
             let layer = catalogue.layers[slot]
+            guard !layer.isStuck else { continue }
             switch layer.role {
             case .top, .snapshot: continue
             case .dropped:
@@ -143,6 +154,7 @@ extension LogStore {
         )
         span.header.copy(from: bytes, at: span.tailOffset)
         applyPage(record)
+        layerJob.pageCount += 1
         return true
     }
 
@@ -151,7 +163,10 @@ extension LogStore {
         guard logControl(.removeLayer(catalogue.layers[layerJob.slot].id, child: child)) else {
             return false
         }
-        layerJob = LayerJob()
+        layerJob.slot = -1
+        layerJob.child = -1
+        layerJob.pageCount += 1
+        layerJob.mayHaveWork = true
         return true
     }
 

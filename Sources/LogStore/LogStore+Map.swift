@@ -28,7 +28,14 @@ extension LogStore {
         if found >= 0 {
             let flags = map.frames[found].flags
             if flags.contains(.loading) { return .loading(found) }
-            if flags.contains(.failed) { return .failed }
+            if flags.contains(.failed) {
+                sawFailedPage = true
+                // Said once; who asks next tries the device again.
+                if map.frames[found].waitHead < 0, map.frames[found].pinCount == 0 {
+                    map.release(found)
+                }
+                return .failed
+            }
             if flags.contains(.phantom) { return .absent }
             map.frames[found].flags.insert(.referenced)
             return .ready(found)
@@ -63,35 +70,53 @@ extension LogStore {
             return .ready(frame)
         }
         map.frames[frame].flags.insert(.loading)
+        readPage(frame, location: entry.location, attempt: 1)
+        return .loading(frame)
+    }
+
+    /// Times a page is read before it counts as unreadable.
+    private static var pageReadCountMax: UInt8 { 3 }
+
+    private func readPage(_ frame: Int, location: UInt64, attempt: UInt8) {
         let operation = ops.take(.pageRead, owner: Int32(frame))
+        ops.operations[operation].location = location
+        ops.operations[operation].part = attempt
         deviceRequests.append(
             DeviceRequest(
                 kind: .read,
-                offset: entry.location * 4096,
+                offset: location * 4096,
                 region: map.page(frame),
                 token: ops.token(operation)
             )
         )
-        return .loading(frame)
     }
 
     func finishPageRead(_ operation: Operation, _ errno: Int32) {
         let frame = Int(operation.owner)
-        map.frames[frame].flags.remove(.loading)
         if errno != 0 || map.page(frame).crc32c() != map.frames[frame].expectedCRC {
+            guard operation.part >= LogStore.pageReadCountMax else {
+                readPage(frame, location: operation.location, attempt: operation.part + 1)
+                return
+            }
+            pageErrno = errno
             counters.checksumErrorCount += 1
             map.frames[frame].flags.insert(.failed)
         }
+        map.frames[frame].flags.remove(.loading)
         let hasFailed = map.frames[frame].flags.contains(.failed)
-        wake(frame)
-        if hasFailed {
-            // Waiters see the failure now; later requests try the device again.
-            while let slot = runnable.popFirst() { advance(Int(slot)) }
-            if map.frames[frame].isUsed, map.frames[frame].flags.contains(.failed),
-                map.frames[frame].waitHead < 0, map.frames[frame].pinCount == 0
-            {
-                map.release(frame)
-            }
+        guard hasFailed else {
+            wake(frame)
+            return
+        }
+        // Requests that wait end with the failure, each of its own; background work finds it.
+        var slot = map.frames[frame].waitHead
+        map.frames[frame].waitHead = -1
+        while slot >= 0 {
+            let next = requests[Int(slot)].next
+            requests[Int(slot)].status = .mediaError
+            requests[Int(slot)].cursor = requests[Int(slot)].end
+            runnable.append(slot)
+            slot = next
         }
     }
 
@@ -110,7 +135,9 @@ extension LogStore {
                 return .ready(frame)
             }
             if flags.contains(.loading) { return .loading(frame) }
-            if flags.contains(.failed) { return .failed }
+            if flags.contains(.failed) {
+                return loadPage(layer: layer, level: 0, index: index)
+            }
         } else {
             let own = loadPage(layer: layer, level: 0, index: index)
             switch own {
@@ -232,7 +259,9 @@ extension LogStore {
                 if map.frames[frame].flags.contains(.dirty) { return .ready(frame) }
             }
             if flags.contains(.loading) { return .loading(frame) }
-            if flags.contains(.failed) { return .failed }
+            if flags.contains(.failed) {
+                return loadPage(layer: layer, level: level, index: index)
+            }
         }
         if !isUrgent, map.dirtyCount >= dirtyPageCountMax {
             checkpoint.isRequested = true

@@ -57,22 +57,25 @@ extension LogStore {
         return VolumeSummary(
             specification: specification,
             topLayer: record.topLayer,
-            snapshots: catalogue.snapshots(of: id).map(summary(ofSnapshot:)),
+            snapshots: catalogue.snapshots(of: id).map { summary(ofSnapshot: $0, top: top) },
             space: volumeSpace(record, top: top),
             layerCount: depth
         )
     }
 
-    private func summary(ofSnapshot slot: Int) -> SnapshotSummary {
+    private func summary(ofSnapshot slot: Int, top: Int) -> SnapshotSummary {
         let layer = catalogue.layers[slot]
         let clones = catalogue.children(of: slot)
-            .filter { catalogue.layers[$0].volume != layer.volume }
+            .filter {
+                catalogue.layers[$0].volume != layer.volume && catalogue.layers[$0].role != .dropped
+            }
         return SnapshotSummary(
             layer: layer.id,
             name: String(decoding: catalogue.snapshotNames[layer.id] ?? [], as: UTF8.self),
             byteCount: layer.byteCount,
             ownByteCount: layer.ownBlockCount * 4096,
-            cloneCount: clones.count
+            cloneCount: clones.count,
+            isBelowVolume: catalogue.isAncestor(slot, of: top)
         )
     }
 

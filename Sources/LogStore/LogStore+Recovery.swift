@@ -408,7 +408,7 @@ extension LogStore {
         let index = record.firstBlock >> MapEntry.pageShift
         let page = writablePage(layer: slot, level: 0, index: index, isUrgent: true)
         guard case .ready(let frame) = page else {
-            if case .failed = page { fail(.corrupt(offset: batch.location * 4096)) }
+            if case .failed = page { failReplay(batch) }
             return false
         }
         if record.kind == .zero {
@@ -449,12 +449,24 @@ extension LogStore {
         }
         switch control {
         case .reclaimPage, .mergePage:
-            guard pagesAreReady(control, isUrgent: true) else { return false }
+            sawFailedPage = false
+            guard pagesAreReady(control, isUrgent: true) else {
+                if sawFailedPage { failReplay(batch) }
+                return false
+            }
             applyPage(control)
         default:
             applyControl(control, batchSequence: batch.sequence)
         }
         return true
+    }
+
+    /// A map page that replay needs cannot be read.
+    private func failReplay(_ batch: ReplayBatch) {
+        fail(
+            pageErrno == 0
+                ? .corrupt(offset: batch.location * 4096) : .deviceError(errno: pageErrno)
+        )
     }
 
     /// Records looked at ahead, so that their pages are read side by side.

@@ -10,11 +10,13 @@ extension LogStore {
     func advanceStatus(_ slot: Int) -> Progress {
         let request = requests[slot].request
         let volume = catalogue.open[Int(request.volume.rawValue)]
-        let since =
-            request.statusKind == .changedSince ? catalogue.slot(of: request.sinceLayer) : nil
-        if request.statusKind == .changedSince, since == nil {
-            finish(slot, .invalid)
-            return .done
+        var since: Int?
+        if request.statusKind == .changedSince {
+            since = catalogue.slot(of: request.sinceLayer)
+            guard let since, catalogue.isAncestor(since, of: Int(volume.layer)) else {
+                finish(slot, .invalid)
+                return .done
+            }
         }
         var leafBudget = LogStore.leafCountPerTurn
         while requests[slot].cursor < requests[slot].end {
@@ -122,7 +124,7 @@ extension LogStore {
     }
 
     private func endStatus(_ slot: Int) -> Progress {
-        finish(slot, .ok)
+        finish(slot, requests[slot].status)
         return .done
     }
 }

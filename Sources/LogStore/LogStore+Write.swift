@@ -237,6 +237,10 @@ extension LogStore {
     // MARK: - Zeroing
 
     func advanceZero(_ slot: Int) -> Progress {
+        guard requests[slot].status == .ok else {
+            finish(slot, requests[slot].status)
+            return .done
+        }
         if case .failed = state {
             finish(slot, .mediaError)
             return .done
@@ -249,10 +253,6 @@ extension LogStore {
             markPartialBlocks(slot)
         }
         if requests[slot].head.state != .none || requests[slot].tail.state != .none {
-            guard requests[slot].status == .ok else {
-                finish(slot, requests[slot].status)
-                return .done
-            }
             guard segments.liveBlockCount + 2 <= usableBlockCount else {
                 finish(slot, .noSpace)
                 return .done

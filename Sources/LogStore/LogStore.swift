@@ -140,6 +140,10 @@ public final class LogStore {
     var resourcesChanged = false
     /// A request stopped to let others run; the next turn should come at once.
     var hasDeferredWork = false
+    /// A map page could not be read since this was last cleared.
+    var sawFailedPage = false
+    /// Why the last of them could not be: an errno, or 0 for a checksum.
+    var pageErrno: Int32 = 0
     var requestsInFlight = 0
 
     // Set when the superblock has been read.

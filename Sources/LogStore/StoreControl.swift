@@ -138,6 +138,10 @@ public struct SnapshotSummary: Sendable, Hashable {
     public var ownByteCount: UInt64
     /// The number of clones that stand on it.
     public var cloneCount: Int
+    /// Whether the volume stands on it; a rollback leaves later snapshots aside.
+    ///
+    /// Only a snapshot below the volume can say what changed since.
+    public var isBelowVolume: Bool
 }
 
 /// Where a volume's bytes are.

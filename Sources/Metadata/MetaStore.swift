@@ -22,7 +22,7 @@ public enum MetaLimits {
     /// Records in one answer of a range.
     public static var rangeCountMax: Int { 10_000 }
     /// Changes that a watcher may lag behind before its stream is ended.
-    public static var watchBacklogMax: Int { 4096 }
+    public static var watchBacklogMax: Int { 1024 }
     /// Revisions whose changes are kept for watchers that come back.
     public static var historyRevisionCountMax: UInt64 { 100_000 }
 }

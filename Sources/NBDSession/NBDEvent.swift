@@ -7,10 +7,9 @@ public enum NBDEvent: Sendable, BitwiseCopyable {
     case needMore
     /// Send these bytes; they stay valid until the next call into the session.
     ///
-    /// In the handshake at most ``NBDSession/outputByteCountMax`` bytes, in transmission at most
-    /// ``NBDSession/transmissionOutputByteCountMax``. A driver calls
-    /// ``NBDSession/next(input:)`` only while it has room for as much, which is what holds a
-    /// client back that sends and never reads.
+    /// There are at most ``NBDSession/nextOutputByteCountMax`` of them, as it was before the call.
+    /// A driver calls ``NBDSession/next(input:)`` only while it has room for as much, which is
+    /// what holds a client back that sends and never reads.
     case output(ByteRegion)
     /// Send what is unsent, do the server's side of a TLS handshake, then call
     /// ``NBDSession/onTLSEstablished()``; on failure drop the connection.

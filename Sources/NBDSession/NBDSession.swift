@@ -67,6 +67,8 @@ public final class NBDSession {
     var handshake = Handshake()
 
     /// Creates a session that works in `memory`, ``memoryByteCount`` bytes that nobody else uses.
+    ///
+    /// The memory's arena must outlive the session.
     public init(memory: ByteRegion) {
         precondition(memory.byteCount >= Self.memoryByteCount, "too little memory for a session")
         output = memory.slice(0, Self.outputByteCountMax)
@@ -151,6 +153,14 @@ public final class NBDSession {
 
     /// Whether requests are flowing; before, a driver applies its handshake time limit.
     public var isTransmitting: Bool { phase >= .request && phase != .closed }
+
+    /// The most bytes that the next call can put out.
+    ///
+    /// A driver calls ``next(input:)`` only while it has room for so many. The answer to GO is an
+    /// output of the handshake, though the export is open when it comes.
+    public var nextOutputByteCountMax: Int {
+        phase >= .request ? Self.transmissionOutputByteCountMax : Self.outputByteCountMax
+    }
 
     /// Whether the TLS handshake has been done.
     public var isUnderTLS: Bool { handshake.isUnderTLS }

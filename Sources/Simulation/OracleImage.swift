@@ -11,6 +11,8 @@ final class OpenSector {
     /// returned is gone for good while the store lives.
     var observed: UInt32?
     var observedTick: UInt64 = 0
+    /// When that read ended; it binds only reads that were submitted later.
+    var observedEndTick: UInt64 = 0
     /// Whether it belongs to a snapshot: decided once and shared by all clones.
     let isFrozen: Bool
 
@@ -31,9 +33,13 @@ final class OracleImage {
     private var settled: [UInt64: [UInt32]]
     /// Sectors with more than one.
     private(set) var open: [UInt64: OpenSector]
-    /// Trims of wide ranges under way. They are noted only where something was ever written;
-    /// elsewhere they change nothing, until something is written while they are under way.
+    /// Trims of wide ranges under way.
+    ///
+    /// They are noted only where something was ever written; elsewhere they change nothing, until
+    /// something is written while they are under way.
     private var wide: [UInt32] = []
+    /// What was written in the life that a crash ended, to be read back first thing.
+    private(set) var doubtfulRanges: [Range<UInt64>] = []
 
     init(history: OracleHistory) {
         self.history = history
@@ -55,11 +61,12 @@ final class OracleImage {
         guard let entry = open[sector] else { return [settledOperation(sector)] }
         let floor = newestSubmission(entry) { $0.endedTick < tick }
         var result: [UInt32] = []
+        let observed = tick > entry.observedEndTick ? entry.observed : nil
         if floor == 0 {
-            result = entry.base.filter { entry.observed == nil || entry.observed == $0 }
+            result = entry.base.filter { observed == nil || observed == $0 }
         }
         for id in entry.operations where history[id].endedTick >= floor {
-            if let observed = entry.observed, observed != id,
+            if let observed, observed != id,
                 history[id].endedTick < entry.observedTick
             {
                 continue
@@ -159,27 +166,17 @@ final class OracleImage {
         }
     }
 
-    /// Settles sectors that only one durable operation can have written; keeps lists short.
-    func settleDurable() {
-        for sector in openSectors {
-            guard let entry = open[sector], !entry.isFrozen else { continue }
-            prune(entry)
-            guard entry.base.isEmpty, entry.operations.count == 1 else { continue }
-            let id = entry.operations[0]
-            if history[id].isCertain { settle(sector, id) }
-        }
-    }
-
     /// Notes that a read submitted at `tick` returned one of `matches`.
     func observe(_ sector: UInt64, matches: [UInt32], readSubmittedTick tick: UInt64) {
         guard let entry = open[sector] else { return }
         if entry.operations.isEmpty {
             // Nothing is under way here: what was seen must stay.
             entry.base = matches
-            if !entry.isFrozen { settle(sector, matches[0]) }
+            if !entry.isFrozen { settle(sector, plainest(matches)) }
         } else if matches.count == 1, tick >= entry.observedTick {
             entry.observed = matches[0]
             entry.observedTick = tick
+            entry.observedEndTick = history.tick
         }
     }
 
@@ -220,47 +217,74 @@ final class OracleImage {
         return image
     }
 
-    /// After a crash: everything that may have survived, as alternatives.
+    /// After a crash: what was returned before it binds no more.
     ///
     /// - Precondition: the history was cut.
     func crash() {
-        for entry in open.values where !entry.isFrozen {
-            // Order within the life that ended stays readable from the ticks: see `refine`.
-            entry.base += entry.operations
-            entry.operations = []
-            entry.observed = nil
-            entry.observedTick = 0
-        }
+        // Also what must have survived: it is read before anything can overwrite the evidence.
+        if doubtfulRanges.isEmpty { doubtfulRanges = blocks(of: openSectors) }
+        for entry in open.values where !entry.isFrozen { entry.observed = nil }
         refine(survivedTick: history.durableTick)
     }
 
-    /// Drops alternatives that something overwrote which must have survived.
+    /// Drops what something overwrote that must have survived.
     ///
     /// - Parameter survivedTick: Whatever ended before it survived, because something that was
     ///   submitted then did: the log survives as a prefix.
     func refine(survivedTick: UInt64) {
         for (sector, entry) in open where !entry.isFrozen {
-            entry.base = survivors(entry.base, survivedTick: survivedTick)
-            precondition(!entry.base.isEmpty, "a sector without a legal value")
-            if entry.base.count == 1 { settle(sector, entry.base[0]) }
+            let floor = survivingFloor(entry, survivedTick)
+            if floor > 0 {
+                entry.base = []
+                entry.operations.removeAll { history[$0].endedTick < floor }
+            }
+            let rest = entry.base + entry.operations
+            precondition(!rest.isEmpty, "a sector without a legal value")
+            if rest.count == 1 { settle(sector, rest[0]) }
         }
     }
 
-    /// Those of `ids` that nothing overwrote which must have survived.
-    func survivors(_ ids: [UInt32], survivedTick: UInt64) -> [UInt32] {
-        var floor: UInt64 = 0
-        for id in ids where history[id].submittedTick >= history.lifeTick {
-            let operation = history[id]
-            guard operation.isCertain else { continue }
-            if operation.isDurable || operation.endedTick < survivedTick {
-                floor = max(floor, operation.submittedTick)
-            }
+    /// What a sector may hold after a crash, given how long the surviving prefix is.
+    func survivors(_ entry: OpenSector, survivedTick: UInt64) -> [UInt32] {
+        let floor = entry.isFrozen ? 0 : survivingFloor(entry, survivedTick)
+        return (floor == 0 ? entry.base : [])
+            + entry.operations.filter { history[$0].endedTick >= floor }
+    }
+
+    /// Takes what was found in a sector after a crash: it stays.
+    func decide(_ sector: UInt64, matches: [UInt32]) {
+        guard let entry = open[sector] else { return }
+        if entry.isFrozen {
+            entry.base = matches
+        } else {
+            settle(sector, plainest(matches))
         }
-        return ids.filter { history[$0].endedTick >= floor }
+    }
+
+    /// A new life begins: whatever is still open stands without order.
+    func beginLife() {
+        doubtfulRanges = []
+        for entry in open.values where !entry.isFrozen {
+            entry.base += entry.operations
+            entry.operations = []
+        }
+    }
+
+    /// Of several operations that left the same bytes, one that promises nothing else.
+    private func plainest(_ matches: [UInt32]) -> UInt32 {
+        matches.first { history[$0].kind != .writeZeroesAllocated } ?? matches[0]
+    }
+
+    private func survivingFloor(_ entry: OpenSector, _ survivedTick: UInt64) -> UInt64 {
+        newestSubmission(entry) { $0.isDurable || $0.endedTick < survivedTick }
     }
 
     private func durableFloor(_ entry: OpenSector) -> UInt64 {
-        newestSubmission(entry) { $0.isDurable || $0.endedTick < history.durableTick }
+        // A read that was submitted before the newer write ended may still return the older.
+        newestSubmission(entry) {
+            $0.endedTick < history.oldestReadTick
+                && ($0.isDurable || $0.endedTick < history.durableTick)
+        }
     }
 
     private func newestSubmission(
@@ -281,11 +305,18 @@ final class OracleImage {
 extension OracleImage {
     /// Ranges of sectors that are not known for sure, in whole blocks, in order.
     var openRanges: [Range<UInt64>] {
-        var ranges: [Range<UInt64>] = []
-        for sector in openSectors {
-            guard let entry = open[sector], entry.base.count + entry.operations.count > 1 else {
-                continue
+        blocks(
+            of: openSectors.filter { sector in
+                guard let entry = open[sector] else { return false }
+                return entry.base.count + entry.operations.count > 1
             }
+        )
+    }
+
+    /// The blocks that hold `sectors`, which are in order.
+    private func blocks(of sectors: [UInt64]) -> [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        for sector in sectors {
             let first = sector & ~7
             if let last = ranges.last, last.upperBound >= first {
                 if last.upperBound == first {

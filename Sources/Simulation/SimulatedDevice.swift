@@ -156,8 +156,23 @@ public final class SimulatedDevice {
         tick += 1
     }
 
-    /// Copies a page as it is now, past all faults; for reports.
-    public func page(_ index: Int) -> [UInt8] { pages.page(index).array() }
+    /// Reads what is there now, at once; what cannot be read gives an errno.
+    ///
+    /// - Parameters:
+    ///   - offset: Bytes from the start of the device, a multiple of 4096.
+    ///   - region: Whole pages to fill.
+    /// - Returns: 0, or an errno.
+    func readThrough(_ offset: UInt64, _ region: ByteRegion) -> Int32 {
+        let first = Int(offset) / PageStore.pageByteCount
+        let count = region.byteCount / PageStore.pageByteCount
+        guard region.byteCount % PageStore.pageByteCount == 0, first + count <= pages.pageCount
+        else { return SimulatedDevice.ioError }
+        for index in 0..<count {
+            if pages.isUnreadable[first + index] == true { return SimulatedDevice.ioError }
+            region.copy(from: pages.page(first + index), at: index * PageStore.pageByteCount)
+        }
+        return 0
+    }
 
     // MARK: - Effects
 
@@ -208,7 +223,8 @@ public final class SimulatedDevice {
             if request.region.crc32c() != entry.checksum {
                 note(misuse: "changed the memory of a write at \(request.offset) under way")
             }
-            let isDurable = request.kind == .writeDurable && entry.errno == 0
+            let isDurable =
+                request.kind == .writeDurable && entry.errno == 0
                 && canary != .forgetDurableWrite
             let first = Int(request.offset) / PageStore.pageByteCount
             for (index, version) in entry.versions.enumerated() {
@@ -313,8 +329,10 @@ public final class SimulatedDevice {
         } else if request.byteCount > geometry.byteCount
             || request.offset > geometry.byteCount - request.byteCount
         {
-            note(misuse: "\(request.kind) beyond the device: \(request.offset)"
-                + "+\(request.byteCount)")
+            note(
+                misuse: "\(request.kind) beyond the device: \(request.offset)"
+                    + "+\(request.byteCount)"
+            )
         } else if request.kind != .discard,
             UInt64(request.region.byteCount) != request.byteCount
         {
@@ -341,6 +359,4 @@ public enum Canary: String, Sendable, CaseIterable {
     case staleRead = "stale-read"
     /// A trim is acknowledged without asking the store.
     case skipTrim = "skip-trim"
-    /// A snapshot is taken late: writes of the time between get into it.
-    case lateSnapshot = "late-snapshot"
 }

@@ -13,6 +13,7 @@ extension StoreOracle {
     ///   - sectors: The range read.
     ///   - region: The data; empty when the store says that all is zero.
     ///   - tick: When the read was submitted.
+    ///   - isBlockAtomic: Whether the eight sectors of a block must be of one write.
     ///   - place: What was read, for the report.
     /// - Returns: What is wrong, or nil.
     func checkRead(
@@ -75,10 +76,11 @@ extension StoreOracle {
                 }
                 continue
             }
-            let matches = entry.base.filter { holds(content, $0) }
+            let possible = entry.base + entry.operations
+            let matches = possible.filter { holds(content, $0) }
             if matches.isEmpty {
                 if isLenient, isPlausible(content) { continue }
-                return describe(content, sector, entry.base, place)
+                return describe(content, sector, possible, place)
             }
             observations.append(
                 Observation(image: image, sector: sector, matches: matches, place: place)
@@ -90,6 +92,7 @@ extension StoreOracle {
     /// Judges everything gathered since the crash: what was seen tells how long the surviving
     /// prefix is, and that again what may not be missing.
     func judge() -> String? {
+        guard !observations.isEmpty else { return nil }
         var survivedTick = history.durableTick
         for observation in observations where observation.matches.count == 1 {
             let operation = history[observation.matches[0]]
@@ -100,10 +103,8 @@ extension StoreOracle {
         defer { observations = [] }
         for observation in observations {
             guard let entry = observation.image.open[observation.sector] else { continue }
-            var legal = entry.base
-            if !entry.isFrozen, !isLenient {
-                legal = observation.image.survivors(entry.base, survivedTick: survivedTick)
-            }
+            let floor = isLenient ? 0 : survivedTick
+            let legal = observation.image.survivors(entry, survivedTick: floor)
             let matches = observation.matches.filter { legal.contains($0) }
             if matches.isEmpty {
                 return "\(observation.place) sector \(observation.sector) holds "
@@ -111,7 +112,7 @@ extension StoreOracle {
                     + ", but what survived elsewhere was submitted@\(survivedTick), so that "
                     + "only these may be here: " + describe(legal)
             }
-            observation.image.observe(observation.sector, matches: matches, readSubmittedTick: 0)
+            observation.image.decide(observation.sector, matches: matches)
         }
         guard !isLenient else { return nil }
         for id in volumeIDs { volumes[id]?.image.refine(survivedTick: survivedTick) }
@@ -172,10 +173,8 @@ extension StoreOracle {
 
     // MARK: - Status
 
-    /// Judges what a store said about the allocation of `sectors`.
-    ///
-    /// - Parameters:
-    ///   - value: Bit 0 hole, bit 1 reads as zero.
+    /// Judges what a store said about the allocation of `sectors`: bit 0 of `value` hole, bit 1
+    /// reads as zero.
     func checkAllocation(
         _ image: OracleImage,
         _ sectors: Range<UInt64>,

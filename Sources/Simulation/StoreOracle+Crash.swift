@@ -19,6 +19,12 @@ extension StoreOracle {
         }
     }
 
+    /// Everything that a crash left open has been read: a new life begins.
+    func beginLife() {
+        history.beginLife()
+        for volume in volumes.values { volume.image.beginLife() }
+    }
+
     /// Decides from the list of a reopened store which of the pending commands happened, then
     /// compares the list with the model.
     ///
@@ -104,6 +110,10 @@ extension StoreOracle {
             if found.name != snapshot.name || found.byteCount != snapshot.byteCount {
                 return "snapshot \(found.name) of volume \(id) has \(found.byteCount) bytes, "
                     + "should be \(snapshot.name) with \(snapshot.byteCount)"
+            }
+            if found.isBelowVolume != volume.below.contains(found.layer) {
+                return "snapshot \(found.name) of volume \(id): isBelowVolume is "
+                    + "\(found.isBelowVolume)"
             }
             if found.cloneCount != cloneCount(found.layer) {
                 return "snapshot \(found.name) of volume \(id) has \(found.cloneCount) clones, "

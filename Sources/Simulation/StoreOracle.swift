@@ -25,6 +25,8 @@ final class OracleSnapshot {
     let byteCount: UInt64
     let volume: UInt64
     let image: OracleImage
+    /// The layers that it stands on.
+    let below: [LayerID]
     /// Changes to the volume before the snapshot's command; nil when some were under way.
     let changeCount: Int?
 
@@ -34,6 +36,7 @@ final class OracleSnapshot {
         byteCount: UInt64,
         volume: UInt64,
         image: OracleImage,
+        below: [LayerID],
         changeCount: Int?
     ) {
         self.layer = layer
@@ -41,6 +44,7 @@ final class OracleSnapshot {
         self.byteCount = byteCount
         self.volume = volume
         self.image = image
+        self.below = below
         self.changeCount = changeCount
     }
 }
@@ -51,6 +55,10 @@ final class OracleVolume {
     var image: OracleImage
     var topLayer: LayerID
     var snapshots: [OracleSnapshot] = []
+    /// The layers that its top layer stands on, named or not.
+    var below: [LayerID] = []
+    /// The layers that were sealed for it, named or not.
+    var sealed: [LayerID] = []
     /// The snapshot that it was cloned from.
     var origin: LayerID?
     /// Snapshot commands under way.
@@ -118,6 +126,14 @@ final class StoreOracle {
     /// The number of clones that stand on a snapshot.
     func cloneCount(_ layer: LayerID) -> Int {
         volumes.values.reduce(0) { $0 + ($1.origin == layer ? 1 : 0) }
+    }
+
+    /// Whether another volume stands on a layer of this one, named or not.
+    func carriesClones(_ id: UInt64) -> Bool {
+        guard let volume = volumes[id] else { return false }
+        return volumes.contains { other, clone in
+            other != id && clone.below.contains { volume.sealed.contains($0) }
+        }
     }
 
     // MARK: - Requests
@@ -244,9 +260,12 @@ final class StoreOracle {
                     byteCount: volume.specification.byteCount,
                     volume: id.rawValue,
                     image: image,
+                    below: volume.below,
                     changeCount: entry.changeCount
                 )
             )
+            volume.below.append(layer)
+            volume.sealed.append(layer)
         case .cloneSnapshot(let origin, let specification):
             guard let snapshot = snapshot(origin) else { return }
             let volume = OracleVolume(
@@ -257,6 +276,7 @@ final class StoreOracle {
             let end = specification.byteCount / UInt64(SectorStamp.byteCount)
             volume.image.truncate(at: end)
             volume.origin = origin
+            volume.below = snapshot.below + [origin]
             volumes[specification.id.rawValue] = volume
         case .rollback(let id, let origin):
             guard let volume = volumes[id.rawValue], let snapshot = snapshot(origin) else {
@@ -265,6 +285,7 @@ final class StoreOracle {
             volume.image = OracleImage(copying: snapshot.image)
             volume.specification.byteCount = snapshot.byteCount
             volume.topLayer = layer
+            volume.below = snapshot.below + [origin]
             volume.changeCount += 1
         case .deleteSnapshot(let layer):
             for volume in volumes.values { volume.snapshots.removeAll { $0.layer == layer } }

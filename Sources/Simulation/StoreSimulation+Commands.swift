@@ -83,16 +83,13 @@ extension StoreSimulation {
         case .failure(.noSpace): trace.say { "no room: \(driver.store.space)" }
         case .failure(.inUse):
             // A snapshot that was deleted but still carries a clone holds its volume.
-            if case .deleteVolume = entry.command, hasClonesOfDeletedSnapshots { break }
+            if case .deleteVolume(let id) = entry.command,
+                oracle.carriesClones(id.rawValue)
+            {
+                break
+            }
             fail("\(entry.command) was refused: inUse")
         case .failure(let error): fail("\(entry.command) was refused: \(error)")
-        }
-    }
-
-    private var hasClonesOfDeletedSnapshots: Bool {
-        oracle.volumes.values.contains { volume in
-            guard let origin = volume.origin else { return false }
-            return oracle.snapshot(origin) == nil
         }
     }
 

@@ -8,7 +8,7 @@ extension StoreSimulation {
 
     /// Says where the next crash of the scenario comes.
     func scheduleCrash() {
-        guard options.crashAt == nil, scenario.crashInterval > 0 else { return }
+        guard options.crashAt == nil, scenario.crashInterval > 0, !isReckoning else { return }
         let distance = 1 + random.below(scenario.crashInterval * 2)
         driver.crashAt = device.requestCount + UInt64(distance)
     }
@@ -21,6 +21,7 @@ extension StoreSimulation {
             "\(driver.nowNanoseconds) CRASH \(kind) at device request \(device.requestCount)"
         }
         die(kind)
+        if random.chance(perMille: 100) { checkAfterCrash() }
         recover()
         if failure == nil, !endedByDamage { scheduleCrash() }
     }
@@ -60,13 +61,14 @@ extension StoreSimulation {
             // Errors at random must not keep a store from ever opening.
             device.faults = attempt < 4 ? scenario.faults : scenario.faults.withoutErrors
             if options.crashAt == nil, random.chance(perMille: scenario.recrashPerMille),
-                scenario.crashInterval > 0, attempt < 3
+                scenario.crashInterval > 0, attempt < 3, !isReckoning
             {
                 driver.crashAt = device.requestCount + UInt64(random.within(1...40))
             }
             switch attemptRecovery() {
             case .ready:
-                device.faults = scenario.faults
+                device.faults = isReckoning ? scenario.faults.withoutErrors : scenario.faults
+                if emptySpace == nil { emptySpace = driver.store.space }
                 damageAtOpen = device.damageCount
                 return
             case .crashed:
@@ -142,12 +144,14 @@ extension StoreSimulation {
             return .crashed
         }
         if let problem = oracle.judge() { fail(problem) }
-        oracle.history.beginLife()
+        oracle.beginLife()
         return .ready
     }
 
-    /// After damage and a crash the log may have been cut: what there is must be of this run
-    /// and of its place, and that is all. The run ends.
+    /// Ends a run after damage and a crash.
+    ///
+    /// The log may have been cut: what there is must be of this run and of its place, and that
+    /// is all.
     private func endLeniently() {
         for summary in driver.store.volumes() {
             let id = summary.specification.id.rawValue
@@ -162,18 +166,26 @@ extension StoreSimulation {
 
     // MARK: - Restart
 
-    /// An orderly end and a new start, with everything answered in between.
-    func restart() {
+    /// An orderly end, with everything answered first.
+    ///
+    /// - Returns: Whether the store is closed; false when something came in between.
+    func shutDown() -> Bool {
         settle()
-        guard failure == nil, !endedByDamage, driver.store.state == .ready else { return }
+        guard failure == nil, !endedByDamage, driver.store.state == .ready else { return false }
         for id in oracle.volumeIDs { closeHandles(of: id) }
         handles = [:]
         let lives = crashCount
         trace.note(9, 0, 0) { "\(driver.nowNanoseconds) close" }
         driver.store.close()
         pump { self.driver.store.state == .closed }
-        guard failure == nil, !endedByDamage, crashCount == lives else { return }
+        guard failure == nil, !endedByDamage, crashCount == lives else { return false }
         if device.inFlightCount > 0 { fail("closed with device requests in flight") }
+        return failure == nil
+    }
+
+    /// An orderly end and a new start.
+    func restart() {
+        guard shutDown() else { return }
         // Closed in order means: as if everything had been flushed.
         oracle.history.noteDurable(oracle.history.nextTick())
         _ = oracle.history.nextTick()
@@ -208,7 +220,8 @@ extension StoreSimulation {
     private func readBack(_ purpose: ActiveRequest.Purpose, onlyOpen: Bool) -> Bool {
         for id in oracle.volumeIDs {
             guard let volume = oracle.volumes[id] else { continue }
-            let ranges = onlyOpen ? volume.image.openRanges : volume.image.touchedRanges
+            let ranges =
+                onlyOpen ? volume.image.doubtfulRanges : volume.image.touchedRanges
             guard readRanges(volume: id, layer: 0, image: volume.image, ranges, purpose) else {
                 return false
             }

@@ -33,9 +33,65 @@ extension StoreSimulation {
         while device.takeEnd(nowNanoseconds: .max) == nil {}
     }
 
-    /// Holds what the device says against itself, as `volnode check` does.
-    func checkOffline() {}
+    // MARK: - Offline check
+
+    /// Holds what a closed store left on the device against itself, as `volnode check` does.
+    func checkOffline() {
+        guard shutDown() else { return }
+        var check = StoreCheck(read: { self.device.readThrough($0, $1) })
+        judge(check.run(), "after an orderly end")
+    }
+
+    /// Does the same after a crash, with what opening the store would make of it, in memory.
+    func checkAfterCrash() {
+        guard failure == nil, device.damageCount == 0 else { return }
+        let overlay = StoreOverlay(
+            geometry: device.geometry,
+            configuration: scenario.configuration,
+            read: { self.device.readThrough($0, $1) }
+        )
+        do throws(StoreError) {
+            try overlay.settle()
+            var check = StoreCheck(read: overlay.readThrough)
+            judge(check.run(), "after a crash")
+        } catch {
+            fail("the check cannot open what a crash left: \(error)")
+        }
+    }
+
+    private func judge(_ report: StoreCheckReport, _ when: String) {
+        trace.say { "check \(when): \(report.problemCount) problems" }
+        guard let first = report.problems.first else { return }
+        if device.damageCount == 0 {
+            fail("the check \(when) finds \(report.problemCount) problems, first: \(first)")
+        }
+    }
+
+    // MARK: - Giving everything back
 
     /// Deletes everything, waits, and asks for the room back.
-    func emptyOut() {}
+    func emptyOut() {
+        guard failure == nil, !endedByDamage, device.damageCount == 0 else { return }
+        trace.say { "\(driver.nowNanoseconds) deleting everything" }
+        var remaining = oracle.volumes.count * 2 + 2
+        while let id = oracle.volumeIDs.first(where: { !oracle.carriesClones($0) }), remaining > 0 {
+            remaining -= 1
+            settle()
+            guard failure == nil, !endedByDamage, oracle.volumes[id] != nil else { continue }
+            closeHandles(of: id)
+            submit(.deleteVolume(VolumeID(id)))
+            settle()
+        }
+        guard failure == nil, !endedByDamage, oracle.volumes.isEmpty else { return }
+        pump(untilNanoseconds: driver.nowNanoseconds + 5_000_000_000) { true }
+        restart()
+        guard failure == nil, !endedByDamage, let emptySpace else { return }
+        pump(untilNanoseconds: driver.nowNanoseconds + 5_000_000_000) { true }
+        let space = driver.store.space
+        if space.liveByteCount > emptySpace.liveByteCount + (512 << 10)
+            || space.availableByteCount + (1 << 20) < emptySpace.availableByteCount
+        {
+            fail("everything is deleted, but the space is \(space); it was \(emptySpace)")
+        }
+    }
 }

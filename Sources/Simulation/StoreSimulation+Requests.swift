@@ -29,7 +29,8 @@ struct ActiveRequest {
     var statusKind = BlockStatusKind.allocation
     var since: OracleSnapshot?
     var isOneExtent = false
-    var changeCount = 0
+    /// Whether the volume stands on `since`, so that it can be compared with it.
+    var isComparable = true
     var region: ByteRegion
 
     var place: String {
@@ -94,6 +95,8 @@ extension StoreSimulation {
         guard let slot = freeRequest(), let volume = oracle.volumes[id],
             let handle = handle(id)
         else { return }
+        oracle.history.oldestReadTick =
+            requests.lazy.compactMap { $0?.submittedTick }.min() ?? .max
         var change = OracleOperation.Kind.write
         if kind == .trim { change = .trim }
         if kind == .writeZeroes {
@@ -160,7 +163,8 @@ extension StoreSimulation {
     ) {
         guard let slot = freeRequest(), let handle = handle(id, layer: layer) else { return }
         let byteCount = sectors.count * SectorStamp.byteCount
-        let region = kind == .read
+        let region =
+            kind == .read
             ? buffer(slot).slice(0, (byteCount + 4095) & ~4095 + 4096) : ByteRegion.empty
         var active = ActiveRequest(
             kind: kind,
@@ -213,7 +217,9 @@ extension StoreSimulation {
         active.statusKind = statusKind
         active.since = since
         active.isOneExtent = isOneExtent
-        active.changeCount = oracle.volumes[id]?.changeCount ?? 0
+        if let since {
+            active.isComparable = oracle.volumes[id]?.below.contains(since.layer) ?? false
+        }
         requests[slot] = active
         note(active, slot)
         driver.store.submit(
@@ -284,7 +290,8 @@ extension StoreSimulation {
     }
 
     private func note(_ active: ActiveRequest, _ slot: Int) {
-        trace.note(3, UInt64(active.kind.rawValue) << 32 | UInt64(slot), active.sectors.lowerBound) {
+        trace.note(3, UInt64(active.kind.rawValue) << 32 | UInt64(slot), active.sectors.lowerBound)
+        {
             "\(driver.nowNanoseconds) submit@\(active.submittedTick) [\(slot)] \(active.kind) "
                 + "\(active.place) sectors \(active.sectors)"
                 + (active.operation != 0 ? " #\(active.operation)" : "")
@@ -333,6 +340,8 @@ extension StoreSimulation {
     private func checkStatus(_ active: ActiveRequest, _ status: StoreStatus) {
         let mayFail = device.errorCount > 0 || device.damageCount > 0
         switch status {
+        case .ok where active.since != nil && !active.isComparable:
+            fail("\(active.place) was compared with a snapshot that it does not stand on")
         case .ok: return
         case .mediaError, .unavailable:
             if !mayFail { fail("\(active.kind) of \(active.place): \(status) on a good device") }
@@ -344,6 +353,7 @@ extension StoreSimulation {
             case .read, .flush, .cache, .blockStatus:
                 fail("\(active.kind) of \(active.place) ended with noSpace")
             }
+        case .invalid where active.since != nil && !active.isComparable: return
         case .invalid, .readOnly:
             fail("\(active.kind) of \(active.place) sectors \(active.sectors): \(status)")
         }
@@ -403,8 +413,10 @@ extension StoreSimulation {
             }
             let count = min(part, completion.region.byteCount - from)
             if !completion.region.slice(from, count).isZero {
-                fail("read of \(active.place) \(active.sectors): part \(index) is called a hole "
-                    + "and is not zero")
+                fail(
+                    "read of \(active.place) \(active.sectors): part \(index) is called a hole "
+                        + "and is not zero"
+                )
             }
         }
     }
@@ -483,7 +495,8 @@ extension StoreSimulation {
             let before = since.changeCount, before == oracle.volumes[active.volume]?.changeCount,
             !oracle.isLenient
         {
-            problem = "\(active.place) sectors \(sectors) changed since \(since.name), "
+            problem =
+                "\(active.place) sectors \(sectors) changed since \(since.name), "
                 + "but nothing was written"
         }
         if active.statusKind == .allocationDepth, value > 4096 {

@@ -55,7 +55,9 @@ public final class StoreSimulation {
     var operationCount = 0
     var crashCount = 0
     var endedByDamage = false
-    var crashPoints = 0
+    var isReckoning = false
+    /// The space of the store before anything was written.
+    var emptySpace: StoreSpace?
     var damageAtOpen = 0
     var staleBytes: [UInt8] = []
 
@@ -147,6 +149,7 @@ public final class StoreSimulation {
 
     /// The end: everything is read, the store is closed and opened, and everything read again.
     private func reckon() {
+        isReckoning = true
         if options.crashAt == nil { driver.crashAt = nil }
         device.faults = scenario.faults.withoutErrors
         settle()
@@ -154,7 +157,8 @@ public final class StoreSimulation {
         restart()
         verifyAll("after the last restart")
         if scenario.endsEmpty { emptyOut() }
-        if failure == nil, !endedByDamage { checkOffline() }
+        guard failure == nil, !endedByDamage else { return }
+        checkOffline()
     }
 
     /// Waits for everything under way.
@@ -199,7 +203,10 @@ public final class StoreSimulation {
                 fail("the store fell silent with \(describeActive()) under way")
             }
         }
-        fail("no end after \(StoreSimulation.turnCountMax) turns with \(describeActive())")
+        fail(
+            "no end after \(StoreSimulation.turnCountMax) turns with \(describeActive()); "
+                + "\(driver.store.space)"
+        )
     }
 
     private func describeActive() -> String {

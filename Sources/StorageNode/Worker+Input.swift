@@ -76,10 +76,7 @@ extension Worker {
         guard connection.streamingSlot == RequestSlot.none else { return false }
         guard connection.deferredHead == RequestSlot.none else { return false }
         guard connection.slotCount < limits.requestsPerConnectionMax else { return false }
-        let roomByteCount =
-            connection.state == .open
-            ? NBDSession.transmissionOutputByteCountMax : NBDSession.outputByteCountMax
-        return ensureRoom(connection, byteCount: roomByteCount)
+        return ensureRoom(connection, byteCount: connection.session.nextOutputByteCountMax)
     }
 
     /// Queues bytes of the session for the client.

@@ -1,16 +1,21 @@
+import Foundation
 import FuzzSupport
 
-/// Runs `devtool fuzz nbd [--count N] [--seed N] [--start N]`.
+/// Runs `devtool fuzz nbd [--count N] [--seed N] [--start N]`, or with `--corpus DIR` writes the
+/// conversations that it starts from, for libFuzzer.
 ///
 /// - Returns: The process's exit code: 0 nothing found, 1 a broken rule, 2 wrong usage.
 func runFuzz(arguments: [String]) -> Int32 {
+    if arguments.count == 3, arguments[0] == "nbd", arguments[1] == "--corpus" {
+        return writeCorpus(folder: arguments[2])
+    }
     guard let options = FuzzOptions(arguments) else {
-        print("usage: devtool fuzz nbd [--count N] [--seed N] [--start N]")
+        say("usage: devtool fuzz nbd [--count N] [--seed N] [--start N] | --corpus DIR")
         return 2
     }
     // Where a trap ends the process, the last line says which runs to repeat.
     let batchCount: UInt64 = 250_000
-    print("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
+    say("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
     var fuzzer = NBDFuzzer(seed: options.seed)
     var total = NBDFuzzer.Summary()
     var index = options.start
@@ -19,7 +24,7 @@ func runFuzz(arguments: [String]) -> Int32 {
     let begin = clock.now
     while index < end {
         let next = min(index + batchCount, end)
-        print("devtool fuzz nbd --seed \(options.seed) --start \(index) --count \(next - index)")
+        say("devtool fuzz nbd --seed \(options.seed) --start \(index) --count \(next - index)")
         do {
             let summary = try fuzzer.run(index..<next)
             total.runCount += summary.runCount
@@ -27,16 +32,16 @@ func runFuzz(arguments: [String]) -> Int32 {
             total.outputCount += summary.outputCount
             total.digest = (total.digest &* 31) ^ summary.digest
         } catch {
-            print("run \(error.index): \(error.rule)")
-            print("client bytes: \(hexadecimal(error.bytes))")
-            print(
+            say("run \(error.index): \(error.rule)")
+            say("client bytes: \(hexadecimal(error.bytes))")
+            say(
                 "repeat: devtool fuzz nbd --seed \(options.seed) --start \(error.index) --count 1"
             )
             return 1
         }
         index = next
     }
-    print(
+    say(
         "\(total.runCount) connections, \(total.requestCount) requests accepted, "
             + "\(total.outputCount) outputs, digest \(String(total.digest, radix: 16)), "
             + "\(clock.now - begin): nothing found"
@@ -63,6 +68,22 @@ private struct FuzzOptions {
             }
         }
         guard !start.addingReportingOverflow(count).overflow else { return nil }
+    }
+}
+
+/// Writes each conversation into a file of its own, behind the byte that libFuzzer's entry point
+/// takes its choices from.
+private func writeCorpus(folder: String) -> Int32 {
+    let url = URL(filePath: folder, directoryHint: .isDirectory)
+    do {
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        for (index, talk) in NBDConversation.all().enumerated() {
+            try Data([0] + talk.bytes).write(to: url.appending(path: "nbd-\(index)"))
+        }
+        return 0
+    } catch {
+        say("cannot write the corpus: \(error.localizedDescription)")
+        return 1
     }
 }
 

@@ -5,10 +5,12 @@ import Foundation
 let arguments = Array(CommandLine.arguments.dropFirst())
 let usage = """
     usage: devtool sim store ...   run the simulation of a store (devtool sim --help)
+           devtool fuzz nbd ...    mutate NBD conversations (devtool fuzz --help)
            devtool check           what to run before a merge
            devtool ab ...          compare two builds of a command (devtool ab --help)
     """
 switch arguments.first {
+case "fuzz": exit(runFuzz(arguments: Array(arguments.dropFirst())))
 case "sim": exit(SimulationCommand.run(Array(arguments.dropFirst())))
 default:
     FileHandle.standardError.write(Data((usage + "\n").utf8))

@@ -25,6 +25,8 @@ package struct Options: Sendable, Equatable {
     package static var connectionCountMax: Int { 256 }
     /// The largest operation, in bytes: NBD's own limit for a payload.
     package static var blockByteCountMax: Int { 32 << 20 }
+    /// The most memory for payloads, in bytes.
+    package static var memoryByteCountMax: Int { 4 << 30 }
 
     /// The text of `--help`.
     package static let usage = """
@@ -49,7 +51,8 @@ package struct Options: Sendable, Equatable {
                                latency counts from when an operation should have begun
           --simple-replies     do not ask for structured replies
           --seed N             seed of all choices (1)
-          --server-pid PID     report this process's CPU per operation; repeatable
+          --server-pid PID     report the CPU per operation of this process and its children;
+                               repeatable
           --json               one JSON document on standard output
 
         SIZE takes k, M, G, T (binary). WRITING MODES OVERWRITE THE TARGET.
@@ -89,6 +92,10 @@ package struct Options: Sendable, Equatable {
             }
         }
         guard hasTarget else { throw BenchError("no target") }
+        let laneByteCount = workload.blockByteCount + 4096
+        guard depth * connectionCount * laneByteCount <= Options.memoryByteCountMax else {
+            throw BenchError("--bs, --iodepth and --connections need more than 4 GiB of memory")
+        }
     }
 
     private static let valued: Set<String> = [

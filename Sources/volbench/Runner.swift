@@ -90,7 +90,9 @@ package final class Runner<Target: Engine> {
         try drive(from: start, until: rampEnd)
         let countStart = Clock.now()
         let ownBefore = Clock.ownCPUNanoseconds()
-        let serversBefore = try serverCPU()
+        // By now every connection is served: who forks per connection has forked.
+        let servers = serverPIDs.flatMap { Clock.family(of: $0) }
+        let serversBefore = try serverCPU(of: servers)
         isCounting = true
         try drive(
             from: countStart,
@@ -99,7 +101,7 @@ package final class Runner<Target: Engine> {
         isCounting = false
         measurement.elapsedNanoseconds = Clock.now().nanoseconds - countStart.nanoseconds
         measurement.ownCPUNanoseconds = Clock.ownCPUNanoseconds() - ownBefore
-        let serversAfter = try serverCPU()
+        let serversAfter = try serverCPU(of: servers)
         for (before, after) in zip(serversBefore, serversAfter) {
             measurement.serverCPUNanoseconds.append(
                 (before.pid, after.nanoseconds - before.nanoseconds)
@@ -202,9 +204,11 @@ package final class Runner<Target: Engine> {
         }
     }
 
-    private func serverCPU() throws(BenchError) -> [(pid: Int32, nanoseconds: UInt64)] {
+    private func serverCPU(
+        of pids: [Int32]
+    ) throws(BenchError) -> [(pid: Int32, nanoseconds: UInt64)] {
         var result: [(pid: Int32, nanoseconds: UInt64)] = []
-        for pid in serverPIDs {
+        for pid in pids {
             guard let nanoseconds = Clock.cpuNanoseconds(of: pid) else {
                 throw BenchError("--server-pid \(pid): no such process")
             }

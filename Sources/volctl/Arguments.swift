@@ -4,6 +4,33 @@ public import ArgumentParser
 public import ControlAPI
 import Foundation
 
+/// Checks of the command line that need no service: what breaks a rule of the API is wrong usage.
+enum Usage {
+    /// Refuses what is no name.
+    static func require(_ name: String?, of what: String) throws {
+        guard let name else { return }
+        try check { () throws(ControlError) in try ValidName.require(name, of: what) }
+    }
+
+    /// Refuses what is no size of a volume.
+    static func require(volumeSize size: ByteSize?) throws {
+        guard let size else { return }
+        try check { () throws(ControlError) in
+            try ValidSize.require(volumeByteCount: size.byteCount)
+        }
+    }
+
+    private static func check(_ rule: () throws(ControlError) -> Void) throws {
+        do throws(ControlError) {
+            try rule()
+        } catch {
+            throw ValidationError(
+                [error.detail, error.help].compactMap { $0 }.joined(separator: " ")
+            )
+        }
+    }
+}
+
 /// `VOLUME@SNAPSHOT`.
 package struct SnapshotReference: Hashable, Sendable, CustomStringConvertible {
     /// The volume's name.
@@ -25,6 +52,8 @@ package struct SnapshotReference: Hashable, Sendable, CustomStringConvertible {
         guard parts.count == 2, parts.allSatisfy({ !$0.isEmpty }) else {
             throw ValidationError("'\(text)' is not VOLUME@SNAPSHOT, such as vm1@monday.")
         }
+        try Usage.require(parts[0], of: "volume")
+        try Usage.require(parts[1], of: "snapshot")
         self.init(volume: parts[0], snapshot: parts[1])
     }
 
@@ -46,6 +75,8 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         guard parts.count == 2, parts.allSatisfy({ !$0.isEmpty }) else {
             throw ValidationError("'\(text)' is not IMAGE:VERSION, such as debian:12.")
         }
+        try Usage.require(parts[0], of: "image")
+        try Usage.require(parts[1], of: "version")
         name = parts[0]
         version = parts[1]
     }
@@ -92,6 +123,7 @@ package struct ExportSource: Hashable, Sendable, CustomStringConvertible {
             let reference = try SnapshotReference(parsing: text)
             (volume, snapshot) = (reference.volume, reference.snapshot)
         } else {
+            try Usage.require(text, of: "volume")
             (volume, snapshot) = (text, nil)
         }
     }

@@ -93,6 +93,13 @@ extension ByteSize: CustomStringConvertible {
     }
 }
 
+extension ByteSize {
+    /// The size as an argument that gives exactly it back.
+    package var argumentText: String {
+        (try? ByteSize(parsing: description)) == self ? description : "\(byteCount)"
+    }
+}
+
 /// `1 node`, `2 nodes`.
 package func counted(_ count: Int, _ noun: String) -> String {
     count == 1 ? "1 \(noun)" : "\(count) \(noun)s"

@@ -59,6 +59,7 @@ package struct ChildSpecification: Sendable {
                 0
             )
         }
+        // SAFETY: as above; the signal sets are initialised here and copied into the attributes.
         unsafe posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
         unsafe posix_spawn_file_actions_adddup2(&actions, error, STDERR_FILENO)
 
@@ -181,6 +182,13 @@ package final class Descriptor {
         }
         return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
     }
+
+    /// Lets the pipe hold 1 MiB, so that writer and reader run long stretches at a time; a kernel
+    /// that refuses leaves it as it is.
+    package func enlargePipe() { _ = fcntl(number, Self.setPipeSizeCommand, 1 << 20) }
+
+    /// F_SETPIPE_SZ, which the headers hide unless `_GNU_SOURCE` is set.
+    private static let setPipeSizeCommand: Int32 = 1031
 
     /// Reads what is there into `buffer`, waiting for the first byte.
     ///

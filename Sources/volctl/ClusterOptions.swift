@@ -28,6 +28,13 @@ package struct ClusterOptions: ParsableArguments {
 
     package init() {}
 
+    package func validate() throws {
+        guard let endpoint, (try? APIEndpoint(endpoint)) == nil else { return }
+        throw ValidationError(
+            "'\(endpoint)' is not an endpoint. Write http://HOST:PORT or unix:/PATH."
+        )
+    }
+
     /// The cluster that the options, the environment and the context lead to.
     package func choice() throws(CommandFailure) -> ClusterChoice {
         try ClusterChoice(

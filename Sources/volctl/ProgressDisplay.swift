@@ -43,6 +43,7 @@ package final class ProgressDisplay {
     private var phase = ""
     private var lastShown: ContinuousClock.Instant?
     private var hasOpenLine = false
+    private var hasShownLast = false
 
     /// The time between two redraws.
     private static let interval = Duration.milliseconds(100)
@@ -94,6 +95,7 @@ package final class ProgressDisplay {
         finishLine()
         self.phase = phase
         lastShown = nil
+        hasShownLast = false
         if style == .json { emit(Event(event: "phase", phase: phase)) }
     }
 
@@ -140,6 +142,9 @@ package final class ProgressDisplay {
         event: () -> Event
     ) {
         let now = ContinuousClock.now
+        // The last value is shown at once, and once.
+        guard !isLast || !hasShownLast else { return }
+        hasShownLast = isLast
         let interval = style == .json ? Self.eventInterval : Self.interval
         if let lastShown, now - lastShown < interval, !isLast { return }
         lastShown = now

@@ -54,14 +54,18 @@ package enum Interruption {
     /// Whether it was asked for.
     package static var isRequested: Bool { wasRequested.load(ordering: .relaxed) }
 
-    /// From now on Ctrl-C and SIGTERM set ``isRequested``, so that half-done work is undone.
+    /// From now on Ctrl-C and SIGTERM set ``isRequested``, so that half-done work is undone; the
+    /// second one ends the program at once.
     package static func watch() {
         for number in [SIGINT, SIGTERM] {
             var action = sigaction()
-            // SAFETY: the handler only stores to an atomic, which is async-signal-safe. Without
+            // SAFETY: the handler changes an atomic and may _exit, both async-signal-safe. Without
             // SA_RESTART blocking calls return EINTR, so that loops look at the flag.
             unsafe action.__sigaction_handler.sa_handler = { _ in
-                Interruption.wasRequested.store(true, ordering: .relaxed)
+                // Whoever asks twice does not want to wait for the tidying.
+                if Interruption.wasRequested.exchange(true, ordering: .relaxed) {
+                    _exit(VolctlExit.interrupted)
+                }
             }
             unsafe sigaction(number, &action, nil)
         }
@@ -130,6 +134,7 @@ extension Tool {
             error: complaint.write.number
         )
         specification.isDetached = true
+        output.read.enlargePipe()
         let pid = try specification.start()
         var isReaped = false
         defer {

@@ -87,6 +87,7 @@ final class ModelConnection {
             payloadByteCount -= payload
             rest = rest.suffix(from: payload)
             if payloadByteCount > 0 { return }
+            let roomByteCount = session.nextOutputByteCountMax
             let (consumed, event) = session.next(input: rest)
             rest = rest.suffix(from: consumed)
             switch event {
@@ -94,6 +95,7 @@ final class ModelConnection {
                 precondition(rest.isEmpty, "wants more and leaves some")
                 return
             case .output(let bytes):
+                precondition(bytes.byteCount <= roomByteCount, "more output than announced")
                 outputByteCountMax = max(outputByteCountMax, bytes.byteCount)
                 sent += bytes.array()
             case .startTLS:

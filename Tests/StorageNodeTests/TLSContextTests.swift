@@ -7,7 +7,7 @@ import Testing
 @Suite(
     "TLS credentials",
     .enabled(if: TLSTestAuthority.isAvailable, "needs /usr/bin/openssl"),
-    .timeLimit(.minutes(2))
+    .timeLimit(.minutes(5))
 )
 struct TLSContextTests {
     let authority: TLSTestAuthority

@@ -76,7 +76,7 @@ private final class TLSEchoServer {
             && FileManager.default.isExecutableFile(atPath: "/usr/bin/gnutls-cli"),
         "needs /usr/bin/openssl and /usr/bin/gnutls-cli"
     ),
-    .timeLimit(.minutes(2))
+    .timeLimit(.minutes(5))
 )
 struct TLSInteroperationTests {
     let authority: TLSTestAuthority

@@ -14,7 +14,7 @@ private let goodKeys =
 @Suite(
     "TLS sessions",
     .enabled(if: TLSTestAuthority.isAvailable, "needs /usr/bin/openssl"),
-    .timeLimit(.minutes(2))
+    .timeLimit(.minutes(5))
 )
 struct TLSSessionTests {
     let authority: TLSTestAuthority

@@ -45,7 +45,14 @@ import volctl
             "attach v --host h --protocol fc", "image import f", "image delete i",
             "volume export v", "volume export v f --format vmdk",
             "volume export v f --compress", "volume export v@ f", "dev up --nodes 0",
-            "dev up --nodes 65", "dev up --nodes two", "dev up --timeout 0", "dev kill",
+            "dev up --nodes 65", "volume create v --size 0", "volume create v --size 5000",
+            "volume create v --size 65T", "volume create .v --size 1GiB",
+            "volume create v@s --size 1GiB", "volume create ../v --size 1GiB",
+            "volume create v --size 1GiB --replicas 0", "volume resize v 4097", "volume show a/b",
+            "attach v --host -h", "attach v --host h:1", "clone v@s w@x", "clone v@s/t w",
+            "node show n!", "volume export a/b f", "image delete i:1/2", "image import f v@s",
+            "volume list --endpoint ::::", "volume list --endpoint http://h", "dev up --nodes two",
+            "dev up --timeout 0", "dev kill",
             "dev up --preallocate some", "events --after yesterday", "volume list --frobnicate",
         ]
     )

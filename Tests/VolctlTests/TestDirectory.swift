@@ -4,7 +4,7 @@ import Foundation
 import Glibc
 
 /// A temporary directory with a short path: unix sockets go into it.
-final class TestDirectory {
+final class TestDirectory: Sendable {
     let path: String
 
     init() throws {

@@ -37,6 +37,12 @@ package struct AttachCommand: ClusterCommand {
 
     package init() {}
 
+    package func validate() throws {
+        try Usage.require(volume, of: "volume")
+        try Usage.require(host, of: "host")
+        try Usage.require(via, of: "node")
+    }
+
     package func run() async throws {
         let creation = AttachmentCreation(
             host: host,
@@ -81,6 +87,11 @@ package struct DetachCommand: ClusterCommand {
     @OptionGroup package var cluster: ClusterOptions
 
     package init() {}
+
+    package func validate() throws {
+        try Usage.require(volume, of: "volume")
+        try Usage.require(host, of: "host")
+    }
 
     package func run() async throws {
         try await cluster.withClient { client in

@@ -3,6 +3,7 @@
 package import ArgumentParser
 import ControlAPI
 import Foundation
+import Glibc
 
 /// `volctl dev`.
 package struct DevCommand: AsyncParsableCommand {
@@ -103,6 +104,20 @@ struct DevUp: DevClusterCommand {
     @OptionGroup var patience: PatienceOptions
     @OptionGroup var options: DevOptions
 
+    /// Writes the context; without one the cluster is as good, but has to be named each time.
+    private func remember(_ cluster: DevCluster, _ path: String) {
+        let directory = cluster.layout.directory
+        do throws(CommandFailure) {
+            try DocumentFile.write(
+                Context(endpoint: cluster.file.endpoint, data: directory),
+                to: path
+            )
+        } catch {
+            let advice = "Name the cluster with --data \(directory.shellQuoted)."
+            writeText("volctl: warning: \(error.problem.printable) \(advice)\n", to: STDERR_FILENO)
+        }
+    }
+
     enum Preallocation: String, CaseIterable, ExpressibleByArgument {
         case none
         case allocate
@@ -134,10 +149,7 @@ struct DevUp: DevClusterCommand {
             started.append(node.name)
         }
         // Written last: the context names a cluster that serves.
-        try DocumentFile.write(
-            Context(endpoint: cluster.file.endpoint, data: directory),
-            to: UserDirectories(environment: environment).contextFile
-        )
+        remember(cluster, UserDirectories(environment: environment).contextFile)
         var status = cluster.status
         status.changed = started
         if options.json {

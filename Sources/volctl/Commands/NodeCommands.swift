@@ -65,6 +65,10 @@ struct NodeShow: ClusterCommand {
     var name: String
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(name, of: "node")
+    }
+
     func run() async throws {
         let node = try await cluster.withClient { client in
             try await client.named(name) { () throws(ControlError) in try await client.node(name) }
@@ -113,6 +117,10 @@ struct NodeDrain: ClusterCommand {
     @Flag(help: "Let it take volumes again.")
     var undo = false
     @OptionGroup var cluster: ClusterOptions
+
+    func validate() throws {
+        try Usage.require(name, of: "node")
+    }
 
     func run() async throws {
         let node = try await cluster.withClient { client in
@@ -195,10 +203,10 @@ package struct EventsCommand: ClusterCommand {
 
 /// One line about an event.
 package func eventLine(_ event: ClusterEvent) -> String {
-    let kind = event.kind.padding(
-        toLength: max(18, event.kind.count),
-        withPad: " ",
-        startingAt: 0
-    )
-    return "\(timeText(event.time))  \(kind)  \(event.message)".printable
+    func padded(_ text: String, _ width: Int) -> String {
+        text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+    }
+    let kind = padded(event.kind, 18)
+    return "\(timeText(event.time))  \(kind)  \(padded(event.subject, 12))  \(event.message)"
+        .printable
 }

@@ -67,6 +67,10 @@ struct SnapshotListCommand: ClusterCommand {
     var volume: String
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(volume, of: "volume")
+    }
+
     func run() async throws {
         let snapshots = try await cluster.withClient { client in
             try await client.named(volume) { () throws(ControlError) in
@@ -189,6 +193,10 @@ package struct CloneCommand: ClusterCommand {
     @OptionGroup package var cluster: ClusterOptions
 
     package init() {}
+
+    package func validate() throws {
+        try Usage.require(name, of: "volume")
+    }
 
     package func run() async throws {
         let creation = CloneCreation(name: name, durability: durability)

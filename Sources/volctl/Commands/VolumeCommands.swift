@@ -49,6 +49,13 @@ struct VolumeCreate: ClusterCommand {
     var node: String?
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(name, of: "volume")
+        try Usage.require(volumeSize: size)
+        try Usage.require(node, of: "node")
+        if let replicas, replicas < 1 { throw ValidationError("--replicas takes 1 or more.") }
+    }
+
     func run() async throws {
         let creation = VolumeCreation(
             name: name,
@@ -130,6 +137,10 @@ struct VolumeShow: ClusterCommand {
     var name: String
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(name, of: "volume")
+    }
+
     func run() async throws {
         let volume = try await cluster.withClient { try await $0.existingVolume(name) }
         if cluster.json {
@@ -205,6 +216,11 @@ struct VolumeResize: ClusterCommand {
     var shrink = false
     @OptionGroup var cluster: ClusterOptions
 
+    func validate() throws {
+        try Usage.require(name, of: "volume")
+        try Usage.require(volumeSize: size)
+    }
+
     func run() async throws {
         let update = VolumeUpdate(byteCount: size.byteCount, allowShrink: shrink ? true : nil)
         let volume = try await cluster.withClient { client in
@@ -233,6 +249,10 @@ struct VolumeDelete: ClusterCommand {
     @Flag(help: "Succeed when there is no such volume.")
     var ifExists = false
     @OptionGroup var cluster: ClusterOptions
+
+    func validate() throws {
+        try Usage.require(name, of: "volume")
+    }
 
     func run() async throws {
         let deleted = try await cluster.withClient { client in

@@ -22,6 +22,25 @@ package struct ImageImport {
     /// The durability of a new volume.
     package var durability: DurabilityMode?
 
+    /// Creates an import, to be run.
+    package init(
+        image: DiskImage,
+        volume: String,
+        size: ByteSize?,
+        canOverwrite: Bool,
+        isVerified: Bool,
+        node: String?,
+        durability: DurabilityMode?
+    ) {
+        self.image = image
+        self.volume = volume
+        self.size = size
+        self.canOverwrite = canOverwrite
+        self.isVerified = isVerified
+        self.node = node
+        self.durability = durability
+    }
+
     /// What an import did.
     package struct Report: Codable, Hashable, Sendable {
         /// The volume.
@@ -96,7 +115,12 @@ package struct ImageImport {
             return (existing, false)
         }
         let byteCount = size?.byteCount ?? image.volumeByteCount
-        guard byteCount >= image.virtualByteCount else { throw tooLarge(for: byteCount) }
+        guard byteCount >= image.virtualByteCount else {
+            throw tooLarge(
+                for: byteCount,
+                remedy: "Leave --size away, or give at least \(neededSize.argumentText)."
+            )
+        }
         let creation = VolumeCreation(
             name: volume,
             byteCount: byteCount,
@@ -109,13 +133,16 @@ package struct ImageImport {
     /// Refuses a volume that is too small, or that holds something.
     private func check(_ existing: Volume) throws(CommandFailure) {
         guard image.virtualByteCount <= existing.byteCount else {
-            throw tooLarge(for: existing.byteCount)
+            throw tooLarge(
+                for: existing.byteCount,
+                remedy: "Enlarge it: volctl volume resize \(volume) \(neededSize.argumentText)"
+            )
         }
         if let size, size.byteCount != existing.byteCount {
             throw CommandFailure(
                 "already_exists",
                 "Volume '\(volume)' exists and has \(sizeText(existing.byteCount)), not \(size).",
-                remedy: "Leave --size away, or: volctl volume resize \(volume) \(size)"
+                remedy: "Leave --size away, or: volctl volume resize \(volume) \(size.argumentText)"
             )
         }
         guard canOverwrite || existing.space?.writtenByteCount == 0 else {
@@ -127,13 +154,14 @@ package struct ImageImport {
         }
     }
 
-    private func tooLarge(for byteCount: UInt64) -> CommandFailure {
-        let needed = ByteSize(byteCount: image.volumeByteCount)
-        return CommandFailure(
+    private var neededSize: ByteSize { ByteSize(byteCount: image.volumeByteCount) }
+
+    private func tooLarge(for byteCount: UInt64, remedy: String) -> CommandFailure {
+        CommandFailure(
             "image_too_large",
-            "The image holds a disk of \(needed), the volume would have \(sizeText(byteCount)).",
-            remedy: "Give --size \(image.volumeByteCount), or: "
-                + "volctl volume resize \(volume) \(image.volumeByteCount)"
+            "\(image.path) holds a disk of \(neededSize), "
+                + "the volume '\(volume)' only \(sizeText(byteCount)).",
+            remedy: remedy
         )
     }
 

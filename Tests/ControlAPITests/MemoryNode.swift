@@ -1,0 +1,226 @@
+// A node in memory: the rules of the store without its disk. The metadata service cannot tell it
+// from a real one, and the tests can look into it.
+
+import ControlAPI
+import Synchronization
+
+/// Volumes in memory, served as a `NodeService`.
+final class MemoryNode: NodeService {
+    struct Held: Sendable {
+        var creation: NodeVolumeCreation
+        var access = NodeVolumeAccess.none
+        var snapshots: [NodeSnapshot] = []
+        /// The volume that holds the snapshot it stands on.
+        var parent: UInt64?
+        /// How often connections were dropped.
+        var dropCount = 0
+        /// The snapshots rolled back to, in order.
+        var rollbacks: [String] = []
+    }
+
+    private struct State {
+        var volumes: [UInt64: Held] = [:]
+        var nextLayer: UInt64 = 1
+    }
+
+    let name: String
+    private let state = Mutex(State())
+
+    init(name: String) { self.name = name }
+
+    /// What it holds, by id.
+    var held: [UInt64: Held] { state.withLock { $0.volumes } }
+
+    /// Puts a volume there that nobody ordered.
+    func plant(_ creation: NodeVolumeCreation) {
+        state.withLock { $0.volumes[creation.id] = Held(creation: creation) }
+    }
+
+    /// Loses a volume.
+    func lose(_ id: UInt64) {
+        state.withLock { $0.volumes[id] = nil }
+    }
+
+    /// Sets who may use a volume behind the service's back.
+    func setAccess(_ id: UInt64, _ access: NodeVolumeAccess) {
+        state.withLock { $0.volumes[id]?.access = access }
+    }
+
+    func report() async throws(ControlError) -> NodeReport {
+        NodeReport(
+            name: name,
+            version: "test",
+            storeIdentity: String(repeating: "0", count: 32),
+            space: .empty,
+            engine: ["memory"],
+            nbdEndpoint: nil,
+            nbdUnixPath: nil,
+            uptimeSeconds: 0
+        )
+    }
+
+    func statistics() async throws(ControlError) -> NodeStatistics {
+        NodeStatistics(counters: ["volumes.now": UInt64(held.count)])
+    }
+
+    func volumes() async throws(ControlError) -> [NodeVolume] {
+        held.values.map(Self.document).sorted { $0.name < $1.name }
+    }
+
+    func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
+        Self.document(try require(id))
+    }
+
+    func createVolume(
+        _ creation: NodeVolumeCreation
+    ) async throws(ControlError) -> NodeVolume {
+        Self.document(try insert(Held(creation: creation)))
+    }
+
+    func updateVolume(
+        _ id: UInt64,
+        _ update: NodeVolumeUpdate
+    ) async throws(ControlError) -> NodeVolume {
+        var volume = try require(id)
+        if let byteCount = update.byteCount { volume.creation.byteCount = byteCount }
+        if let access = update.access {
+            if access == .none, volume.access != .none { volume.dropCount += 1 }
+            volume.access = access
+        }
+        if let name = update.name { volume.creation.name = name }
+        if let descriptor = update.descriptor { volume.creation.descriptor = descriptor }
+        return Self.document(store(volume))
+    }
+
+    func deleteVolume(_ id: UInt64) async throws(ControlError) {
+        _ = try require(id)
+        guard !held.values.contains(where: { $0.parent == id }) else {
+            throw ControlError(.inUse, "The volume has clones.")
+        }
+        lose(id)
+    }
+
+    func createSnapshot(
+        volume id: UInt64,
+        name: String
+    ) async throws(ControlError) -> NodeSnapshot {
+        var volume = try require(id)
+        guard !volume.snapshots.contains(where: { $0.name == name }) else {
+            throw ControlError(.alreadyExists, "The snapshot exists.")
+        }
+        let layer = state.withLock { state in
+            state.nextLayer += 1
+            return state.nextLayer
+        }
+        let snapshot = NodeSnapshot(
+            name: name,
+            layer: layer,
+            byteCount: volume.creation.byteCount,
+            ownByteCount: 0,
+            cloneCount: 0
+        )
+        volume.snapshots.append(snapshot)
+        store(volume)
+        return snapshot
+    }
+
+    func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
+        var volume = try require(id)
+        _ = try require(name, of: volume)
+        volume.snapshots.removeAll { $0.name == name }
+        store(volume)
+    }
+
+    func rollback(
+        volume id: UInt64,
+        snapshot name: String
+    ) async throws(ControlError) -> NodeVolume {
+        var volume = try require(id)
+        volume.creation.byteCount = try require(name, of: volume).byteCount
+        volume.rollbacks.append(name)
+        return Self.document(store(volume))
+    }
+
+    func clone(
+        volume id: UInt64,
+        snapshot name: String,
+        _ creation: NodeCloneCreation
+    ) async throws(ControlError) -> NodeVolume {
+        let parent = try require(id)
+        let snapshot = try require(name, of: parent)
+        let new = NodeVolumeCreation(
+            id: creation.id,
+            name: creation.name,
+            byteCount: snapshot.byteCount,
+            logicalBlockByteCount: parent.creation.logicalBlockByteCount,
+            durability: creation.durability,
+            descriptor: creation.descriptor
+        )
+        var clone = Held(creation: new)
+        clone.parent = id
+        return Self.document(try insert(clone))
+    }
+
+    // MARK: - State
+
+    private func require(_ id: UInt64) throws(ControlError) -> Held {
+        guard let volume = held[id] else {
+            throw ControlError(.volumeNotFound, "There is no volume \(id).")
+        }
+        return volume
+    }
+
+    private func require(_ name: String, of volume: Held) throws(ControlError) -> NodeSnapshot {
+        guard let snapshot = volume.snapshots.first(where: { $0.name == name }) else {
+            throw ControlError(.snapshotNotFound, "There is no snapshot '\(name)'.")
+        }
+        return snapshot
+    }
+
+    private func insert(_ volume: Held) throws(ControlError) -> Held {
+        let id = volume.creation.id
+        let name = volume.creation.name
+        guard !held.values.contains(where: { $0.creation.id == id || $0.creation.name == name })
+        else { throw ControlError(.alreadyExists, "The volume exists.") }
+        return store(volume)
+    }
+
+    @discardableResult
+    private func store(_ volume: Held) -> Held {
+        state.withLock { $0.volumes[volume.creation.id] = volume }
+        return volume
+    }
+
+    private static func document(_ volume: Held) -> NodeVolume {
+        NodeVolume(
+            id: volume.creation.id,
+            name: volume.creation.name,
+            byteCount: volume.creation.byteCount,
+            logicalBlockByteCount: volume.creation.logicalBlockByteCount,
+            durability: volume.creation.durability,
+            access: volume.access,
+            descriptor: volume.creation.descriptor,
+            layerCount: volume.snapshots.count + 1,
+            snapshots: volume.snapshots,
+            space: SpaceUsage(
+                logicalByteCount: volume.creation.byteCount,
+                writtenByteCount: 0,
+                sharedByteCount: 0,
+                exclusiveByteCount: 0,
+                reclaimableByteCount: 0
+            )
+        )
+    }
+}
+
+extension StoreSpaceUsage {
+    /// A gibibyte, all free.
+    static var empty: Self {
+        StoreSpaceUsage(
+            capacityByteCount: 1 << 30,
+            liveByteCount: 0,
+            availableByteCount: 1 << 30,
+            garbageByteCount: 0
+        )
+    }
+}

@@ -1,0 +1,211 @@
+// The routes over HTTP: documented, checked, and unmoved by whatever is thrown at them.
+
+import ControlAPI
+import ControlPlane
+import Foundation
+import HTTPTypes
+import Hummingbird
+import HummingbirdTesting
+import NIOCore
+import Testing
+
+private func application(_ plane: ControlPlane) -> some ApplicationProtocol {
+    Application(router: controlRouter(service: plane), logger: Cluster.quiet)
+}
+
+extension TestClientProtocol {
+    /// Sends JSON text, and gives status and body.
+    func send(
+        _ method: HTTPRequest.Method,
+        _ path: String,
+        _ body: String? = nil,
+        type: String? = "application/json",
+        key: String? = nil
+    ) async throws -> (status: Int, body: Data, headers: HTTPFields) {
+        var headers = HTTPFields()
+        if body != nil, let type { headers[.contentType] = type }
+        if let key, let name = HTTPField.Name("Idempotency-Key") { headers[name] = key }
+        let buffer = body.map { ByteBuffer(string: $0) }
+        let response = try await execute(
+            uri: path,
+            method: method,
+            headers: headers,
+            body: buffer
+        )
+        return (
+            response.status.code, Data(response.body.readableBytesView), response.headers
+        )
+    }
+}
+
+private func problem(_ body: Data) throws -> ProblemDocument {
+    try ControlJSON.decoder().decode(ProblemDocument.self, from: body)
+}
+
+@Suite("Control API over HTTP", .timeLimit(.minutes(2)))
+struct RouterTests {
+    @Test("Every route is in the OpenAPI file, and every operation there is a route")
+    func routes_matchOpenAPI() async throws {
+        let (_, plane) = try await Cluster.serving()
+        let served = controlRouter(service: plane).routes.map { route in
+            let parts = route.path.description.split(separator: "/").map { part in
+                part.hasPrefix(":")
+                    ? "{\(part.dropFirst())}"
+                    : part.hasPrefix("{") ? String(part) : String(part)
+            }
+            return "\(route.method.rawValue) /" + parts.joined(separator: "/")
+        }
+        let documented = try OpenAPIFile()
+        #expect(Set(served) == Set(documented.statuses.keys))
+        #expect(served.count == documented.statuses.count)
+        #expect(documented.problemCodes == Set(ControlError.Code.all.map(\.rawValue)))
+    }
+
+    @Test("Each error code has a status that the file may document")
+    func codes_haveStatuses() {
+        for code in ControlError.Code.all {
+            #expect((400...599).contains(code.httpStatus))
+        }
+        #expect(ControlError.Code(rawValue: "from_the_future").httpStatus == 500)
+    }
+
+    @Test("A volume's life in JSON")
+    func volume_life() async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await application(plane).test(.router) { client in
+            let body = #"{"name": "vm1", "byte_count": 1048576, "a_new_field": 1}"#
+            let made = try await client.send(.post, "/v1/volumes", body, key: "op1")
+            #expect(made.status == 201)
+            let volume = try ControlJSON.decoder().decode(Volume.self, from: made.body)
+            #expect(volume.name == "vm1")
+            let text = String(decoding: made.body, as: UTF8.self)
+            #expect(text.contains(#""primary":"n1""#))
+            #expect(text.contains(#""replicas":["n1"]"#))
+            let again = try await client.send(.post, "/v1/volumes", body, key: "op1")
+            #expect(again.status == 201)
+            let other = #"{"name": "vm2", "byte_count": 4096}"#
+            let reused = try await client.send(.post, "/v1/volumes", other, key: "op1")
+            #expect(reused.status == 422)
+            let attached = try await client.send(
+                .post,
+                "/v1/volumes/vm1/attachments",
+                #"{"host": "hv1"}"#
+            )
+            #expect(attached.status == 201)
+            #expect(String(decoding: attached.body, as: UTF8.self).contains(#""nbd_uri":"nbd://"#))
+            let conflict = try await client.send(
+                .post,
+                "/v1/volumes/vm1/attachments",
+                #"{"host": "hv2"}"#
+            )
+            #expect(conflict.status == 409)
+            #expect(try problem(conflict.body).holder == "hv1")
+            #expect(conflict.headers[.contentType] == "application/problem+json")
+            let gone = try await client.send(.delete, "/v1/volumes/vm1/attachments/hv1")
+            #expect(gone.status == 204)
+            #expect(try await client.send(.delete, "/v1/volumes/vm1").status == 204)
+            #expect(try await client.send(.get, "/v1/volumes/vm1").status == 404)
+        }
+    }
+
+    @Test("Wrong paths, methods, types and sizes get their own statuses")
+    func errors_status() async throws {
+        let (_, plane) = try await Cluster.serving()
+        let large = #"{"name": ""# + String(repeating: "x", count: 70_000) + #""}"#
+        let deep = String(repeating: "[", count: 20_000)
+        try await application(plane).test(.router) { client in
+            #expect(try await client.send(.get, "/").status == 404)
+            #expect(try await client.send(.get, "/v2/volumes").status == 404)
+            let method = try await client.send(.put, "/v1/volumes")
+            #expect(method.status == 405)
+            #expect(method.headers[.allow] == "GET, POST")
+            let body = #"{"name": "v", "byte_count": 4096}"#
+            let form = try await client.send(.post, "/v1/volumes", body, type: "text/plain")
+            #expect(form.status == 415)
+            #expect(try await client.send(.post, "/v1/volumes", body, type: nil).status == 415)
+            #expect(try await client.send(.post, "/v1/volumes", large).status == 413)
+            #expect(try await client.send(.post, "/v1/volumes", deep).status == 400)
+            #expect(try await client.send(.post, "/v1/volumes", "").status == 400)
+            #expect(try await client.send(.get, "/v1/volumes?limit=0").status == 400)
+            #expect(try await client.send(.get, "/v1/volumes?after=-x").status == 400)
+            #expect(try await client.send(.get, "/v1/events?follow=maybe").status == 400)
+            let key = String(repeating: "k", count: 129)
+            #expect(try await client.send(.post, "/v1/volumes", body, key: key).status == 400)
+        }
+    }
+
+    @Test(
+        "Names outside the rule are refused everywhere, by name",
+        arguments: [
+            "", ".x", "-x", "a b", "a/b", "a@b", "ä", "a\u{0}b", "a\nb", "%", "..",
+            String(repeating: "n", count: 129),
+        ]
+    )
+    func names_invalid(name: String) async throws {
+        let (_, plane) = try await Cluster.serving()
+        #expect(!ValidName.check(name))
+        let quoted = String(
+            decoding: try ControlJSON.encoder().encode(name),
+            as: UTF8.self
+        )
+        try await application(plane).test(.router) { client in
+            let body = #"{"name": \#(quoted), "byte_count": 4096}"#
+            let answer = try await client.send(.post, "/v1/volumes", body)
+            #expect(answer.status == 400)
+            #expect(try problem(answer.body).help?.contains("A name is") == true)
+        }
+    }
+
+    @Test(
+        "Sizes outside the rule are refused, with what to do",
+        arguments: [
+            ("0", "10GiB"), ("1", "4096"), ("4097", "8192"), ("70368744181760", "64TiB"),
+            ("18446744073709551615", "64TiB"),
+        ]
+    )
+    func sizes_invalid(size: String, help: String) async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await application(plane).test(.router) { client in
+            let body = #"{"name": "v", "byte_count": \#(size)}"#
+            let answer = try await client.send(.post, "/v1/volumes", body)
+            #expect(answer.status == 400)
+            #expect(try problem(answer.body).help?.contains(help) == true)
+        }
+    }
+
+    @Test(
+        "Values of the wrong kind are refused, naming the field",
+        arguments: [
+            #"{"name": "v"}"#, #"{"name": "v", "byte_count": "4096"}"#,
+            #"{"name": "v", "byte_count": -4096}"#, #"{"name": "v", "byte_count": 4096.5}"#,
+            #"{"name": "v", "byte_count": 1e99}"#, #"{"name": "v", "byte_count": null}"#,
+            #"{"name": "v", "byte_count": 18446744073709551616}"#,
+        ]
+    )
+    func values_invalid(body: String) async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await application(plane).test(.router) { client in
+            let answer = try await client.send(.post, "/v1/volumes", body)
+            #expect(answer.status == 400)
+            let document = try problem(answer.body)
+            #expect(document.code == .malformedRequest)
+            #expect(document.detail.contains("byte_count") || document.detail.contains("number"))
+            #expect(document.detail != "The body is not a JSON document.")
+        }
+    }
+
+    @Test("Block sizes and durabilities that are not served are refused")
+    func values_notServed() async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await application(plane).test(.router) { client in
+            for field in [
+                #""logical_block_byte_count": 1024"#, #""durability": "maybe""#,
+                #""replicas": 0"#, #""node": "-""#,
+            ] {
+                let body = #"{"name": "v", "byte_count": 4096, \#(field)}"#
+                let answer = try await client.send(.post, "/v1/volumes", body)
+                #expect(answer.status == 400, "\(field)")
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+// What volctl does with the answers of the real service.
+
+import ArgumentParser
+import ControlAPI
+import Foundation
+import Testing
+import volctl
+
+@Suite struct ServiceTests {
+    private func options(_ service: LiveService) throws -> ClusterOptions {
+        try ClusterOptions.parse(["--endpoint", service.endpoint])
+    }
+
+    private func failure(
+        _ service: LiveService,
+        _ work: @escaping (ControlClient) async throws -> Void
+    ) async throws -> CommandFailure? {
+        let options = try options(service)
+        return await #expect(throws: CommandFailure.self) { try await options.withClient(work) }
+    }
+
+    @Test("a name that does not exist is answered with those like it, and what lists them")
+    func named_missing_suggests() async throws {
+        let service = try await LiveService()
+        let client = service.client
+        for name in ["database", "vm1"] {
+            _ = try await client.createVolume(VolumeCreation(name: name, byteCount: 4096))
+        }
+        _ = try await client.createSnapshot("monday", of: "vm1")
+        let volume = try await failure(service) { _ = try await $0.existingVolume("databse") }
+        #expect(volume?.code == "volume_not_found")
+        #expect(volume?.line.contains("Did you mean 'database'?") == true)
+        #expect(volume?.line.contains("volctl volume list") == true)
+        let wanted = SnapshotReference(volume: "vm1", snapshot: "mondya")
+        let snapshot = try await failure(service) { client in
+            try await client.named(wanted) { () throws(ControlError) in
+                try await client.deleteSnapshot(wanted.snapshot, of: wanted.volume)
+            }
+        }
+        #expect(snapshot?.line.contains("Did you mean 'monday'?") == true)
+        let node = try await failure(service) { client in
+            try await client.named("nod1") { () throws(ControlError) in
+                _ = try await client.node("nod1")
+            }
+        }
+        #expect(node?.line.contains("Did you mean 'node1'?") == true)
+    }
+
+    @Test("a service that is not there is answered with how to start one")
+    func withClient_deadEndpoint_saysHow() async throws {
+        let directory = try TestDirectory()
+        for endpoint in ["http://127.0.0.1:1", "unix:\(directory.path)/none.sock"] {
+            let options = try ClusterOptions.parse(["--endpoint", endpoint])
+            let failure = await #expect(throws: CommandFailure.self) {
+                try await options.withClient { _ = try await $0.volumes() }
+            }
+            #expect(failure?.code == "unreachable")
+            #expect(failure?.line.contains("volctl dev up") == true)
+        }
+        try DocumentFile.write(
+            ClusterFile(metaPort: 1, nodes: []),
+            to: ClusterLayout(directory: directory.path).clusterFile
+        )
+        let options = try ClusterOptions.parse(["--data", directory.path])
+        let failure = await #expect(throws: CommandFailure.self) {
+            try await options.withClient { _ = try await $0.volumes() }
+        }
+        #expect(failure?.line.contains("volctl dev up --data \(directory.path)") == true)
+    }
+
+    @Test("something that is no service is told from one that is down")
+    func withClient_otherServer_saysSo() async throws {
+        let server = try CannedServer(answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        let options = try ClusterOptions.parse(["--endpoint", "http://127.0.0.1:\(server.port)"])
+        let failure = await #expect(throws: CommandFailure.self) {
+            try await options.withClient { _ = try await $0.volumes() }
+        }
+        #expect(failure?.code == "bad_response")
+    }
+}
+
+@Suite(.enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
+struct ImageImportTests {
+    private func work(_ service: LiveService, overwrites: Bool = false) throws -> ImageImport {
+        let path = try service.directory.file("a.img", [UInt8](repeating: 1, count: 1 << 20))
+        return ImageImport(
+            image: try DiskImage(inspecting: path, format: nil),
+            volume: "vm1",
+            size: nil,
+            canOverwrite: overwrites,
+            isVerified: true,
+            node: nil,
+            durability: nil
+        )
+    }
+
+    private func failure(_ work: ImageImport, _ service: LiveService) async -> CommandFailure? {
+        let progress = ProgressDisplay(
+            .none,
+            isJSON: false,
+            terminal: Terminal(columnCount: nil, hasColor: false)
+        )
+        do {
+            _ = try await work.run(service.client, progress: progress)
+            return nil
+        } catch let error as CommandFailure {
+            return error
+        } catch let error as ControlError {
+            return CommandFailure(error)
+        } catch {
+            return nil
+        }
+    }
+
+    @Test("an import that fails half-way leaves no volume and no attachment behind")
+    func run_copyFails_removesVolume() async throws {
+        let service = try await LiveService()
+        let failure = await failure(try work(service), service)
+        #expect(failure?.code == "convert_failed")
+        #expect(try await service.client.volumes().isEmpty)
+        #expect(try await service.node.volumes().isEmpty)
+    }
+
+    @Test("a failed import into a volume that was there keeps it, detached, and says so")
+    func run_copyFailsIntoExisting_keepsVolume() async throws {
+        let service = try await LiveService()
+        let creation = VolumeCreation(name: "vm1", byteCount: 2 << 20)
+        _ = try await service.client.createVolume(creation)
+        let failure = await failure(try work(service), service)
+        #expect(failure?.code == "convert_failed")
+        #expect(failure?.remedy?.contains("may hold part of the image") == true)
+        let volume = try await service.client.volume("vm1")
+        #expect(volume.attachments.filter { $0.state == .attached }.isEmpty)
+    }
+
+    @Test("a volume that holds data, is too small or belongs to a host is not touched")
+    func run_unsuitableVolume_isRefused() async throws {
+        let service = try await LiveService()
+        let client = service.client
+        _ = try await client.createVolume(VolumeCreation(name: "vm1", byteCount: 2 << 20))
+        service.node.setWritten(4096)
+        let full = await failure(try work(service), service)
+        #expect(full?.code == "already_exists")
+        #expect(full?.remedy?.contains("--overwrite") == true)
+        _ = try await client.attach("vm1", AttachmentCreation(host: "hv1"))
+        let held = await failure(try work(service, overwrites: true), service)
+        #expect(held?.code == "volume_attached")
+        #expect(held?.problem.contains("hv1") == true)
+        try await client.detach("vm1", from: "hv1")
+        _ = try await client.updateVolume(
+            "vm1",
+            VolumeUpdate(byteCount: 512 << 10, allowShrink: true)
+        )
+        let small = await failure(try work(service, overwrites: true), service)
+        #expect(small?.code == "image_too_large")
+        #expect(small?.remedy?.contains("volctl volume resize vm1 1MiB") == true)
+    }
+
+    @Test("a size smaller than the image is refused before a volume is made")
+    func run_smallSize_makesNothing() async throws {
+        let service = try await LiveService()
+        var work = try work(service)
+        work.size = ByteSize(byteCount: 4096)
+        let failure = await failure(work, service)
+        #expect(failure?.code == "image_too_large")
+        #expect(try await service.client.volumes().isEmpty)
+    }
+}
