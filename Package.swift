@@ -103,7 +103,10 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests(
         "StorageNodeTests",
-        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
+        [
+            "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode",
+            "CAllocationCounter",
+        ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),
@@ -179,7 +182,12 @@ let controlTargets: [Target] = [
         dependencies: ["Metadata", grdb, logging],
         swiftSettings: control
     ),
-    .testTarget(name: "ConformanceTests", dependencies: [], swiftSettings: control),
+    .testTarget(
+        name: "ConformanceTests",
+        dependencies: [],
+        exclude: ["ControlAPI"],
+        swiftSettings: control
+    ),
 ]
 
 let fuzzTargets: [Target] = [

@@ -50,7 +50,8 @@ public enum APILimits {
     /// How long a client waits for an answer, in milliseconds: a deletion in a large store is
     /// one log record, so seconds are plenty.
     public static var answerMillisecondsMax: Int64 { 30_000 }
-    /// How long a client bears silence in an answer, in milliseconds: three signs of life.
+    /// How long a client bears silence in an answer, in milliseconds: longer than any answer may
+    /// take, and several signs of life.
     public static var silenceMillisecondsMax: Int64 { 45_000 }
     /// The longest line of a followed answer, in bytes.
     public static var lineByteCountMax: Int { 1 << 20 }
@@ -63,7 +64,7 @@ public enum APILimits {
     public static var heartbeatTimeoutMilliseconds: Int { 10_000 }
     /// How often a follower of events that has nothing to say sends an empty line, in seconds, so
     /// that a dead connection is noticed.
-    public static var followKeepaliveSeconds: Int { 15 }
+    public static var followKeepaliveSeconds: Int { 5 }
 }
 
 /// Checks of what users type.

@@ -37,13 +37,13 @@ public enum ControlJSON {
         do {
             return try decoder().decode(type, from: data)
         } catch let error as DecodingError {
-            throw ControlError(.malformedRequest, describe(error))
+            throw ControlError(.malformedRequest, describe(error, of: data))
         } catch {
             throw ControlError(.malformedRequest, "The body is not a JSON document.")
         }
     }
 
-    private static func describe(_ error: DecodingError) -> String {
+    private static func describe(_ error: DecodingError, of data: Data) -> String {
         switch error {
         case .keyNotFound(let key, let context):
             return "The field '\(path(context.codingPath + [key]))' is missing."
@@ -55,12 +55,11 @@ public enum ControlJSON {
             guard context.codingPath.isEmpty else {
                 return "The field '\(path(context.codingPath))' has a value that is not allowed."
             }
-            // Foundation names the number that does not fit but not its field.
-            let words = context.debugDescription.split(separator: " ").prefix(2)
-            guard let number = words.last, words.first == "Number" else {
-                return "The body is not a JSON document."
-            }
-            return "The number \(number.prefix(40)) is negative, fractional or too large."
+            // Foundation calls a number that does not fit its field "not valid JSON".
+            let isJSON = (try? JSONSerialization.jsonObject(with: data)) != nil
+            return isJSON
+                ? "A number in the body is negative, fractional or too large for its field."
+                : "The body is not a JSON document."
         @unknown default:
             return "The body is not the JSON document that this route takes."
         }

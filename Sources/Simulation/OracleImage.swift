@@ -33,9 +33,13 @@ final class OracleImage {
     private var settled: [UInt64: [UInt32]]
     /// Sectors with more than one.
     private(set) var open: [UInt64: OpenSector]
-    /// Trims of wide ranges under way. They are noted only where something was ever written;
-    /// elsewhere they change nothing, until something is written while they are under way.
+    /// Trims of wide ranges under way.
+    ///
+    /// They are noted only where something was ever written; elsewhere they change nothing, until
+    /// something is written while they are under way.
     private var wide: [UInt32] = []
+    /// What was written in the life that a crash ended, to be read back first thing.
+    private(set) var doubtfulRanges: [Range<UInt64>] = []
 
     init(history: OracleHistory) {
         self.history = history
@@ -217,6 +221,8 @@ final class OracleImage {
     ///
     /// - Precondition: the history was cut.
     func crash() {
+        // Also what must have survived: it is read before anything can overwrite the evidence.
+        if doubtfulRanges.isEmpty { doubtfulRanges = blocks(of: openSectors) }
         for entry in open.values where !entry.isFrozen { entry.observed = nil }
         refine(survivedTick: history.durableTick)
     }
@@ -257,6 +263,7 @@ final class OracleImage {
 
     /// A new life begins: whatever is still open stands without order.
     func beginLife() {
+        doubtfulRanges = []
         for entry in open.values where !entry.isFrozen {
             entry.base += entry.operations
             entry.operations = []
@@ -298,11 +305,18 @@ final class OracleImage {
 extension OracleImage {
     /// Ranges of sectors that are not known for sure, in whole blocks, in order.
     var openRanges: [Range<UInt64>] {
-        var ranges: [Range<UInt64>] = []
-        for sector in openSectors {
-            guard let entry = open[sector], entry.base.count + entry.operations.count > 1 else {
-                continue
+        blocks(
+            of: openSectors.filter { sector in
+                guard let entry = open[sector] else { return false }
+                return entry.base.count + entry.operations.count > 1
             }
+        )
+    }
+
+    /// The blocks that hold `sectors`, which are in order.
+    private func blocks(of sectors: [UInt64]) -> [Range<UInt64>] {
+        var ranges: [Range<UInt64>] = []
+        for sector in sectors {
             let first = sector & ~7
             if let last = ranges.last, last.upperBound >= first {
                 if last.upperBound == first {

@@ -23,8 +23,9 @@ struct OracleOperation {
     var submittedTick: UInt64
     /// When it ended; ``never`` while it is under way.
     var endedTick: UInt64 = OracleOperation.never
-    /// Whether it surely took effect: it was acknowledged. One that failed, or that a crash
-    /// cut off, may have happened or not, sector by sector.
+    /// Whether it surely took effect: it was acknowledged.
+    ///
+    /// One that failed, or that a crash cut off, may have happened or not, sector by sector.
     var isCertain = false
     /// Whether its acknowledgement promised that it is durable.
     var isDurable = false
@@ -58,13 +59,14 @@ final class OracleHistory {
     private(set) var operations: [OracleOperation]
     /// Grows with every submission and every end.
     private(set) var tick: UInt64 = 1
-    /// Everything that ended before this tick is durable: the submission of the newest flush,
-    /// durable write or command that was acknowledged. The log is one: what is durable of it is
-    /// a prefix.
+    /// Everything that ended before this tick is durable.
+    ///
+    /// It is the submission of the newest flush, durable write or command that was acknowledged.
+    /// The log is one: what is durable of it is a prefix.
     private(set) var durableTick: UInt64 = 0
     /// When the oldest read under way was submitted.
     var oldestReadTick: UInt64 = .max
-    /// When the store was opened last. What is older stands without order.
+    /// When the store was opened last; what is older stands without order.
     private(set) var lifeTick: UInt64 = 0
 
     init() {

@@ -56,7 +56,8 @@ enum SectorStamp {
         let base = base(run: run, sector: written, operation: operation)
         var difference: UInt64 = 0
         for word in 2..<64 {
-            difference |= region.load(offset + word * 8, as: UInt64.self)
+            difference |=
+                region.load(offset + word * 8, as: UInt64.self)
                 ^ (base &+ UInt64(word) &* step)
         }
         guard difference == 0 else { return .torn(operation: operation) }

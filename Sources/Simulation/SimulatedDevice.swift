@@ -223,7 +223,8 @@ public final class SimulatedDevice {
             if request.region.crc32c() != entry.checksum {
                 note(misuse: "changed the memory of a write at \(request.offset) under way")
             }
-            let isDurable = request.kind == .writeDurable && entry.errno == 0
+            let isDurable =
+                request.kind == .writeDurable && entry.errno == 0
                 && canary != .forgetDurableWrite
             let first = Int(request.offset) / PageStore.pageByteCount
             for (index, version) in entry.versions.enumerated() {
@@ -328,8 +329,10 @@ public final class SimulatedDevice {
         } else if request.byteCount > geometry.byteCount
             || request.offset > geometry.byteCount - request.byteCount
         {
-            note(misuse: "\(request.kind) beyond the device: \(request.offset)"
-                + "+\(request.byteCount)")
+            note(
+                misuse: "\(request.kind) beyond the device: \(request.offset)"
+                    + "+\(request.byteCount)"
+            )
         } else if request.kind != .discard,
             UInt64(request.region.byteCount) != request.byteCount
         {
@@ -356,6 +359,4 @@ public enum Canary: String, Sendable, CaseIterable {
     case staleRead = "stale-read"
     /// A trim is acknowledged without asking the store.
     case skipTrim = "skip-trim"
-    /// A snapshot is taken late: writes of the time between get into it.
-    case lateSnapshot = "late-snapshot"
 }

@@ -59,6 +59,7 @@ final class StoreDriver {
     /// - Parameters:
     ///   - limit: Time goes no further than this, when the caller has something to do then.
     ///   - onCompletion: Takes the ends of requests; the data of a read is valid only there.
+    /// - Returns: Why the caller should look, if there is a reason.
     func turn(
         untilNanoseconds limit: UInt64?,
         _ onCompletion: (StoreCompletion) -> Void

@@ -13,6 +13,7 @@ extension StoreOracle {
     ///   - sectors: The range read.
     ///   - region: The data; empty when the store says that all is zero.
     ///   - tick: When the read was submitted.
+    ///   - isBlockAtomic: Whether the eight sectors of a block must be of one write.
     ///   - place: What was read, for the report.
     /// - Returns: What is wrong, or nil.
     func checkRead(
@@ -172,10 +173,8 @@ extension StoreOracle {
 
     // MARK: - Status
 
-    /// Judges what a store said about the allocation of `sectors`.
-    ///
-    /// - Parameters:
-    ///   - value: Bit 0 hole, bit 1 reads as zero.
+    /// Judges what a store said about the allocation of `sectors`: bit 0 of `value` hole, bit 1
+    /// reads as zero.
     func checkAllocation(
         _ image: OracleImage,
         _ sectors: Range<UInt64>,

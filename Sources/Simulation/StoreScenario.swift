@@ -100,7 +100,7 @@ struct StoreScenario {
         largeBlockPerMille = random.pick([0, 500, 1000])
         hugeVolumePerMille = random.pick([0, 0, 300, 1000])
         hotPerMille = random.pick([0, 300, 800])
-        crashInterval = random.pick([0, 0, 20, 60, 200, 600])
+        crashInterval = random.pick([0, 0, 10, 20, 60, 200])
         crashKinds = random.pick([
             [.process],
             [.power(keptPerMille: 0)],
@@ -160,9 +160,13 @@ struct StoreScenario {
         faults.latencyNanosecondsMin = 20_000
         faults.latencyNanosecondsMax = UInt64(random.pick([20_000, 200_000, 2_000_000]))
         if random.chance(perMille: 200) { faults.slowPerMillion = 10_000 }
-        if random.chance(perMille: 150) { faults.readErrorPerMillion = random.pick([1000, 20_000]) }
+        if random.chance(perMille: 150) {
+            faults.readErrorPerMillion = random.pick([1000, 20_000])
+        }
         if random.chance(perMille: 100) { faults.writeErrorPerMillion = random.pick([500, 5000]) }
-        if random.chance(perMille: 100) { faults.flushErrorPerMillion = random.pick([2000, 20_000]) }
+        if random.chance(perMille: 100) {
+            faults.flushErrorPerMillion = random.pick([2000, 20_000])
+        }
         guard random.chance(perMille: 250) else { return }
         faults.damageCountMax = random.within(1...6)
         switch random.below(4) {

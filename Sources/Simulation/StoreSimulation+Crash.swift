@@ -148,8 +148,10 @@ extension StoreSimulation {
         return .ready
     }
 
-    /// After damage and a crash the log may have been cut: what there is must be of this run
-    /// and of its place, and that is all. The run ends.
+    /// Ends a run after damage and a crash.
+    ///
+    /// The log may have been cut: what there is must be of this run and of its place, and that
+    /// is all.
     private func endLeniently() {
         for summary in driver.store.volumes() {
             let id = summary.specification.id.rawValue
@@ -218,7 +220,8 @@ extension StoreSimulation {
     private func readBack(_ purpose: ActiveRequest.Purpose, onlyOpen: Bool) -> Bool {
         for id in oracle.volumeIDs {
             guard let volume = oracle.volumes[id] else { continue }
-            let ranges = onlyOpen ? volume.image.openRanges : volume.image.touchedRanges
+            let ranges =
+                onlyOpen ? volume.image.doubtfulRanges : volume.image.touchedRanges
             guard readRanges(volume: id, layer: 0, image: volume.image, ranges, purpose) else {
                 return false
             }

@@ -163,7 +163,8 @@ extension StoreSimulation {
     ) {
         guard let slot = freeRequest(), let handle = handle(id, layer: layer) else { return }
         let byteCount = sectors.count * SectorStamp.byteCount
-        let region = kind == .read
+        let region =
+            kind == .read
             ? buffer(slot).slice(0, (byteCount + 4095) & ~4095 + 4096) : ByteRegion.empty
         var active = ActiveRequest(
             kind: kind,
@@ -289,7 +290,8 @@ extension StoreSimulation {
     }
 
     private func note(_ active: ActiveRequest, _ slot: Int) {
-        trace.note(3, UInt64(active.kind.rawValue) << 32 | UInt64(slot), active.sectors.lowerBound) {
+        trace.note(3, UInt64(active.kind.rawValue) << 32 | UInt64(slot), active.sectors.lowerBound)
+        {
             "\(driver.nowNanoseconds) submit@\(active.submittedTick) [\(slot)] \(active.kind) "
                 + "\(active.place) sectors \(active.sectors)"
                 + (active.operation != 0 ? " #\(active.operation)" : "")
@@ -411,8 +413,10 @@ extension StoreSimulation {
             }
             let count = min(part, completion.region.byteCount - from)
             if !completion.region.slice(from, count).isZero {
-                fail("read of \(active.place) \(active.sectors): part \(index) is called a hole "
-                    + "and is not zero")
+                fail(
+                    "read of \(active.place) \(active.sectors): part \(index) is called a hole "
+                        + "and is not zero"
+                )
             }
         }
     }
@@ -491,7 +495,8 @@ extension StoreSimulation {
             let before = since.changeCount, before == oracle.volumes[active.volume]?.changeCount,
             !oracle.isLenient
         {
-            problem = "\(active.place) sectors \(sectors) changed since \(since.name), "
+            problem =
+                "\(active.place) sectors \(sectors) changed since \(since.name), "
                 + "but nothing was written"
         }
         if active.statusKind == .allocationDepth, value > 4096 {

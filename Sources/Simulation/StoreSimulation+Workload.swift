@@ -57,7 +57,8 @@ extension StoreSimulation {
         let block = volume.specification.logicalBlockByteCount
         let grain = UInt64(max(block, random.chance(perMille: 700) ? 4096 : 512))
         let total = volume.specification.byteCount
-        var window = windows[id].map { random.pick($0) }
+        var window =
+            windows[id].map { random.pick($0) }
             ?? Window(offset: 0, byteCount: total)
         if scenario.hotPerMille > 0, random.chance(perMille: scenario.hotPerMille) {
             window.byteCount = min(window.byteCount, 64 << 10)
@@ -177,7 +178,8 @@ extension StoreSimulation {
     }
 
     private func reopenStep() {
-        guard let id = anyVolume(), !isBusy(id) else { return }
+        // A command that must find the volume open is applied in the next turn.
+        guard expectations.isEmpty, let id = anyVolume(), !isBusy(id) else { return }
         closeHandles(of: id)
     }
 
@@ -221,7 +223,11 @@ extension StoreSimulation {
         else { return }
         let end = volume.specification.byteCount
         let region = buffer(freeRequest() ?? 0).slice(0, 8192)
-        func request(_ kind: StoreRequest.Kind, _ offset: UInt64, _ byteCount: UInt64)
+        func request(
+            _ kind: StoreRequest.Kind,
+            _ offset: UInt64,
+            _ byteCount: UInt64
+        )
             -> StoreRequest
         {
             StoreRequest(

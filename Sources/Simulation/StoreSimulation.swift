@@ -203,7 +203,10 @@ public final class StoreSimulation {
                 fail("the store fell silent with \(describeActive()) under way")
             }
         }
-        fail("no end after \(StoreSimulation.turnCountMax) turns with \(describeActive())")
+        fail(
+            "no end after \(StoreSimulation.turnCountMax) turns with \(describeActive()); "
+                + "\(driver.store.space)"
+        )
     }
 
     private func describeActive() -> String {

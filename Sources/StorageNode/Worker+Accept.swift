@@ -139,7 +139,9 @@ extension Worker {
     /// Closes a draining connection that has nothing left to send.
     func closeIfDrained(_ connection: Connection) {
         guard connection.state == .draining, connection.slotCount == 0 else { return }
-        guard connection.filling.isEmpty, !connection.isSending else { return markFlush(connection) }
+        guard connection.filling.isEmpty, !connection.isSending else {
+            return markFlush(connection)
+        }
         guard isTLSDrained(connection) else { return }
         drop(connection)
     }
@@ -258,7 +260,10 @@ extension Worker {
             counters.timedOutCount &+= 1
             return drop(connection)
         }
-        if !connection.isSending, connection.filling.isEmpty { releaseChunks(connection) }
+        guard connection.takesOutput, !connection.isSending, connection.filling.isEmpty else {
+            return
+        }
+        releaseChunks(connection)
     }
 
     /// Gives back the chunks of replies that were sent.

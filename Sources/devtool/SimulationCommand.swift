@@ -31,9 +31,9 @@ struct SimulationArguments {
         while let name = rest.popFirst() {
             switch name {
             case "--trace": isTraced = true
-            case "--calm": options.isCalm = true
             case "--worker": isWorker = true
             default:
+                if options.takeFlag(name) { continue }
                 guard let value = rest.popFirst(), take(name, value) else { return nil }
             }
         }
@@ -44,10 +44,8 @@ struct SimulationArguments {
         switch name {
         case "--crash-at" where value == "every": crashesEverywhere = true
         case "--error-at" where value == "every": failsEverywhere = true
-        case "--canary":
-            options.canary = Canary(rawValue: value)
-            return options.canary != nil
         default:
+            if options.take(name, value) { return true }
             guard let number = UInt64(value) else { return false }
             return take(name, number)
         }
@@ -60,23 +58,9 @@ struct SimulationArguments {
         case "--seeds": count = number
         case "--first": first = number
         case "--jobs": jobCount = Int(clamping: number)
-        case "--ops": options.operationCount = Int(clamping: number)
-        case "--crash-at": options.crashAt = number
-        case "--error-at": options.errorAt = number
         default: return false
         }
         return true
-    }
-
-    /// The options that a repetition needs, as arguments.
-    var repetition: [String] {
-        var result: [String] = []
-        if let count = options.operationCount { result += ["--ops", "\(count)"] }
-        if let point = options.crashAt { result += ["--crash-at", "\(point)"] }
-        if let point = options.errorAt { result += ["--error-at", "\(point)"] }
-        if options.isCalm { result.append("--calm") }
-        if let canary = options.canary { result += ["--canary", canary.rawValue] }
-        return result
     }
 }
 
@@ -104,14 +88,14 @@ enum SimulationCommand {
 
     /// The command that repeats a run.
     static func command(_ seed: UInt64, _ arguments: SimulationArguments) -> String {
-        (["swift run -c release devtool sim store --seed \(seed)"] + arguments.repetition)
+        (["swift run -c release devtool sim store --seed \(seed)"] + arguments.options.arguments)
             .joined(separator: " ")
     }
 
     // MARK: - One seed
 
     private static func runOne(_ seed: UInt64, _ arguments: SimulationArguments) -> Int32 {
-        say("options: seed=\(seed) \(arguments.repetition.joined(separator: " "))")
+        say("options: seed=\(seed) \(arguments.options.arguments.joined(separator: " "))")
         let simulation = StoreSimulation(
             seed: seed,
             options: arguments.options,
@@ -140,8 +124,10 @@ enum SimulationCommand {
 
     /// The same seed again and again, with the crash or the error one device request later.
     private static func runEverywhere(_ seed: UInt64, _ arguments: SimulationArguments) -> Int32 {
-        say("options: seed=\(seed) \(arguments.repetition.joined(separator: " ")), at every "
-            + "device request: \(arguments.crashesEverywhere ? "crash" : "I/O error")")
+        say(
+            "options: seed=\(seed) \(arguments.options.arguments.joined(separator: " ")), at every "
+                + "device request: \(arguments.crashesEverywhere ? "crash" : "I/O error")"
+        )
         let memory = SimulationMemory()
         var point: UInt64 = 1
         while true {

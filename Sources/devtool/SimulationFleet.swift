@@ -33,8 +33,10 @@ final class SimulationFleet: Sendable {
     /// - Returns: 0 when none failed.
     func run() -> Int32 {
         let last = arguments.first + arguments.count - 1
-        say("options: seeds \(arguments.first)...\(last), \(arguments.jobCount) jobs "
-            + arguments.repetition.joined(separator: " "))
+        say(
+            "options: seeds \(arguments.first)...\(last), \(arguments.jobCount) jobs "
+                + arguments.options.arguments.joined(separator: " ")
+        )
         let group = DispatchGroup()
         for _ in 0..<arguments.jobCount {
             let thread = Thread { [self] in
@@ -47,9 +49,11 @@ final class SimulationFleet: Sendable {
         group.wait()
         let seconds = Date().timeIntervalSince(started)
         return state.withLock { state in
-            say("\(state.doneCount) seeds, \(state.failures.count) failed, "
-                + "\(state.crashCount) crashes, \(state.damagedCount) damaged, "
-                + "\(state.requestCount) device requests, \(Int(seconds)) s")
+            say(
+                "\(state.doneCount) seeds, \(state.failures.count) failed, "
+                    + "\(state.crashCount) crashes, \(state.damagedCount) damaged, "
+                    + "\(state.requestCount) device requests, \(Int(seconds)) s"
+            )
             return state.failures.isEmpty ? 0 : 1
         }
     }
@@ -88,7 +92,7 @@ final class SimulationFleet: Sendable {
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments =
             ["sim", "store", "--worker", "--first", "\(seeds.lowerBound)"]
-            + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.repetition
+            + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.options.arguments
         var environment = ProcessInfo.processInfo.environment
         environment["SWIFT_BACKTRACE"] = "enable=no"
         process.environment = environment
@@ -140,8 +144,10 @@ final class SimulationFleet: Sendable {
             if number("damage") > 0 { state.damagedCount += 1 }
             guard Date().timeIntervalSince(state.lastReport) > 10 else { return }
             state.lastReport = Date()
-            say("\(state.doneCount) of \(arguments.count) seeds, "
-                + "\(state.failures.count) failed")
+            say(
+                "\(state.doneCount) of \(arguments.count) seeds, "
+                    + "\(state.failures.count) failed"
+            )
         }
     }
 

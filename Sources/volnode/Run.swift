@@ -203,7 +203,8 @@ struct Run: AsyncParsableCommand {
             } catch {
                 throw Failure(
                     "The volume '\(argument.name)' cannot be made: \(error.text).",
-                    help: "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
+                    help:
+                        "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
                 )
             }
         }
