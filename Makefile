@@ -13,6 +13,9 @@ smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|FuzzTests|Ti
 # What sanitizers are for: memory and threads below the control plane.
 sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
 
+# No test may hang for ever: the whole run, with its part of the build, has this long.
+test-seconds-max := 2100
+
 .PHONY: help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-full clean
 
 help: ## Say what there is
@@ -34,7 +37,8 @@ demo-stop: ## Stop the demo's cluster and remove its data
 # --disable-testable-imports everything would be compiled a second time, for nothing.
 test: setup ## Install what is missing and run every test
 	@$(SWIFT) build $(release)
-	@$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
+	@timeout --foreground $(test-seconds-max) \
+		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
 
 check: lint ## Lint, layer and tidiness rules, quick tests: before every push
 	@$(data-path) test --scratch-path .build/check --disable-xctest --filter '^($(smoke))\.'
