@@ -87,12 +87,16 @@ struct BadInputCase: Sendable {
 
     /// Runs the command of `input`, as root's opposite where permissions are the point.
     func perform(_ input: BadInput) async throws -> CommandResult {
-        let words = input.command.map(substitute)
+        var words = input.command.map(substitute)
+        // nbdsh runs whatever python3 comes first; libnbd's module is Debian's.
+        if words[0] == "nbdsh" { words.replaceSubrange(0..<1, with: ["python3", "-m", "nbd"]) }
         let program = words[0]
         let path =
             ["volnode", "volmeta", "volctl"].contains(program)
             ? TestEnvironment.program(program)
-            : try #require(TestEnvironment.tool(program), "\(program) is not installed")
+            : program == "python3"
+                ? TestEnvironment.python
+                : try #require(TestEnvironment.tool(program), "\(program) is not installed")
         return try await run(
             path,
             Array(words.dropFirst()),

@@ -16,7 +16,7 @@ extension Conformance {
             let before = try await context.digests()
             let result = try await context.perform(input)
             #expect(result.exitCode == input.exitCode, "\(result.report)")
-            let message = context.message(of: result, exitCode: input.exitCode)
+            let message = context.message(of: result, of: input)
             for word in input.mentions {
                 let isMentioned = message.range(of: word, options: [.caseInsensitive]) != nil
                 #expect(isMentioned, "no word of “\(word)” in: \(message)\n\(result.report)")
@@ -67,11 +67,12 @@ extension Conformance {
 
 extension BadInputCase {
     /// The line that a person reads: the last on standard error when something was refused, the
-    /// first when the usage follows it.
-    func message(of result: CommandResult, exitCode: Int32) -> String {
+    /// first when the usage or advice follows it.
+    func message(of result: CommandResult, of input: BadInput) -> String {
         let text = result.errorOutput.isEmpty ? result.output : result.errorOutput
         let lines = text.split(separator: "\n").filter { !$0.allSatisfy(\.isWhitespace) }
-        let line = exitCode == 2 ? lines.first : lines.last
+        let isFirst = input.exitCode == 2 || input.command[0] == "nbdinfo"
+        let line = isFirst ? lines.first : lines.last
         return normalise(line.map(String.init) ?? "")
             .replacingOccurrences(of: "|", with: "\\|")
     }
