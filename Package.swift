@@ -103,7 +103,10 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests(
         "StorageNodeTests",
-        ["BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode"]
+        [
+            "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode",
+            "CAllocationCounter",
+        ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
     dataPathTests("TidyTests", []),

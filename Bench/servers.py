@@ -1,6 +1,7 @@
 """The servers under comparison: started on files of one folder, stopped by their own pid."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,10 +12,16 @@ START_SECONDS_MAX = 60
 
 
 def free_port():
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody listens on, and that no outgoing connection is given."""
+    for _ in range(100):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise SystemExit("no free port between 20000 and 32000")
 
 
 def drop_file_cache(path):

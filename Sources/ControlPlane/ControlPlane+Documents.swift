@@ -55,9 +55,18 @@ extension ControlPlane {
         _ record: VolumeRecord,
         _ view: NodeView
     ) async throws(ControlError) -> Volume {
-        let snapshots = try await meta(await metadata.snapshots(of: record.id))
+        let around = try await meta(await metadata.surroundings(of: [record.id]))[0]
         let node = try await meta(await metadata.node(record.primary))
-        let attachments = try await attachmentsRecord(record.id).current
+        return document(record, view, around, node?.value)
+    }
+
+    /// A volume's document, everything for it being at hand.
+    func document(
+        _ record: VolumeRecord,
+        _ view: NodeView,
+        _ around: ClusterMetadata.Surroundings,
+        _ node: NodeRecord?
+    ) -> Volume {
         var volume = Volume(
             id: record.id,
             name: record.name,
@@ -67,11 +76,11 @@ extension ControlPlane {
             state: VolumeState(record.state),
             primary: record.primary,
             replicas: record.replicas,
-            snapshotCount: snapshots.count,
+            snapshotCount: around.snapshotCount,
             source: record.source.map {
                 VolumeSource(volume: $0.volumeName, snapshot: $0.snapshot)
             },
-            attachments: attachments.map { document($0, of: record, node?.value) },
+            attachments: around.attachments.current.map { document($0, of: record, node) },
             createdAt: record.createdAt,
             epoch: record.epoch
         )

@@ -13,11 +13,15 @@ extension ControlPlane {
         let records = try await meta(await metadata.volumes(after: after, countMax: countMax)).map(
             \.value
         )
-        var known: [String: NodeView] = [:]
-        for node in Set(records.map(\.primary)) { known[node] = await nodeView(node) }
-        var volumes: [Volume] = []
-        for record in records {
-            volumes.append(try await document(record, known[record.primary] ?? .silent))
+        var views: [String: NodeView] = [:]
+        var nodes: [String: NodeRecord] = [:]
+        for name in Set(records.map(\.primary)) {
+            views[name] = await nodeView(name)
+            nodes[name] = try await meta(await metadata.node(name))?.value
+        }
+        let around = try await meta(await metadata.surroundings(of: records.map(\.id)))
+        let volumes = zip(records, around).map { record, around in
+            document(record, views[record.primary] ?? .silent, around, nodes[record.primary])
         }
         let isLastPage = records.count < countMax
         return VolumeList(volumes: volumes, nextAfter: isLastPage ? nil : records.last?.name)

@@ -26,7 +26,8 @@ extension ControlPlane: Service {
                 }
                 group.addTask { await self.watchNodeLives() }
                 group.addTask { await self.reconcileWhenAsked() }
-                group.addTask { await self.keepTime() }
+                group.addTask { await self.keepLeases() }
+                group.addTask { await self.keepHouse() }
                 await group.waitForAll()
             }
         } onCancelOrGracefulShutdown: {
@@ -51,14 +52,20 @@ extension ControlPlane: Service {
 
     // MARK: - Time
 
-    /// Once a second: leases; less often: the rest.
-    private func keepTime() async {
-        var tick = 0
+    /// Ends leases in time, whatever else is slow: nodes that are down must be seen to be.
+    private func keepLeases() async {
         for await _ in seconds() {
-            tick += 1
             await logged("maintain the metadata") { [metadata] in
                 try await metadata.store.maintain()
             }
+        }
+    }
+
+    /// The work that asks nodes and may therefore take long.
+    private func keepHouse() async {
+        var tick = 0
+        for await _ in seconds() {
+            tick += 1
             if tick.isMultiple(of: Self.pendingIntervalSeconds) { await resumePending() }
             if tick.isMultiple(of: Self.comparisonIntervalSeconds) {
                 await logged("compare the nodes") { try await self.recover() }

@@ -51,6 +51,47 @@ extension ClusterMetadata {
         try await all(VolumeRecord.self, prefix: keys.volumes)
     }
 
+    /// What lies around a volume's record.
+    public struct Surroundings: Sendable, Hashable {
+        /// Who has it and who had it.
+        public var attachments: AttachmentsRecord
+        /// The number of its snapshots.
+        public var snapshotCount: Int
+    }
+
+    /// What lies around each of some volumes, in the order of `ids`.
+    public func surroundings(of ids: [UInt64]) async throws(MetadataError) -> [Surroundings] {
+        var result: [Surroundings] = []
+        var rest = ids[...]
+        while !rest.isEmpty {
+            let page = rest.prefix(MetaLimits.operationCountMax / 2)
+            rest = rest.dropFirst(page.count)
+            let operations = page.flatMap { id in
+                [
+                    MetaOperation.get(keys.attachments(id)),
+                    .range(
+                        prefix: keys.snapshots(id),
+                        after: nil,
+                        countMax: MetaLimits.rangeCountMax
+                    ),
+                ]
+            }
+            let read = try await store.transact(MetaTransaction(success: operations)).records
+            for index in stride(from: 0, to: read.count, by: 2) {
+                let attachments = try read[index].first.map { record throws(MetadataError) in
+                    try decode(AttachmentsRecord.self, record).value
+                }
+                result.append(
+                    Surroundings(
+                        attachments: attachments ?? AttachmentsRecord(),
+                        snapshotCount: read[index + 1].count
+                    )
+                )
+            }
+        }
+        return result
+    }
+
     /// What is known of an operation.
     public func operation(
         _ key: String

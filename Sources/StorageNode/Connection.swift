@@ -12,7 +12,7 @@ struct ConnectionMemory {
     static let receiveByteCount = 16 << 10
     /// Replies when there is no larger chunk: one output of the session, and some headers.
     static let transmitByteCount = 32 << 10
-    /// All of it. Pages never touched cost nothing.
+    /// All of it; pages never touched cost nothing.
     static let byteCount = receiveByteCount + transmitByteCount + NBDSession.memoryByteCount
 
     let receive: ByteRegion
@@ -26,7 +26,9 @@ struct ConnectionMemory {
     }
 }
 
-/// A client connection. Made once per place in the table and used again; one thread owns it.
+/// A client connection, made once per place in the table and used again.
+///
+/// One thread owns it.
 final class Connection {
     enum State: UInt8 {
         /// The place is free.

@@ -33,7 +33,13 @@ struct HopMessage: BitwiseCopyable, Sendable {
     var key = ExportKey(storeIndex: -1, volume: .none)
     var handle = VolumeHandle(0)
     var isOpened = false
-    var request = StoreRequest(kind: .flush, volume: VolumeHandle(0), offset: 0, byteCount: 0, token: 0)
+    var request = StoreRequest(
+        kind: .flush,
+        volume: VolumeHandle(0),
+        offset: 0,
+        byteCount: 0,
+        token: 0
+    )
     var completion = StoreCompletion(token: 0, status: .ok)
 
     init(_ kind: Kind, worker: Int32) {

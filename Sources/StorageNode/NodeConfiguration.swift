@@ -106,7 +106,7 @@ public enum NodeError: Error, Sendable, Hashable {
     case tls(TLSError)
 }
 
-/// What happened in a node, for its program's log. Never one per request.
+/// What happened in a node, for its program's log; never one per request.
 public enum NodeEvent: Sendable {
     /// A reactor runs, on which engine and why.
     case reactorStarted(index: Int, EngineReport)

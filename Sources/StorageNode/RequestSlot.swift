@@ -63,7 +63,7 @@ struct RequestSlot: BitwiseCopyable {
     var readyHead: Int32 = none
 }
 
-/// The slots of one reactor. Nothing allocates after `init`.
+/// The slots of one reactor; nothing allocates after `init`.
 final class SlotTable {
     private let slots: FixedArray<RequestSlot>
     private let state: FixedArray<(freeHead: Int32, freeCount: Int)>

@@ -48,7 +48,10 @@ public final class StorageNode: Sendable {
 
     /// Opens devices and listeners, starts the reactors and waits until every store is ready.
     ///
-    /// - Parameter sink: Takes events, on the reactors' threads; must not block.
+    /// - Parameters:
+    ///   - configuration: What it is started with.
+    ///   - sink: Takes events, on the reactors' threads; must not block.
+    /// - Returns: The node, serving.
     /// - Throws: ``NodeError``; nothing stays open.
     public static func start(
         _ configuration: NodeConfiguration,
@@ -80,7 +83,9 @@ public final class StorageNode: Sendable {
             do throws(NodeError) {
                 return try NodeParts(configuration, sink: sink)
             } catch {
-                guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else { throw error }
+                guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else {
+                    throw error
+                }
             }
             waitedMilliseconds += releasePollMilliseconds
             try? await Task.sleep(for: .milliseconds(releasePollMilliseconds))
@@ -121,9 +126,13 @@ public final class StorageNode: Sendable {
         }
     }
 
-    /// Stops in order: no new connections, what is in work is answered, the stores write their
-    /// last checkpoint, the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time
-    /// that the stores' last writes take. Once only; later calls return at once.
+    /// Stops in order; once only, later calls return at once.
+    ///
+    /// Afterwards devices and addresses are free, and nothing else may be called.
+    ///
+    /// No new connections; what is in work is answered; the stores write their last checkpoint;
+    /// the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time that the stores'
+    /// last writes take.
     public func stop() async {
         guard threads.withLock({ $0.beginStopping() }) else { return }
         for worker in workers {
@@ -154,6 +163,7 @@ public final class StorageNode: Sendable {
     /// - Parameters:
     ///   - command: What to change.
     ///   - store: The store that a new volume goes to; for everything else the volume says.
+    /// - Returns: What was made.
     /// - Throws: ``StoreCommandError``; nothing was changed.
     public func perform(
         _ command: StoreCommand,
@@ -238,6 +248,32 @@ public final class StorageNode: Sendable {
             )
         }
         return all
+    }
+
+    // MARK: - For tests
+
+    /// What `body` returns on the thread of a reactor.
+    package func valueOnReactor(
+        _ index: Int,
+        _ body: @escaping @Sendable () -> UInt64
+    ) async -> UInt64 {
+        await withCheckedContinuation { continuation in
+            workers[index].control.run { _ in continuation.resume(returning: body()) }
+        }
+    }
+
+    /// Whether all buffers but the chunks of `connectionCount` connections are free.
+    package func isPoolWhole(connectionCount: Int) async -> Bool {
+        var heldByteCount = 0
+        for worker in workers {
+            heldByteCount += await withCheckedContinuation { continuation in
+                worker.control.run {
+                    continuation.resume(returning: $0.pool.byteCount - $0.pool.freeByteCount)
+                }
+            }
+        }
+        let chunkByteCount = NodeLimits.receiveByteCount + 2 * NodeLimits.transmitByteCount
+        return heldByteCount <= connectionCount * chunkByteCount
     }
 
     // MARK: - Private

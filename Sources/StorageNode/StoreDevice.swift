@@ -88,7 +88,9 @@ public enum StoreDevice {
         try content(DeviceTransfers(device))
     }
 
-    private static func content(_ transfers: DeviceTransfers) throws(DeviceFormatError)
+    private static func content(
+        _ transfers: DeviceTransfers
+    ) throws(DeviceFormatError)
         -> DeviceContent
     {
         let head = try transfers.read(
@@ -125,7 +127,9 @@ private struct DeviceSignature {
     var offset: Int
     var bytes: [UInt8]
 
-    /// What people have on disks. Source: libblkid's probes, the ones with a magic in the first
+    /// What people have on disks.
+    ///
+    /// Source: libblkid's probes, the ones with a magic in the first
     /// MiB.
     static let known = [
         DeviceSignature("an ext2, ext3 or ext4 file system", 0x438, [0x53, 0xEF]),

@@ -19,7 +19,7 @@ struct ExportKey: Hashable, BitwiseCopyable, Sendable {
     }
 }
 
-/// A store, its device, and who uses what of it. Belongs to one reactor.
+/// A store, its device, and who uses what of it; belongs to one reactor.
 final class StoreHost {
     /// A volume that connections have open.
     struct OpenExport {

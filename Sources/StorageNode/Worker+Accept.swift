@@ -139,7 +139,9 @@ extension Worker {
     /// Closes a draining connection that has nothing left to send.
     func closeIfDrained(_ connection: Connection) {
         guard connection.state == .draining, connection.slotCount == 0 else { return }
-        guard connection.filling.isEmpty, !connection.isSending else { return markFlush(connection) }
+        guard connection.filling.isEmpty, !connection.isSending else {
+            return markFlush(connection)
+        }
         guard isTLSDrained(connection) else { return }
         drop(connection)
     }
@@ -150,8 +152,9 @@ extension Worker {
         precondition(connection.state != .free, "dropping what is not there")
         connection.state = .closing
         connection.deadline = nil
-        abandonInput(connection)
+        // Replies first: what waits in their queue must not be freed under it.
         abandonReplies(connection)
+        abandonInput(connection)
         reactor.close(connection.socket, token: token(TokenKind.close, connection))
     }
 
@@ -176,13 +179,20 @@ extension Worker {
         guard split != RequestSlot.none else { return }
         // Bytes that never came are not answered for.
         slots[split].isAbandoned = true
-        if slots[split].partCount == 0 { freeSlot(split, connection) }
+        if slots[split].partCount == 0, !slots[split].isQueued { freeSlot(split, connection) }
     }
 
     /// Frees what waited to be sent.
     private func abandonReplies(_ connection: Connection) {
-        while let slot = takeDeferred(connection) { endSlot(slot, connection) }
+        while let slot = takeDeferred(connection) {
+            slots[slot].isQueued = false
+            endSlot(slot, connection)
+        }
+        let streaming = connection.streamingSlot
         connection.streamingSlot = RequestSlot.none
+        guard streaming != RequestSlot.none else { return }
+        slots[streaming].isQueued = false
+        endSplit(streaming, connection)
     }
 
     func onClosed(_ connection: Connection) {
@@ -258,7 +268,10 @@ extension Worker {
             counters.timedOutCount &+= 1
             return drop(connection)
         }
-        if !connection.isSending, connection.filling.isEmpty { releaseChunks(connection) }
+        guard connection.takesOutput, !connection.isSending, connection.filling.isEmpty else {
+            return
+        }
+        releaseChunks(connection)
     }
 
     /// Gives back the chunks of replies that were sent.

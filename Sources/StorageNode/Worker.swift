@@ -15,7 +15,7 @@ internal import NBDSession
 internal import Reactor
 internal import StorageIO
 
-/// What the reactors of a node share. Everything that changes is an atomic or a mailbox.
+/// What the reactors of a node share; everything in it that changes is an atomic.
 final class NodeShared: Sendable {
     let configuration: NodeConfiguration
     let tls: TLSContext?
@@ -99,7 +99,7 @@ final class Worker: @unchecked Sendable {
     var sweepAt: Instant
     var counters = NodeCounters()
     var refusedReportedCount: UInt64 = 0
-    /// Clients are let in: every store is ready. Before, they wait in the kernel.
+    /// Clients are let in because every store is ready; before, they wait in the kernel.
     var isAccepting = false
     var isStopping = false
     var isFinished = false
@@ -155,6 +155,10 @@ final class Worker: @unchecked Sendable {
         }
         while !isFinished { turn() }
         reactor.shutDown()
+        // The devices are unlocked when the last reference to them goes: here.
+        for host in hosts { reactor.detach(host.deviceHandle) }
+        hosts = []
+        hostsByStore = hostsByStore.map { _ in nil }
     }
 
     private func turn() {
@@ -174,7 +178,9 @@ final class Worker: @unchecked Sendable {
 
     /// When the next turn must begin although nothing happens.
     private func nextDeadline() -> Instant? {
-        if !ready.isEmpty || !again.isEmpty || lapCount > 0 || (hasFreed && !waiting.isEmpty) { return now }
+        if !ready.isEmpty || !again.isEmpty || lapCount > 0 || (hasFreed && !waiting.isEmpty) {
+            return now
+        }
         var deadline = needsSweep ? sweepAt : nil
         for index in hosts.indices {
             guard let due = hosts[index].deadline else { continue }

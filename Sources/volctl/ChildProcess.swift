@@ -59,6 +59,7 @@ package struct ChildSpecification: Sendable {
                 0
             )
         }
+        // SAFETY: as above; the signal sets are initialised here and copied into the attributes.
         unsafe posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
         unsafe posix_spawn_file_actions_adddup2(&actions, error, STDERR_FILENO)
 

@@ -103,7 +103,8 @@ extension StoreProblem {
         switch self {
         case .unusable(let error): "no superblock can be used (\(error))"
         case .superblockDamaged(let offset): "a copy of the superblock at byte \(offset) is damaged"
-        case .unreadable(let offset, let errno): "byte \(offset) cannot be read: \(errorText(errno))"
+        case .unreadable(let offset, let errno):
+            "byte \(offset) cannot be read: \(errorText(errno))"
         case .manifestDamaged(let offset): "the manifest at byte \(offset) does not verify"
         case .danglingLayer(let id): "layer \(id) is named but does not exist"
         case .pageDamaged(let layer, let level, let index, let offset):

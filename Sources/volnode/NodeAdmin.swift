@@ -183,7 +183,8 @@ struct NodeAdmin: NodeService {
         try await perform(.deleteSnapshot(layer: snapshot(id, name).layer))
     }
 
-    func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume {
+    func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume
+    {
         let layer = try await snapshot(id, name).layer
         try await perform(.rollback(volume: VolumeID(id), layer: layer))
         return try await volume(id)

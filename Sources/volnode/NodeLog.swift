@@ -10,7 +10,10 @@ struct NodeLog: Sendable {
     func record(_ event: NodeEvent) {
         switch event {
         case .reactorStarted(let index, let report):
-            logger.notice("reactor started", metadata: ["index": "\(index)", "report": "\(report)"])
+            logger.notice(
+                "reactor started",
+                metadata: ["index": "\(index)", "report": "\(report)"]
+            )
         case .storeReady(let path, let milliseconds):
             logger.notice("store ready", metadata: ["path": "\(path)", "ms": "\(milliseconds)"])
         case .storeFailed(let path, let error):

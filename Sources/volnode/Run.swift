@@ -93,6 +93,12 @@ struct Run: AsyncParsableCommand {
     var logLevel: LogLevel = .info
 
     func validate() throws {
+        guard ValidName.check(name) else {
+            throw ValidationError("--name '\(name)' is not a name: \(ValidName.rule).")
+        }
+        for entry in volume where !ValidName.check(entry.name) {
+            throw ValidationError("--volume '\(entry.name)' is not a name: \(ValidName.rule).")
+        }
         guard listenNbd != nil || listenNbdUnix != nil else {
             throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
         }
@@ -203,7 +209,8 @@ struct Run: AsyncParsableCommand {
             } catch {
                 throw Failure(
                     "The volume '\(argument.name)' cannot be made: \(error.text).",
-                    help: "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
+                    help:
+                        "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
                 )
             }
         }

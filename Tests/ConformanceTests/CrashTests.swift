@@ -41,10 +41,12 @@ extension Conformance {
                     "--start", "exec \(command)", "--kill", "kill -9 {pid}",
                     "--rounds", "\(CrashTests.roundCount)", "--mode", mode,
                     "--server-log", scratch.file("server.log"), "--seed", "1",
+                    "--start-timeout", "60",
                 ],
                 within: 30 + 10 * Double(CrashTests.roundCount)
             )
-            #expect(result.exitCode == 0, "\(result.report)")
+            let log = try? String(contentsOfFile: scratch.file("server.log"), encoding: .utf8)
+            #expect(result.exitCode == 0, "\(result.report)\n\(log?.suffix(3000) ?? "")")
             // What the crashes left must be whole under the offline check, too.
             try await succeed(volnode, ["check", scratch.file("store.img")], within: 120)
         }

@@ -31,7 +31,8 @@ extension Conformance {
             let scratch = try ScratchDirectory()
             var options = NodeServer.Options()
             options.engine = variant.engine
-            options.volumes = ["vol=256MiB"]
+            // Beyond 4 GiB, so that 64-bit lengths are met; thin.
+            options.volumes = ["vol=5GiB"]
             options.arguments = variant.arguments
             var script = [TestEnvironment.script("nbd_conformance.py"), "--require-all"]
             if variant.tls != "off" {

@@ -1,22 +1,171 @@
 import BlockCore
 import LogStore
+import Reactor
 import StorageNode
 import Testing
 
-@Suite(.serialized) struct NodeTests {
-    @Test func writeThenRead_everyMode_sameBytes() async throws {
+@Suite("A node serves", .serialized) struct NodeTests {
+    static let modes = [TestClient.Mode.simple, .structured, .extended]
+
+    @Test(arguments: modes) func writeThenRead_sameBytes(mode: TestClient.Mode) async throws {
         let node = try await TestNode()
         try await node.makeVolume("disk", id: 1)
-        for mode in [TestClient.Mode.simple, .structured, .extended] {
-            let client = try node.client("disk", mode: mode)
-            #expect(client.byteCount == 64 << 20)
-            let data = pattern(byteCount: 12_288, seed: 7)
-            try client.write(4096, data)
-            #expect(try client.read(4096, 12_288) == data)
-            try client.call(3, 0, 0)
-            try client.disconnect()
-            #expect(client.isClosed())
+        let client = try node.client("disk", mode: mode)
+        #expect(client.byteCount == 64 << 20)
+        let data = pattern(byteCount: 12_288, seed: 7)
+        try client.write(4096, data)
+        #expect(try client.read(4096, 12_288) == data)
+        #expect(try client.call(3, 0, 0).error == 0)
+        try client.disconnect()
+        #expect(client.isClosed())
+        await node.stop()
+    }
+
+    /// Above 1 MiB a request is cut into parts; sizes around the cut and at the limit.
+    @Test(arguments: modes) func largeRequests_sameBytes(mode: TestClient.Mode) async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let client = try node.client("disk", mode: mode)
+        for (byteCount, offset) in [
+            (1 << 20, 512), ((1 << 20) + 512, 0), (5 << 20, 3584), (32 << 20, 4096),
+        ] {
+            let data = pattern(byteCount: byteCount, seed: UInt64(byteCount))
+            try client.write(UInt64(offset), data)
+            #expect(try client.read(UInt64(offset), byteCount) == data, "\(byteCount)")
+            let whole = try client.call(
+                0,
+                UInt64(offset),
+                UInt64(byteCount),
+                flags: mode == .simple ? 0 : TestClient.flagDontFragment
+            )
+            #expect(whole.data == data)
+            if mode != .simple { #expect(whole.chunkCount == 1) }
         }
+        let counters = await node.node.counters()
+        #expect(counters.partCount > 32)
+        await node.stop()
+    }
+
+    @Test func largeReadOfHoles_isZero_andHasNoDataInStructuredMode() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let plain = try node.client("disk")
+        #expect(try plain.read(0, 8 << 20).allSatisfy { $0 == 0 })
+        let structured = try node.client("disk", mode: .structured)
+        let reply = try structured.call(0, 0, 8 << 20)
+        #expect(reply.holeByteCount == 8 << 20)
+        await node.stop()
+    }
+
+    @Test func pipelinedRequests_areAllAnswered_smallOnesBehindALargeOne() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let client = try node.client("disk")
+        let data = pattern(byteCount: 8 << 20, seed: 3)
+        try client.write(0, data)
+        var bytes: [UInt8] = []
+        var wanted: [UInt64: Range<Int>] = [:]
+        for index in 0..<64 {
+            let byteCount = index % 8 == 0 ? 3 << 20 : 4096
+            let (cookie, request) = client.request(0, UInt64(index * 4096), UInt64(byteCount))
+            wanted[cookie] = index * 4096..<index * 4096 + byteCount
+            bytes += request
+        }
+        try client.send(bytes)
+        for _ in 0..<64 {
+            let reply = try client.reply()
+            let found = wanted.removeValue(forKey: reply.cookie)
+            let range = try #require(found)
+            #expect(reply.error == 0)
+            #expect(reply.data == Array(data[range]))
+        }
+        #expect(wanted.isEmpty)
+        await node.stop()
+    }
+
+    @Test func blockStatus_everyContext_answersAll() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        _ = try await node.node.perform(.createSnapshot(volume: VolumeID(1), name: "base"))
+        let client = try TestClient(path: node.socketPath)
+        let contexts = try client.enter(
+            "disk",
+            mode: .structured,
+            contexts: ["base:allocation", "qemu:allocation-depth", "cairn:changed-since:base"]
+        )
+        #expect(contexts.count == 3)
+        try client.write(65_536, pattern(byteCount: 65_536, seed: 1))
+        let reply = try client.call(7, 0, 1 << 20)
+        #expect(reply.error == 0)
+        #expect(reply.extents.count == 3)
+        let changed = try #require(contexts.first { $0.value.hasPrefix("cairn:") }?.key)
+        let extents = try #require(reply.extents[changed])
+        #expect(extents.first?.0 == 65_536)
+        #expect(extents.first?.1 == 0)
+        #expect(extents.dropFirst().first?.1 == 1)
+        await node.stop()
+    }
+
+    @Test func restart_afterStop_hasEverything() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let data = pattern(byteCount: 1 << 20, seed: 5)
+        let client = try node.client("disk")
+        try client.write(0, data)
+        await node.stop()
+        #expect(client.isClosed())
+        let again = try await TestNode(directory: node.directory)
+        #expect(try again.client("disk").read(0, 1 << 20) == data)
+        await again.stop()
+    }
+
+    @Test func aioEngine_servesToo() async throws {
+        let node = try await TestNode { $0.reactor.engine = .aio }
+        try await node.makeVolume("disk", id: 1)
+        let client = try node.client("disk", mode: .structured)
+        let data = pattern(byteCount: 3 << 20, seed: 9)
+        try client.write(0, data)
+        #expect(try client.read(0, 3 << 20) == data)
+        await node.stop()
+    }
+}
+
+@Suite("Stores on other reactors", .serialized) struct HopTests {
+    @Test func spreadConnections_reachTheirStore() async throws {
+        let node = try await TestNode(storeCount: 2) { configuration in
+            configuration.reactorCount = 3
+            configuration.spreadsConnections = true
+        }
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        var clients: [TestClient] = []
+        for index in 0..<6 {
+            clients.append(try node.client(index % 2 == 0 ? "a" : "b", mode: .structured))
+        }
+        for (index, client) in clients.enumerated() {
+            let data = pattern(byteCount: 2 << 20, seed: UInt64(index))
+            try client.write(UInt64(index) * (4 << 20), data)
+            #expect(try client.read(UInt64(index) * (4 << 20), 2 << 20) == data)
+            #expect(try client.read(UInt64(index) * (4 << 20), 4096) == Array(data[..<4096]))
+        }
+        #expect(await node.node.counters().hopCount > 12)
+        for client in clients { try client.disconnect() }
+        for client in clients { #expect(client.isClosed()) }
+        await node.stop()
+    }
+
+    @Test func lostAccess_closesConnectionsOnEveryReactor() async throws {
+        let node = try await TestNode { configuration in
+            configuration.reactorCount = 2
+            configuration.spreadsConnections = true
+        }
+        try await node.makeVolume("a", id: 1)
+        let clients = try (0..<4).map { _ in try node.client("a") }
+        for client in clients { _ = try client.read(0, 4096) }
+        #expect(await node.node.connectionCount(of: VolumeID(1)) == 4)
+        _ = try await node.node.perform(.deleteVolume(VolumeID(1)))
+        for client in clients { #expect(client.isClosed()) }
+        #expect(await node.node.volumes().isEmpty)
         await node.stop()
     }
 }

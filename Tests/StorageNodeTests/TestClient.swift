@@ -40,9 +40,19 @@ final class TestClient {
         var limit = timeval(tv_sec: seconds, tv_usec: 0)
         // SAFETY: the kernel copies the values during the calls.
         unsafe setsockopt(
-            socket, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+            socket,
+            SOL_SOCKET,
+            SO_RCVTIMEO,
+            &limit,
+            socklen_t(MemoryLayout<timeval>.size)
+        )
         unsafe setsockopt(
-            socket, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+            socket,
+            SOL_SOCKET,
+            SO_SNDTIMEO,
+            &limit,
+            socklen_t(MemoryLayout<timeval>.size)
+        )
         if var byteCount = receiveBufferByteCount {
             unsafe setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &byteCount, 4)
         }
@@ -73,9 +83,13 @@ final class TestClient {
             // SAFETY: the array is borrowed for the call.
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
-                    socket, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)
+                    socket,
+                    $0.baseAddress.unsafelyUnwrapped + sent,
+                    bytes.count - sent,
+                    Int32(MSG_NOSIGNAL)
                 )
             }
+            if count < 0, errno == EINTR { continue }
             guard count > 0 else { throw ClientError("send: errno \(errno)") }
             sent += count
         }
@@ -88,8 +102,11 @@ final class TestClient {
             // SAFETY: the array is borrowed for the call.
             let count = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(
-                    socket, $0.baseAddress! + sent, bytes.count - sent,
-                    Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+                    socket,
+                    $0.baseAddress.unsafelyUnwrapped + sent,
+                    bytes.count - sent,
+                    Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
+                )
             }
             guard count > 0 else { break }
             sent += count
@@ -103,8 +120,14 @@ final class TestClient {
         while received < count {
             // SAFETY: the array is borrowed for the call.
             let got = unsafe bytes.withUnsafeMutableBytes {
-                unsafe recv(socket, $0.baseAddress! + received, count - received, 0)
+                unsafe recv(
+                    socket,
+                    $0.baseAddress.unsafelyUnwrapped + received,
+                    count - received,
+                    0
+                )
             }
+            if got < 0, errno == EINTR { continue }
             guard got != 0 else { throw ClientError("closed") }
             guard got > 0 else { throw ClientError("receive: errno \(errno)") }
             received += got
@@ -162,7 +185,9 @@ final class TestClient {
             }
             for reply in try option(10, data) where reply.type == 4 {
                 selected[load(reply.data, 0)] = String(
-                    decoding: reply.data.dropFirst(4), as: UTF8.self)
+                    decoding: reply.data.dropFirst(4),
+                    as: UTF8.self
+                )
             }
         }
         let replies = try option(7, big(UInt32(name.count)) + name + [0, 0])
@@ -191,7 +216,10 @@ final class TestClient {
     ) -> (cookie: UInt64, bytes: [UInt8]) {
         let cookie = nextCookie
         nextCookie += 1
-        if command == 0 { reads[cookie] = Int(length) }
+        if command == 0 {
+            reads[cookie] = Int(length)
+            offsets[cookie] = offset
+        }
         if mode == .extended {
             let flags = payload.isEmpty ? flags : flags | Self.flagPayloadLength
             return (
@@ -272,7 +300,9 @@ final class TestClient {
         case 5:
             var pairs: [(UInt64, UInt64)] = []
             for at in stride(from: 4, to: body.count, by: 8) {
-                pairs.append((UInt64(load(body, at) as UInt32), UInt64(load(body, at + 4) as UInt32)))
+                pairs.append(
+                    (UInt64(load(body, at) as UInt32), UInt64(load(body, at + 4) as UInt32))
+                )
             }
             reply.extents[load(body, 0)] = pairs
         case 6:
@@ -296,7 +326,6 @@ final class TestClient {
         payload: [UInt8] = []
     ) throws -> Reply {
         let (cookie, bytes) = request(command, offset, length, flags: flags, payload: payload)
-        offsets[cookie] = offset
         try send(bytes)
         let reply = try reply()
         guard reply.cookie == cookie else { throw ClientError("cookie \(reply.cookie)") }

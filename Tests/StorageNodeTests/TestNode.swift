@@ -15,7 +15,7 @@ final class TestDirectory: Sendable {
         var template = Array("/tmp/cairn-node-XXXXXX".utf8CString)
         // SAFETY: the array is terminated and borrowed for the call.
         let made = unsafe template.withUnsafeMutableBufferPointer {
-            unsafe mkdtemp($0.baseAddress!) != nil
+            unsafe mkdtemp($0.baseAddress.unsafelyUnwrapped) != nil
         }
         guard made else { throw ClientError("mkdtemp: errno \(errno)") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)

@@ -6,6 +6,8 @@ import Foundation
 package struct Conversion: Hashable, Sendable {
     /// The arguments of `qemu-img`.
     package var arguments: [String]
+    /// What to do when what is written to is full.
+    package var fullRemedy: String
 
     /// Parallel copies under way within one conversion.
     private static var coroutineCount: Int { 8 }
@@ -26,7 +28,10 @@ package struct Conversion: Hashable, Sendable {
         // The default cache mode, unsafe, would leave the final flush out.
         arguments += ["-t", "writeback", "-W", "-m", "\(coroutineCount)"]
         arguments += ["-S", "\(sparseByteCount)", "-f", image.format.rawValue, "-O", "raw"]
-        return Conversion(arguments: arguments + [image.path, uri])
+        return Conversion(
+            arguments: arguments + [image.path, uri],
+            fullRemedy: "'volctl node list' shows which nodes have room; choose one with --node."
+        )
     }
 
     /// Copies an export into a new file.
@@ -47,7 +52,10 @@ package struct Conversion: Hashable, Sendable {
         // qemu-img refuses out-of-order writes of compressed clusters.
         arguments += isCompressed ? ["-c"] : ["-W"]
         arguments += ["-S", "\(sparseByteCount)", "-f", "raw", "-O", format.rawValue]
-        return Conversion(arguments: arguments + [uri, path])
+        return Conversion(
+            arguments: arguments + [uri, path],
+            fullRemedy: "Make room, or export to another disk; 'df -h' shows them."
+        )
     }
 
     /// Runs it.
@@ -59,7 +67,12 @@ package struct Conversion: Hashable, Sendable {
             text = String(text.suffix(32))
         }
         guard result.isSuccess else {
-            throw CommandFailure("convert_failed", "qemu-img could not copy: \(result.reason).")
+            let isFull = result.reason.contains("No space left on device")
+            throw CommandFailure(
+                isFull ? "no_space" : "convert_failed",
+                "qemu-img could not copy: \(result.reason).",
+                remedy: isFull ? fullRemedy : nil
+            )
         }
         progress.update(percent: 100)
     }

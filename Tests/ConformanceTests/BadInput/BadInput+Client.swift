@@ -61,7 +61,7 @@ extension BadInput {
             mentions: ["Invalid argument"]
         ),
         client(
-            "a command that does not exist",
+            "a flag that does not exist",
             [
                 "nbdsh", "-u", "URI", "-c",
                 "h.set_strict_mode(0); h.pread(4096, 0, 0x4000)",

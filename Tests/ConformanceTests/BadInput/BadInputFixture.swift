@@ -80,6 +80,10 @@ final class BadInputFixture: Sendable {
 
     /// Reads every volume back and compares: nothing may be lost to a wrong use.
     func checkNothingLost(after name: String) async throws {
+        try #require(
+            server.process.isRunning,
+            "the node ended after: \(name)\n\(server.process.errorOutput.suffix(4000))"
+        )
         for uri in [preciousURI, server.unixURI()] {
             let copy = server.scratch.file("read-back.img")
             try await succeed("/usr/bin/nbdcopy", [uri, copy])

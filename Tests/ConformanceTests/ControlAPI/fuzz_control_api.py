@@ -139,6 +139,8 @@ def main():
         "--venv", type=pathlib.Path, default=REPOSITORY / ".build" / "schemathesis"
     )
     arguments = parser.parse_args()
+    arguments.bin = arguments.bin.resolve()
+    arguments.venv = arguments.venv.absolute()
     for name in () if arguments.url else ("volmeta", "volnode"):
         if not os.access(arguments.bin / name, os.X_OK):
             print(f"fuzz_control_api: no {name} in {arguments.bin}; build it first with "
@@ -160,7 +162,8 @@ def main():
             "--seed", str(arguments.seed), "--request-timeout", "30",
         ]
         print("+", " ".join(command), flush=True)
-        status = subprocess.run(command, timeout=RUN_SECONDS_MAX).returncode
+        # It leaves a report where it runs.
+        status = subprocess.run(command, cwd=directory, timeout=RUN_SECONDS_MAX).returncode
     finally:
         bad = cluster.stop()
     if status == 0 and not bad:

@@ -69,6 +69,14 @@ final class ChildProcess: @unchecked Sendable {
     /// Whether it still runs.
     var isRunning: Bool { process.isRunning }
 
+    /// Whether any process of this number runs; one that ended and was not collected does not.
+    static func isAlive(_ pid: Int32) -> Bool {
+        let status = FileManager.default.contents(atPath: "/proc/\(pid)/stat") ?? Data()
+        let text = String(decoding: status, as: UTF8.self)
+        guard let name = text.lastIndex(of: ")") else { return false }
+        return !text[name...].hasPrefix(") Z")
+    }
+
     /// Waits for its end.
     ///
     /// - Returns: The exit code, 128 + signal when a signal ended it, or nil after `seconds`.

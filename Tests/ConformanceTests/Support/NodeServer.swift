@@ -158,24 +158,35 @@ final class NodeServer: Sendable {
 
 /// Ports that nobody listens on now.
 enum FreePort {
-    /// A port of the loopback interface; the kernel chooses it and does not soon choose it again.
+    /// Below what the kernel gives to outgoing connections: a server that is killed and started
+    /// again must find its port as it left it.
+    private static let range: Range<UInt16> = 20_000..<32_000
+
+    /// A port of the loopback interface.
     static func next() throws -> UInt16 {
+        for _ in 0..<100 {
+            let port = UInt16.random(in: range)
+            if isFree(port) { return port }
+        }
+        throw PortError.noneFree
+    }
+
+    private enum PortError: Error { case noneFree }
+
+    private static func isFree(_ port: UInt16) -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        try #require(descriptor >= 0)
+        guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
-        // SAFETY: `address` and `byteCount` outlive both calls and agree about the size.
-        let result = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                unsafe bind(descriptor, generic, byteCount) == 0
-                    ? unsafe getsockname(descriptor, generic, &byteCount) : -1
+        address.sin_port = port.bigEndian
+        // SAFETY: `address` outlives the call and is passed with its own size.
+        return unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
             }
         }
-        try #require(result == 0)
-        return UInt16(bigEndian: address.sin_port)
     }
 }
 

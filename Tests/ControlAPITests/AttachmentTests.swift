@@ -1,0 +1,122 @@
+// Attachments: one writes or several read, and takeovers.
+
+import ControlAPI
+import ControlPlane
+import Foundation
+import Metadata
+import Testing
+
+@Suite("Attachments", .timeLimit(.minutes(1)))
+struct AttachmentTests {
+    private func serving() async throws -> (Cluster, ControlPlane, UInt64) {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k0")
+        return (cluster, plane, volume.id)
+    }
+
+    private func attach(
+        _ plane: ControlPlane,
+        _ host: String,
+        readOnly: Bool = false,
+        force: Bool = false,
+        machine: String? = nil
+    ) async throws(ControlError) -> ControlAPI.Attachment {
+        let creation = AttachmentCreation(
+            host: host,
+            readOnly: readOnly,
+            force: force,
+            machineID: machine
+        )
+        return try await plane.attach("v", creation, operation: UUID().uuidString)
+    }
+
+    @Test("An attached volume is exported, with a URI; the unix one only on the node's machine")
+    func attach_simple() async throws {
+        let (cluster, plane, id) = try await serving()
+        let attachment = try await attach(plane, "h1", machine: "machine-0")
+        #expect(attachment.nbdURI == "nbd://127.0.0.1:10809/v")
+        #expect(attachment.nbdUnixURI == "nbd+unix:///v?socket=/run/cairn/n0.sock")
+        #expect(cluster.nodes[0].held[id]?.access == .readWrite)
+        let elsewhere = try await attach(plane, "h1", machine: "another")
+        #expect(elsewhere.nbdUnixURI == nil)
+        #expect(elsewhere.epoch == attachment.epoch)
+    }
+
+    @Test("Another host is refused by the holder's name; with force it takes over, fenced")
+    func attach_conflict() async throws {
+        let (cluster, plane, id) = try await serving()
+        let first = try await attach(plane, "h1")
+        let error = await controlError { () throws(ControlError) in
+            _ = try await attach(plane, "h2")
+        }
+        #expect(error?.code == .volumeAttached)
+        #expect(error?.holder == "h1")
+        let taken = try await attach(plane, "h2", force: true)
+        #expect(taken.epoch > first.epoch)
+        #expect(cluster.nodes[0].held[id]?.dropCount == 1)
+        #expect(cluster.nodes[0].held[id]?.access == .readWrite)
+        let history = try await plane.attachments(of: "v")
+        #expect(history.map(\.host) == ["h2", "h1"])
+        #expect(history[1].detachReason == "taken over by h2")
+        #expect(history[1].nbdURI == nil)
+    }
+
+    @Test("Several hosts read, none writes beside them")
+    func attach_readOnly_isShared() async throws {
+        let (cluster, plane, id) = try await serving()
+        _ = try await attach(plane, "h1", readOnly: true)
+        _ = try await attach(plane, "h2", readOnly: true)
+        #expect(cluster.nodes[0].held[id]?.access == .readOnly)
+        let error = await controlError { () throws(ControlError) in
+            _ = try await attach(plane, "h3")
+        }
+        #expect(error?.code == .volumeAttached)
+        try await plane.detach("v", from: "h1", operation: "k1")
+        #expect(cluster.nodes[0].held[id]?.access == .readOnly)
+        try await plane.detach("v", from: "h2", operation: "k2")
+        #expect(cluster.nodes[0].held[id]?.access == NodeVolumeAccess.none)
+        _ = try await attach(plane, "h3")
+        try await cluster.requireAgreement("shared reading")
+    }
+
+    @Test("Twenty hosts that race for a volume: one gets it")
+    func attach_racing_oneWins() async throws {
+        let (cluster, plane, _) = try await serving()
+        let winners = await withTaskGroup(of: String?.self) { group in
+            for number in 0..<20 {
+                group.addTask {
+                    let host = "h\(number)"
+                    let error = await controlError { () throws(ControlError) in
+                        _ = try await attach(plane, host)
+                    }
+                    return error == nil ? host : nil
+                }
+            }
+            return await group.reduce(into: [String]()) { result, host in
+                if let host { result.append(host) }
+            }
+        }
+        #expect(winners.count == 1)
+        #expect(try await plane.attachments(of: "v").map(\.host) == winners)
+        try await cluster.requireAgreement("a race")
+    }
+
+    @Test("What this build does not serve is refused in words")
+    func attach_unsupported() async throws {
+        let (_, plane, _) = try await serving()
+        for creation in [
+            AttachmentCreation(host: "h", protocol: .iscsi),
+            AttachmentCreation(host: "h", via: "n2"),
+        ] {
+            let error = await controlError { () throws(ControlError) in
+                _ = try await plane.attach("v", creation, operation: UUID().uuidString)
+            }
+            #expect(error?.code == .unsupported)
+        }
+        let stranger = await controlError { () throws(ControlError) in
+            try await plane.detach("v", from: "h9", operation: "k")
+        }
+        #expect(stranger?.code == .attachmentNotFound)
+    }
+}

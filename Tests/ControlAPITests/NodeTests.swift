@@ -1,0 +1,140 @@
+// Nodes, their heartbeats, and the events that tell the story.
+
+import ControlAPI
+import ControlPlane
+import Foundation
+import Metadata
+import Testing
+
+@Suite("Nodes and events", .timeLimit(.minutes(1)))
+struct NodeTests {
+    @Test("A node is up while its heartbeats come, and has to register again when they did not")
+    func heartbeat_life() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane()
+        let session = try #require(try await cluster.register(with: plane)["n1"])
+        var space = StoreSpaceUsage.empty
+        space.availableByteCount = 42
+        let heartbeat = NodeHeartbeat(session: session, space: space)
+        try await plane.heartbeat("n1", heartbeat)
+        #expect(try await plane.node("n1").state == .up)
+        #expect(try await plane.node("n1").space?.availableByteCount == 42)
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        #expect(try await plane.node("n1").state == .down)
+        let late = await controlError { () throws(ControlError) in
+            try await plane.heartbeat("n1", heartbeat)
+        }
+        #expect(late?.code == .nodeNotFound)
+        try await cluster.register(with: plane)
+        #expect(try await plane.node("n1").state == .up)
+    }
+
+    @Test("After a restart of the service the sessions of nodes go on")
+    func heartbeat_afterRestart() async throws {
+        let cluster = try await Cluster()
+        let session = try #require(try await cluster.register(with: cluster.plane())["n1"])
+        let restarted = cluster.plane()
+        let heartbeat = NodeHeartbeat(session: session, space: .empty)
+        try await restarted.heartbeat("n1", heartbeat)
+        #expect(try await restarted.node("n1").state == .up)
+        let foreign = await controlError { () throws(ControlError) in
+            let heartbeat = NodeHeartbeat(session: session &+ 1, space: .empty)
+            try await restarted.heartbeat("n1", heartbeat)
+        }
+        #expect(foreign?.code == .nodeNotFound)
+    }
+
+    @Test("A store under another node's name, and another store under a name in use, are refused")
+    func register_otherStore_isRefused() async throws {
+        let (_, plane) = try await Cluster.serving()
+        let sameStore = await controlError { () throws(ControlError) in
+            _ = try await plane.registerNode("n2", Cluster.registration(0))
+        }
+        #expect(sameStore?.code == .alreadyExists)
+        #expect(sameStore?.help?.contains("--name n1") == true)
+        _ = try await plane.createVolume(
+            VolumeCreation(name: "v", byteCount: 4096),
+            operation: "k"
+        )
+        let otherStore = await controlError { () throws(ControlError) in
+            _ = try await plane.registerNode("n1", Cluster.registration(5))
+        }
+        #expect(otherStore?.code == .alreadyExists)
+    }
+
+    @Test("A node is forgotten when it is down and holds nothing")
+    func delete_needsDownAndEmpty() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        _ = try await plane.createVolume(
+            VolumeCreation(name: "v", byteCount: 4096),
+            operation: "k"
+        )
+        func deletion() async -> ControlError.Code? {
+            await controlError { () throws(ControlError) in
+                try await plane.deleteNode("n1")
+            }?.code
+        }
+        #expect(await deletion() == .inUse)
+        try await plane.deleteVolume("v", operation: "k2")
+        #expect(await deletion() == .inUse)
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        #expect(await deletion() == nil)
+        #expect(try await plane.nodes().isEmpty)
+    }
+
+    @Test("Events tell the story in order, from any revision on, and go on when followed")
+    func events_followed() async throws {
+        let (_, plane) = try await Cluster.serving()
+        _ = try await plane.createVolume(
+            VolumeCreation(name: "v", byteCount: 4096),
+            operation: "k"
+        )
+        let page = try await plane.events(after: 0, countMax: 10)
+        #expect(page.events.map(\.kind) == ["node.up", "volume.created"])
+        let stream = try await plane.followEvents(after: page.events[0].revision)
+        try await plane.deleteVolume("v", operation: "k2")
+        var kinds: [String] = []
+        for await batch in stream {
+            kinds += batch.map(\.kind)
+            if kinds.count == 2 { break }
+        }
+        #expect(kinds == ["volume.created", "volume.deleted"])
+        #expect(try await plane.events(after: page.nextAfter, countMax: 10).events.count == 1)
+    }
+
+    @Test("The running service reports a node that falls silent, and stops when told")
+    func run_nodeSilent_isReported() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let running = Task { await plane.run() }
+        let stream = try await plane.followEvents(after: 0)
+        // The lease is ended as time would; the service's own watch has to notice. It may not
+        // watch yet, so the node comes back and goes again until it does.
+        let ender = Task {
+            while !Task.isCancelled {
+                try? await cluster.store.expireLeases(now: .now + .seconds(60))
+                try? await Task.sleep(for: .milliseconds(50))
+                _ = try? await cluster.register(with: plane)
+            }
+        }
+        for await batch in stream where batch.contains(where: { $0.kind == "node.down" }) { break }
+        ender.cancel()
+        plane.stop()
+        await running.value
+    }
+
+    @Test("Old operations and events are forgotten, young ones kept")
+    func trim_forgetsOld() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        for number in 0..<5 {
+            let creation = VolumeCreation(name: "v\(number)", byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "k\(number)")
+        }
+        let metadata = cluster.metadata
+        #expect(try await metadata.trimOperations(before: .distantPast) == 0)
+        #expect(try await metadata.trimOperations(before: .distantFuture) == 5)
+        #expect(try await metadata.operation("k1") == nil)
+        #expect(try await metadata.trimEvents(countMax: 2) == 4)
+        let kept = try await plane.events(after: 0, countMax: 10).events
+        #expect(kept.map(\.subject) == ["v3", "v4"])
+    }
+}

@@ -1,0 +1,141 @@
+import BlockCore
+import LogStore
+import StorageNode
+import Testing
+
+@Suite("Hostile clients cost others nothing", .serialized) struct HostileTests {
+    /// Writes and reads as a well-behaved client; throws when the node does not serve it in time.
+    private func work(_ client: TestClient, rounds: Int = 20) throws {
+        for round in 0..<rounds {
+            let data = pattern(byteCount: 16_384, seed: UInt64(round))
+            try client.write(UInt64(round) * 16_384, data)
+            guard try client.read(UInt64(round) * 16_384, 16_384) == data else {
+                throw ClientError("round \(round): other bytes")
+            }
+        }
+    }
+
+    @Test func neverReading_withLittleMemory() async throws {
+        let node = try await TestNode { $0.bufferMemoryByteCount = 8 << 20 }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        let filler = try node.client("disk")
+        try filler.write(32 << 20, pattern(byteCount: 4 << 20, seed: 1))
+        var hogs: [TestClient] = []
+        for mode in NodeTests.modes + NodeTests.modes {
+            let hog = try node.client("disk", mode: mode)
+            var requests: [UInt8] = []
+            for _ in 0..<256 { requests += hog.request(0, 32 << 20, 1 << 20).bytes }
+            _ = hog.sendWithoutWaiting(requests)
+            hogs.append(hog)
+            try work(good)
+        }
+        // The good client's large requests find memory too, in smaller parts.
+        let data = pattern(byteCount: 2 << 20, seed: 2)
+        try good.write(8 << 20, data)
+        #expect(try good.read(8 << 20, 2 << 20) == data)
+        hogs.removeAll()
+        try work(good)
+        await node.stop()
+    }
+
+    @Test func moreRequestsThanSlots_areAllAnswered() async throws {
+        let node = try await TestNode { $0.limits.slotCount = 64 }
+        try await node.makeVolume("disk", id: 1)
+        let clients = try (0..<24).map { _ in try node.client("disk", mode: .structured) }
+        for client in clients {
+            var requests: [UInt8] = []
+            for index in 0..<64 { requests += client.request(0, UInt64(index) * 4096, 4096).bytes }
+            try client.send(requests)
+        }
+        for client in clients {
+            for _ in 0..<64 { #expect(try client.reply().error == 0) }
+        }
+        await node.stop()
+    }
+
+    @Test func fullTable_theOldestHandshakeMakesRoom() async throws {
+        let node = try await TestNode { $0.limits.connectionCountMax = 8 }
+        try await node.makeVolume("disk", id: 1)
+        var idle: [TestClient] = []
+        for _ in 0..<8 {
+            let client = try TestClient(path: node.socketPath)
+            _ = try client.receive(18)
+            idle.append(client)
+        }
+        let good = try node.client("disk")
+        try work(good)
+        #expect(idle[0].isClosed())
+        #expect(await node.node.counters().refusedCount >= 1)
+        await node.stop()
+    }
+
+    @Test func stalledHandshakeAndPayload_areDropped() async throws {
+        let node = try await TestNode { configuration in
+            configuration.limits.handshakeSeconds = 1
+            configuration.limits.payloadSeconds = 1
+        }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        let idle = try TestClient(path: node.socketPath)
+        let half = try node.client("disk")
+        let whole = half.request(1, 0, 65_536, payload: [UInt8](repeating: 7, count: 65_536)).bytes
+        try half.send(Array(whole.prefix(30_000)))
+        #expect(idle.isClosed())
+        #expect(half.isClosed())
+        try work(good)
+        #expect(await node.node.counters().timedOutCount == 2)
+        await node.stop()
+    }
+
+    @Test func vanishing_atEveryPoint_leaksNothing() async throws {
+        let node = try await TestNode { $0.bufferMemoryByteCount = 8 << 20 }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        var random = SplitMix(state: 11)
+        for round in 0..<120 {
+            let client = try node.client("disk", mode: NodeTests.modes[round % 3])
+            var bytes: [UInt8] = []
+            for _ in 0..<8 {
+                let isWrite = random.next() % 2 == 0
+                let byteCount = random.next() % 4 == 0 ? 3 << 20 : 65_536
+                let payload = isWrite ? [UInt8](repeating: 0xA5, count: byteCount) : []
+                let offset = (16 << 20) + random.next() % 64 * 65_536
+                bytes +=
+                    client.request(
+                        isWrite ? 1 : 0,
+                        offset,
+                        UInt64(byteCount),
+                        payload: payload
+                    ).bytes
+            }
+            _ = client.sendWithoutWaiting(
+                Array(bytes.prefix(Int(random.next() % UInt64(bytes.count))))
+            )
+        }
+        try work(good)
+        // Everything given back: the counters of what is in work say so once all have ended.
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
+            try work(good, rounds: 1)
+        }
+        let counters = await node.node.counters()
+        #expect(counters.connectionCountNow == 1)
+        #expect(counters.requestCountNow == 0)
+        #expect(await node.node.isPoolWhole(connectionCount: 1))
+        await node.stop()
+    }
+
+    @Test func garbage_isDropped() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        for seed in 0..<60 as Range<UInt64> {
+            let client = try TestClient(path: node.socketPath)
+            _ = client.sendWithoutWaiting(pattern(byteCount: 2000, seed: seed))
+            let later = try node.client("disk", mode: NodeTests.modes[Int(seed) % 3])
+            _ = later.sendWithoutWaiting(pattern(byteCount: 2000, seed: seed))
+        }
+        try work(good)
+        await node.stop()
+    }
+}
