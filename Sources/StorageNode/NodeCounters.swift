@@ -17,8 +17,6 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
     public var partCount: UInt64 = 0
     /// Sends: the replies of one turn of the loop to one connection go out in one.
     public var sendCount: UInt64 = 0
-    /// Times that a socket had no room and the connection waited for it.
-    public var sendBlockedCount: UInt64 = 0
     /// Receives that brought bytes.
     public var receiveCount: UInt64 = 0
     /// Times that a connection waited because no slot or buffer was free.
@@ -50,7 +48,6 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
         left.writtenByteCount &+= right.writtenByteCount
         left.partCount &+= right.partCount
         left.sendCount &+= right.sendCount
-        left.sendBlockedCount &+= right.sendBlockedCount
         left.receiveCount &+= right.receiveCount
         left.resourceWaitCount &+= right.resourceWaitCount
         left.hopCount &+= right.hopCount
@@ -71,7 +68,6 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
             ("nbd.written_bytes", writtenByteCount),
             ("nbd.parts", partCount),
             ("nbd.sends", sendCount),
-            ("nbd.sends_blocked", sendBlockedCount),
             ("nbd.receives", receiveCount),
             ("nbd.resource_waits", resourceWaitCount),
             ("nbd.hops", hopCount),
