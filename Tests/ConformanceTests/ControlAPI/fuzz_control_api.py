@@ -77,9 +77,7 @@ def bounded_schema(directory):
     """The OpenAPI file without endless answers: a followed stream would only meet the time limit."""
     text = (REPOSITORY / "Docs" / "openapi.yaml").read_text()
     pattern = r"- \{ name: follow, in: query.*\n"
-    bounded, count = re.subn(
-        pattern, "- { name: follow, in: query, schema: { type: boolean, enum: [false] } }\n", text
-    )
+    bounded, count = re.subn(pattern, "\n", text)
     if count != 1:
         raise SystemExit("fuzz_control_api: Docs/openapi.yaml has no parameter 'follow' to bound")
     path = directory / "openapi.yaml"
