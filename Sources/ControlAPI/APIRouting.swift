@@ -56,7 +56,7 @@ public struct APICall: Sendable {
     public func flag(_ name: String) throws(ControlError) -> Bool {
         switch query(name) {
         case nil, "false": return false
-        case "true", "": return true
+        case "true": return true
         default:
             throw ControlError(.invalidArgument, "The parameter '\(name)' is not true or false.")
         }
