@@ -3,8 +3,6 @@
 SWIFT ?= swift
 SEEDS ?= 10000
 COUNT ?= 10000000
-# Arguments of Bench/compare.py, for instance BENCH=--quick.
-BENCH ?=
 
 # One scratch directory per build that differs in flags, so that none undoes another's work.
 release := --configuration release
@@ -15,7 +13,10 @@ smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|FuzzTests|Ti
 # What sanitizers are for: memory and threads below the control plane.
 sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
 
-.PHONY: help setup build demo demo-stop test check lint format sim fuzz sanitize bench clean
+# No test may hang for ever: the whole run, with its part of the build, has this long.
+test-seconds-max := 2100
+
+.PHONY: help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-full clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,10 +33,12 @@ demo: setup ## Start a cluster, import an image, snapshot, clone, boot a clone
 demo-stop: ## Stop the demo's cluster and remove its data
 	@.ci/demo stop
 
-# One release build serves programs and tests: no test needs testability.
+# One release build serves programs and tests: no test imports testably, and without
+# --disable-testable-imports everything would be compiled a second time, for nothing.
 test: setup ## Install what is missing and run every test
-	@$(SWIFT) build $(release) --build-tests
-	@$(SWIFT) test $(release) --skip-build --disable-xctest
+	@$(SWIFT) build $(release)
+	@timeout --foreground $(test-seconds-max) \
+		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
 
 check: lint ## Lint, layer and tidiness rules, quick tests: before every push
 	@$(data-path) test --scratch-path .build/check --disable-xctest --filter '^($(smoke))\.'
@@ -56,9 +59,15 @@ sanitize: setup ## Run the data path's tests under the address and the thread sa
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
 	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(sanitized))\.'
 
-bench: setup ## Measure, side by side with other servers (takes minutes)
+bench: setup ## Measure beside qemu-nbd and the device, and what grows with scale (10 min)
 	@$(SWIFT) build $(release)
-	@/usr/bin/python3 Bench/compare.py $(BENCH)
+	@Bench/quick
+	@Bench/scale --quick
+
+bench-full: setup ## The same in full, into Docs/benchmarks (2 hours, 35 GiB of disk)
+	@$(SWIFT) build $(release)
+	@Bench/compare.py --output Docs/benchmarks/nbd.md
+	@Bench/scale --output Docs/benchmarks/scale.md
 
 clean: ## Remove everything built, and the demo's cluster
 	@.ci/demo stop 2>/dev/null || true

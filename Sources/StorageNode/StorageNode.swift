@@ -128,6 +128,8 @@ public final class StorageNode: Sendable {
 
     /// Stops in order; once only, later calls return at once.
     ///
+    /// Afterwards devices and addresses are free, and nothing else may be called.
+    ///
     /// No new connections; what is in work is answered; the stores write their last checkpoint;
     /// the threads end. Bounded by ``NodeLimits/shutdownSeconds`` and the time that the stores'
     /// last writes take.

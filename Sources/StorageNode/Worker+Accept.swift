@@ -152,8 +152,9 @@ extension Worker {
         precondition(connection.state != .free, "dropping what is not there")
         connection.state = .closing
         connection.deadline = nil
-        abandonInput(connection)
+        // Replies first: what waits in their queue must not be freed under it.
         abandonReplies(connection)
+        abandonInput(connection)
         reactor.close(connection.socket, token: token(TokenKind.close, connection))
     }
 
@@ -178,13 +179,20 @@ extension Worker {
         guard split != RequestSlot.none else { return }
         // Bytes that never came are not answered for.
         slots[split].isAbandoned = true
-        if slots[split].partCount == 0 { freeSlot(split, connection) }
+        if slots[split].partCount == 0, !slots[split].isQueued { freeSlot(split, connection) }
     }
 
     /// Frees what waited to be sent.
     private func abandonReplies(_ connection: Connection) {
-        while let slot = takeDeferred(connection) { endSlot(slot, connection) }
+        while let slot = takeDeferred(connection) {
+            slots[slot].isQueued = false
+            endSlot(slot, connection)
+        }
+        let streaming = connection.streamingSlot
         connection.streamingSlot = RequestSlot.none
+        guard streaming != RequestSlot.none else { return }
+        slots[streaming].isQueued = false
+        endSplit(streaming, connection)
     }
 
     func onClosed(_ connection: Connection) {

@@ -148,11 +148,15 @@ extension Worker {
                 connection.slotCount == 0 && connection.filling.isEmpty && !connection.isSending
             if isLate || isQuiet { drop(connection) }
         }
+        reportDrained()
     }
 
     /// Tells that the last connection is gone.
     func reportDrained() {
-        guard isStopping, counters.connectionCountNow == 0, let onDrained else { return }
+        guard isStopping, let onDrained else { return }
+        // A store that never answers must not keep the node from ending.
+        let isOverdue = stopDeadline.map { $0.advanced(byNanoseconds: 5_000_000_000) <= now }
+        guard counters.connectionCountNow == 0 || isOverdue == true else { return }
         self.onDrained = nil
         onDrained()
     }

@@ -184,8 +184,8 @@ extension Worker {
         }
         // Behind the header a failure cannot be told. Spec: "Simple reply message".
         if slots[parent].status != .ok, connection.streamingSlot == parent {
-            endSlot(slot, connection)
-            return drop(connection)
+            drop(connection)
+            return endSlot(slot, connection)
         }
         guard slots[parent].status == .ok else {
             freeSlot(slot, connection)

@@ -155,6 +155,10 @@ final class Worker: @unchecked Sendable {
         }
         while !isFinished { turn() }
         reactor.shutDown()
+        // The devices are unlocked when the last reference to them goes: here.
+        for host in hosts { reactor.detach(host.deviceHandle) }
+        hosts = []
+        hostsByStore = hostsByStore.map { _ in nil }
     }
 
     private func turn() {
