@@ -207,6 +207,8 @@ import volctl
         #expect(record.send(SIGKILL))
         #expect(try await record.waitForEnd(until: .now + .seconds(10)))
         #expect(!record.isRunning)
+        // An unreaped child would keep the runner's own wait for children busy.
+        _ = ChildEnd.wait(for: pid)
     }
 
     @Test("a damaged process record counts as a program that does not run")
