@@ -34,7 +34,7 @@ struct Operation: BitwiseCopyable {
     var generation: UInt32 = 0
     /// Request slot, frame or batch slot.
     var owner: Int32 = -1
-    /// For a scratch read: 0 head, 1 tail. For a page read: the attempt.
+    /// For a scratch read 0 is the head and 1 the tail; for a page read it is the attempt.
     var part: UInt8 = 0
     /// The cache frame that is being filled, or -1.
     var cacheFrame: Int32 = -1

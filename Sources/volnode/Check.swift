@@ -33,7 +33,7 @@ struct Check: ParsableCommand {
         let device: Device
         let reader: DeviceReader
         do throws(DeviceError) {
-            device = try Device.open(path: path, options: options)
+            device = try openReleased(options)
         } catch { throw Failure(path: path, error) }
         do throws(DeviceFormatError) {
             reader = try DeviceReader(device)
@@ -52,6 +52,23 @@ struct Check: ParsableCommand {
         let report = check.run()
         if json { try printJSON(report) } else { printText(report) }
         if report.problemCount > 0 { throw ExitCode(1) }
+    }
+
+    /// Tries at a locked device: the kernel lets go of what a killed process held some time
+    /// after it is gone.
+    private static let openCountMax = 60
+    private static let openPollSeconds = 0.05
+
+    private func openReleased(_ options: DeviceOptions) throws(DeviceError) -> Device {
+        for _ in 1..<Self.openCountMax {
+            do throws(DeviceError) {
+                return try Device.open(path: path, options: options)
+            } catch {
+                guard case .locked = error else { throw error }
+            }
+            Thread.sleep(forTimeInterval: Self.openPollSeconds)
+        }
+        return try Device.open(path: path, options: options)
     }
 
     private func printText(_ report: StoreCheckReport) {

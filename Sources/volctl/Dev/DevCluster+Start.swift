@@ -58,7 +58,11 @@ extension DevCluster {
     private var cluster: ClusterProbe { ClusterProbe(endpoint: file.endpoint) }
 
     private func checkPort(_ port: UInt16, of program: String) throws(CommandFailure) {
-        guard !LoopbackPort.isFree(port) else { return }
+        // The kernel closes the sockets of a killed program some time after it is gone.
+        for _ in 0..<60 {
+            guard !LoopbackPort.isFree(port) else { return }
+            usleep(50_000)
+        }
         throw CommandFailure(
             "port_taken",
             "Port \(port) of \(program) is taken by another program.",

@@ -28,14 +28,14 @@ extension BadInput {
             .volume,
             "a volume of no size",
             ["volume", "create", "v", "--size", "0"],
-
+            exitCode: 2,
             mentions: ["size"]
         ),
         refused(
             .volume,
             "a size that is not whole blocks",
             ["volume", "create", "v", "--size", "1000"],
-
+            exitCode: 2,
             mentions: ["4096"]
         ),
         refused(
@@ -49,7 +49,7 @@ extension BadInput {
             .volume,
             "a volume beyond the limit",
             ["volume", "create", "v", "--size", "65TiB"],
-
+            exitCode: 2,
             mentions: ["64"]
         ),
         refused(
@@ -70,7 +70,7 @@ extension BadInput {
             .volume,
             "no replicas",
             ["volume", "create", "v", "--size", "64MiB", "--replicas", "0"],
-
+            exitCode: 2,
             mentions: ["copy"]
         ),
         refused(
@@ -84,35 +84,35 @@ extension BadInput {
             .volume,
             "a name with a blank",
             ["volume", "create", "a b", "--size", "64MiB"],
-
+            exitCode: 2,
             mentions: ["a b"]
         ),
         refused(
             .volume,
             "a name that starts with a dot",
             ["volume", "create", ".v", "--size", "64MiB"],
-
+            exitCode: 2,
             mentions: [".v"]
         ),
         refused(
             .volume,
             "a name with a path",
             ["volume", "create", "../v", "--size", "64MiB"],
-
+            exitCode: 2,
             mentions: ["../v"]
         ),
         refused(
             .volume,
             "a name that is too long",
             ["volume", "create", long, "--size", "64MiB"],
-
+            exitCode: 2,
             mentions: ["128"]
         ),
         refused(
             .volume,
             "a name that is a snapshot's",
             ["volume", "create", "v@s", "--size", "64MiB"],
-
+            exitCode: 2,
             mentions: ["v@s"]
         ),
         refused(
@@ -144,7 +144,7 @@ extension BadInput {
             .volume,
             "resizing to odd bytes",
             ["volume", "resize", "precious", "16777217"],
-
+            exitCode: 2,
             mentions: ["4096"]
         ),
         refused(
@@ -385,7 +385,7 @@ extension BadInput {
             .cluster,
             "an endpoint that is no URL",
             ["volume", "list", "--endpoint", "::::"],
-
+            exitCode: 2,
             mentions: ["::::"]
         ),
         refused(
