@@ -16,7 +16,10 @@ sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSession
 # No test may hang for ever: the whole run, with its part of the build, has this long.
 test-seconds-max := 2100
 
-.PHONY: help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-full clean
+# Suites that need many minutes; not part of `make test` yet.
+acceptance := BadInputTests|CrashTests|GuestTests|NBDConformanceTests
+
+.PHONY: acceptance help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-full clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +41,11 @@ demo-stop: ## Stop the demo's cluster and remove its data
 test: setup ## Install what is missing and run every test
 	@$(SWIFT) build $(release)
 	@timeout --foreground $(test-seconds-max) \
-		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
+		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest --skip '$(acceptance)'
+
+acceptance: setup ## Run the long suites: protocol conformance, kills, a guest, wrong uses
+	@$(SWIFT) build $(release)
+	@$(SWIFT) test $(release) --disable-testable-imports --disable-xctest --filter '$(acceptance)'
 
 check: lint ## Lint, layer and tidiness rules, quick tests: before every push
 	@$(data-path) test --scratch-path .build/check --disable-xctest --filter '^($(smoke))\.'

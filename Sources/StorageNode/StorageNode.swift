@@ -79,13 +79,16 @@ public final class StorageNode: Sendable {
         sink: @escaping NodeEventSink
     ) async throws(NodeError) -> NodeParts {
         var waitedMilliseconds = 0
+        // Later attempts may fail for what this process itself still holds of earlier ones.
+        var first: NodeError?
         while true {
             do throws(NodeError) {
                 return try NodeParts(configuration, sink: sink)
             } catch {
                 guard error.mayPass, waitedMilliseconds < releaseMillisecondsMax else {
-                    throw error
+                    throw first ?? error
                 }
+                if first == nil { first = error }
             }
             waitedMilliseconds += releasePollMilliseconds
             try? await Task.sleep(for: .milliseconds(releasePollMilliseconds))

@@ -71,7 +71,7 @@ extension BadInput {
             "no replicas",
             ["volume", "create", "v", "--size", "64MiB", "--replicas", "0"],
             exitCode: 2,
-            mentions: ["copy"]
+            mentions: ["--replicas"]
         ),
         refused(
             .volume,
