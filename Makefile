@@ -38,7 +38,7 @@ demo-stop: ## Stop the demo's cluster and remove its data
 
 # One release build serves programs and tests: no test imports testably, and without
 # --disable-testable-imports everything would be compiled a second time, for nothing.
-test: setup ## Install what is missing and run every test
+test: setup ## Install what is missing and run all but the long suites
 	@$(SWIFT) build $(release)
 	@timeout --foreground $(test-seconds-max) \
 		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest --skip '$(acceptance)'
