@@ -135,6 +135,11 @@ let controlTargets: [Target] = [
         dependencies: [hummingbird, httpClient, logging],
         swiftSettings: control
     ),
+    .target(
+        name: "ProgramMain",
+        dependencies: ["ControlAPI", argumentParser, logging],
+        swiftSettings: control
+    ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
     .target(
         name: "ControlPlane",
@@ -145,27 +150,27 @@ let controlTargets: [Target] = [
         name: "volnode",
         dependencies: [
             "BlockCore", "StorageIO", "LogStore", "Reactor", "StorageNode", "ControlAPI",
-            argumentParser, logging, lifecycle, hummingbird,
+            "ProgramMain", argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
     .executableTarget(
         name: "volmeta",
         dependencies: [
-            "ControlAPI", "ControlPlane", "Metadata",
+            "ControlAPI", "ControlPlane", "Metadata", "ProgramMain",
             argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", "COpenSSL", argumentParser, httpClient],
+        dependencies: ["ControlAPI", "ProgramMain", "COpenSSL", argumentParser, httpClient],
         swiftSettings: control
     ),
     .testTarget(
         name: "VolctlTests",
         dependencies: [
-            "volctl", "ControlAPI", "ControlPlane", "Metadata",
+            "volctl", "ControlAPI", "ControlPlane", "Metadata", "ProgramMain",
             argumentParser, hummingbird, logging,
         ],
         swiftSettings: control

@@ -31,6 +31,10 @@ public struct NodeLimits: Sendable, Hashable {
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }
+    /// The least memory for a store's maps, in bytes: with fewer pages than this the paths of the
+    /// requests in flight would not fit, and the store would take more than it was told.
+    @inlinable
+    public static var mapMemoryByteCountMin: Int { 512 << 10 }
     /// The most reply data that is copied beside its header, in bytes.
     ///
     /// Many small replies then make one segment; larger data is sent from its own buffer. Measured: a copy of 16 KiB in cache

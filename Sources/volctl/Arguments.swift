@@ -3,33 +3,7 @@
 public import ArgumentParser
 public import ControlAPI
 import Foundation
-
-/// Checks of the command line that need no service: what breaks a rule of the API is wrong usage.
-enum Usage {
-    /// Refuses what is no name.
-    static func require(_ name: String?, of what: String) throws {
-        guard let name else { return }
-        try check { () throws(ControlError) in try ValidName.require(name, of: what) }
-    }
-
-    /// Refuses what is no size of a volume.
-    static func require(volumeSize size: ByteSize?) throws {
-        guard let size else { return }
-        try check { () throws(ControlError) in
-            try ValidSize.require(volumeByteCount: size.byteCount)
-        }
-    }
-
-    private static func check(_ rule: () throws(ControlError) -> Void) throws {
-        do throws(ControlError) {
-            try rule()
-        } catch {
-            throw ValidationError(
-                [error.detail, error.help].compactMap { $0 }.joined(separator: " ")
-            )
-        }
-    }
-}
+import ProgramMain
 
 /// `VOLUME@SNAPSHOT`.
 package struct SnapshotReference: Hashable, Sendable, CustomStringConvertible {
@@ -129,19 +103,6 @@ package struct ExportSource: Hashable, Sendable, CustomStringConvertible {
     }
 
     package var description: String { snapshot.map { "\(volume)@\($0)" } ?? volume }
-}
-
-extension ByteSize {
-    /// Reads a size of the command line.
-    ///
-    /// - Throws: `ValidationError`, which is wrong usage and says how a size is written.
-    package static func argument(_ text: String) throws -> ByteSize {
-        do {
-            return try ByteSize(parsing: text)
-        } catch {
-            throw ValidationError(error.description)
-        }
-    }
 }
 
 /// A logical block size.

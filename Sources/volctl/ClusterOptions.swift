@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// Which cluster, and which kind of output.
 package struct ClusterOptions: ParsableArguments {
@@ -69,6 +70,10 @@ package struct ClusterOptions: ParsableArguments {
         } else if error.code == .unreachable {
             failure.remedy =
                 "Check --endpoint and CAIRN_ENDPOINT, or start a cluster: volctl dev up"
+        } else if error.code == .outcomeUnknown {
+            failure.remedy =
+                "Repeating the command is safe; if that does not help, check that volmeta listens "
+                + "there: volctl dev status, or --endpoint."
         }
         return failure
     }

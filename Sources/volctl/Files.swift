@@ -94,22 +94,13 @@ package enum DocumentFile {
 
     /// Makes a directory and those above it.
     package static func makeDirectory(_ path: String) throws(CommandFailure) {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: path,
-                withIntermediateDirectories: true
-            )
-        } catch {
-            let reason = systemErrorText(
-                ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError)
-                    .map { Int32($0.code) } ?? Int32(EACCES)
-            )
-            throw CommandFailure(
-                "cannot_write",
-                "Cannot make the directory \(path): \(reason).",
-                remedy: "Choose another with --data DIR, or change its owner."
-            )
-        }
+        guard !Path.makeDirectories(path) else { return }
+        let reason = systemErrorText()
+        throw CommandFailure(
+            "cannot_write",
+            "Cannot make the directory \(path): \(reason).",
+            remedy: "Choose another with --data DIR, or change its owner."
+        )
     }
 }
 

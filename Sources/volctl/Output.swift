@@ -3,6 +3,7 @@
 import ControlAPI
 package import Foundation
 import Glibc
+import ProgramMain
 
 /// Prints `document` as the one JSON document of a call.
 package func printDocument(_ document: some Encodable) {

@@ -14,6 +14,20 @@ package enum Path {
         unsafe access(path, mode) == 0
     }
 
+    /// Makes a directory and those above it; one that is there already is as good.
+    package static func makeDirectories(_ path: String) -> Bool {
+        if status(path)?.kind == .directory { return true }
+        let parent = (path as NSString).deletingLastPathComponent
+        guard parent.isEmpty || parent == path || makeDirectories(parent) else { return false }
+        // SAFETY: the C string lives for the call.
+        guard unsafe mkdir(path, 0o777) != 0 else { return true }
+        guard errno == EEXIST else { return false }
+        // Another process may have been quicker.
+        if status(path)?.kind == .directory { return true }
+        errno = ENOTDIR
+        return false
+    }
+
     /// Removes a file.
     @discardableResult
     package static func remove(_ path: String) -> Bool {

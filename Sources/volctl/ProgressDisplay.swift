@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// How progress is shown; always on standard error, so that standard output stays one document.
 package enum ProgressStyle: String, CaseIterable, Sendable {

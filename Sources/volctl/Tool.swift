@@ -3,6 +3,7 @@
 
 import Foundation
 import Glibc
+import ProgramMain
 import Synchronization
 
 /// A program that comes from a Debian package.
@@ -64,7 +65,7 @@ package enum Interruption {
             unsafe action.__sigaction_handler.sa_handler = { _ in
                 // Whoever asks twice does not want to wait for the tidying.
                 if Interruption.wasRequested.exchange(true, ordering: .relaxed) {
-                    _exit(VolctlExit.interrupted)
+                    _exit(ProgramExit.interrupted)
                 }
             }
             unsafe sigaction(number, &action, nil)

@@ -5,6 +5,7 @@ package import ArgumentParser
 package import ControlAPI
 import Foundation
 import Glibc
+package import ProgramMain
 
 /// The program.
 @main
@@ -44,7 +45,7 @@ package struct Volctl: AsyncParsableCommand {
         do {
             command = try await asyncParseAsRoot()
         } catch {
-            exitAfterParsing(error)
+            endAfterParsing(error)
         }
         do {
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -57,15 +58,8 @@ package struct Volctl: AsyncParsableCommand {
         } catch let error as ControlError {
             report(CommandFailure(error), isJSON: printsJSON(command))
         } catch {
-            exitAfterParsing(error)
+            endAfterParsing(error)
         }
-    }
-
-    /// Ends the program after help, a completion script, or wrong usage.
-    private static func exitAfterParsing(_ error: any Error) -> Never {
-        if exitCode(for: error) == .success { exit(withError: error) }
-        writeText(fullMessage(for: error) + "\n", to: STDERR_FILENO)
-        Glibc.exit(VolctlExit.usage)
     }
 
     private static func printsJSON(_ command: any ParsableCommand) -> Bool {
@@ -79,7 +73,7 @@ package struct Volctl: AsyncParsableCommand {
     private static func report(_ failure: CommandFailure, isJSON: Bool) -> Never {
         if isJSON { printDocument(FailureDocument(failure)) }
         writeText(failure.line + "\n", to: STDERR_FILENO)
-        Glibc.exit(Interruption.isRequested ? VolctlExit.interrupted : VolctlExit.failure)
+        Glibc.exit(Interruption.isRequested ? ProgramExit.interrupted : ProgramExit.failure)
     }
 }
 
@@ -89,12 +83,7 @@ package enum VolctlVersion {
     package static var current: String { "0.1.0" }
 }
 
-/// The exit codes besides 0.
-package enum VolctlExit {
-    /// Refused or failed; one line on standard error says what and what to do.
-    package static var failure: Int32 { 1 }
-    /// Wrong usage.
-    package static var usage: Int32 { 2 }
+extension ProgramExit {
     /// Ctrl-C or SIGTERM, after tidying up: 128 and the number of SIGINT, as shells count.
     package static var interrupted: Int32 { 130 }
 }

@@ -1,9 +1,71 @@
-// The library's choices as options of the command line.
+// Values of the command line that only a node reads.
 
 public import ArgumentParser
+import BlockCore
+import ControlAPI
+import ProgramMain
 public import Reactor
 public import StorageNode
 
+// The library's choices as options.
 extension Preallocation: ExpressibleByArgument {}
 extension EngineChoice: ExpressibleByArgument {}
 extension TLSPolicy: ExpressibleByArgument {}
+
+/// Where to serve NBD over TCP: `HOST:PORT`.
+struct HostPort: Sendable {
+    var host: String
+    var port: UInt16
+
+    /// Reads `HOST:PORT`, the host in brackets when it is an IPv6 address.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    static func argument(_ text: String) throws -> HostPort {
+        guard let colon = text.lastIndex(of: ":"),
+            let port = UInt16(text[text.index(after: colon)...])
+        else {
+            throw ValidationError(
+                "'\(text)' is not HOST:PORT, such as 127.0.0.1:10809; a port is 0 to 65535"
+            )
+        }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+        return HostPort(host: String(host), port: port)
+    }
+}
+
+/// A volume to make: `NAME=SIZE`.
+struct StandaloneVolume: Sendable {
+    var name: String
+    var byteCount: UInt64
+
+    /// Reads `NAME=SIZE`.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    static func argument(_ text: String) throws -> StandaloneVolume {
+        guard let equals = text.lastIndex(of: "=") else {
+            throw ValidationError("'\(text)' is not NAME=SIZE, such as disk=4GiB")
+        }
+        let name = String(text[..<equals])
+        let size = try ByteSize.argument(String(text[text.index(after: equals)...]))
+        try Usage.require(name, of: "volume")
+        try Usage.require(volumeSize: size)
+        return StandaloneVolume(name: name, byteCount: size.byteCount)
+    }
+}
+
+extension ByteSize {
+    /// Refuses a store's size that is not whole blocks.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    static func storeArgument(_ text: String) throws -> ByteSize {
+        let size = try argument(text)
+        let granule = UInt64(BlockGeometry.blockByteCount)
+        guard size.byteCount > 0, size.byteCount.isMultiple(of: granule) else {
+            throw ValidationError(
+                "a store has a positive multiple of \(granule) bytes; choose a size such as 8GiB"
+            )
+        }
+        return size
+    }
+}

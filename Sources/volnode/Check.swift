@@ -4,6 +4,7 @@ import ArgumentParser
 import BlockCore
 import Foundation
 import LogStore
+import ProgramMain
 import Reactor
 import StorageNode
 

@@ -3,6 +3,7 @@
 import BlockCore
 import Foundation
 import LogStore
+import ProgramMain
 import Reactor
 import StorageNode
 
@@ -21,22 +22,55 @@ extension Failure {
         case .reactor(let error):
             self.init("The I/O engine does not start: \(error).", help: "Try '--engine aio'.")
         case .thread(let errno):
-            self.init("The system refused a thread: \(errorText(errno)).")
+            self.init(
+                "The system refused a thread: \(errorText(errno)).",
+                help: "Give fewer --reactors, or raise 'ulimit -u'."
+            )
         case .tls(let error):
-            self.init("\(error).")
+            self.init(error)
         }
+    }
+
+    /// Credentials that cannot be used.
+    private init(_ error: TLSError) {
+        let help: String? =
+            switch error {
+            case .fileMissing(let path) where path.hasSuffix(".pem"):
+                "--tls-certificates takes a directory with ca-cert.pem, server-cert.pem and "
+                    + "server-key.pem."
+            case .fileMissing, .presharedKeyMissing:
+                "--tls-psk takes a file of user:hexadecimal-key lines, as psktool writes."
+            case .fileMalformed:
+                "See what it holds with 'openssl x509 -text -noout -in FILE'."
+            case .keyMismatch:
+                "Put the key there that the certificate was made with, or make both anew."
+            default:
+                nil
+            }
+        self.init("\(error).", help: help)
     }
 
     /// A device that cannot be opened or made.
     init(path: String, _ error: DeviceError) {
         switch error {
         case .notFound:
+            let directory = (path as NSString).deletingLastPathComponent
+            guard directory.isEmpty || FileManager.default.fileExists(atPath: directory) else {
+                self.init(
+                    "The directory \(directory) does not exist.",
+                    help: "Check the path, or make it first: mkdir -p \(directory)"
+                )
+                return
+            }
             self.init(
                 "\(path) does not exist.",
-                help: "Make a store there with 'volnode format \(path) --size 8GiB'."
+                help: "Check the path; 'volnode format \(path) --size 8GiB' makes a store there."
             )
         case .notADevice:
-            self.init("\(path) is neither a regular file nor a block device.")
+            self.init(
+                "\(path) is neither a regular file nor a block device.",
+                help: "Give a store's file or disk, such as /var/lib/cairn/store or /dev/nvme1n1."
+            )
         case .locked:
             self.init(
                 "\(path) is in use by another process.",
@@ -44,10 +78,15 @@ extension Failure {
             )
         case .alreadyExists:
             self.init("\(path) exists already.", help: "Choose another path, or use --force.")
+        case .misaligned(byteCount: 0):
+            self.init(
+                "\(path) is empty.",
+                help: "Remove it, and make a store there: volnode format \(path) --size 8GiB"
+            )
         case .misaligned(let byteCount):
             self.init(
-                "\(path) would have \(byteCount) bytes, which is not a positive multiple of 4096.",
-                help: "Choose a size such as 8GiB."
+                "\(path) has \(byteCount) bytes; a store has a multiple of 4096.",
+                help: "Check the path; if a store was cut off there, copy it again in full."
             )
         case .directRefused(let errno):
             self.init(
@@ -59,13 +98,18 @@ extension Failure {
                 "There is no room for \(path).",
                 help: "Choose a smaller --size, or see 'df -h'."
             )
+        case .system(let errno) where errno == EFBIG:
+            self.init(
+                "\(path) would be larger than its file system allows a file to be.",
+                help: "Choose a smaller --size, or see 'df -h' for one with more room."
+            )
         case .system(let errno) where errno == EACCES || errno == EPERM:
             self.init(
                 "This user may not open \(path).",
                 help: "Change its owner with 'chown', or run as a user that may."
             )
         case .system(let errno):
-            self.init("\(path) cannot be opened: \(errorText(errno)).")
+            self.init("\(path) cannot be opened: \(errorText(errno)).", help: "See 'dmesg'.")
         }
     }
 
@@ -75,7 +119,7 @@ extension Failure {
         case .notAStore:
             self.init(
                 "\(path) holds no store.",
-                help: "Make one there with 'volnode format \(path)'."
+                help: "Check the path, or make a store there with 'volnode format \(path)'."
             )
         case .versionTooNew(let found, let supported):
             self.init(
@@ -88,7 +132,10 @@ extension Failure {
                 help: "Check the path, or leave --identity out."
             )
         case .deviceTooSmall(let need, let have):
-            self.init("\(path) has \(have) bytes, but the store on it needs \(need).")
+            self.init(
+                "\(path) has \(have) bytes, but the store on it needs \(need): it was cut off.",
+                help: "Copy it again in full; 'volnode check' says whether a copy is whole."
+            )
         case .corrupt(let offset):
             self.init(
                 "The store on \(path) is damaged at byte \(offset).",
@@ -133,7 +180,10 @@ extension Failure {
                 help: "Make it first with 'mkdir -p'."
             )
         case .system(let errno):
-            self.init("It cannot listen at \(address): \(errorText(errno)).")
+            self.init(
+                "It cannot listen at \(address): \(errorText(errno)).",
+                help: "Choose another address; 'ss -ltnxp' shows those in use."
+            )
         }
     }
 
@@ -160,7 +210,7 @@ extension Failure {
         case .transfer(let errno):
             self.init("\(path) failed: \(errorText(errno)).", help: "See 'dmesg'.")
         case .reactor(let error):
-            self.init("The I/O engine does not start: \(error).")
+            self.init("The I/O engine does not start: \(error).", help: "See 'dmesg'.")
         }
     }
 }

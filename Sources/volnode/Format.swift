@@ -3,6 +3,7 @@
 import ArgumentParser
 import BlockCore
 import Foundation
+import ProgramMain
 import Reactor
 import StorageIO
 import StorageNode
@@ -24,8 +25,11 @@ struct Format: ParsableCommand {
     @Argument(help: "The file or block device.")
     var path: String
 
-    @Option(help: "The size of a file to be made.")
-    var size: SizeArgument?
+    @Option(
+        help: ArgumentHelp("The size of a file to be made.", valueName: "size"),
+        transform: ByteSize.storeArgument
+    )
+    var size: ByteSize?
 
     @Option(
         help: """
@@ -35,8 +39,14 @@ struct Format: ParsableCommand {
     )
     var preallocate: Preallocation = .allocate
 
-    @Option(help: "Bytes in a segment of the log, a power of two; default by the device's size.")
-    var segmentSize: SizeArgument?
+    @Option(
+        help: ArgumentHelp(
+            "Bytes in a segment of the log, a power of two; default by the device's size.",
+            valueName: "size"
+        ),
+        transform: ByteSize.argument
+    )
+    var segmentSize: ByteSize?
 
     @Flag(help: "Overwrite whatever is there.")
     var force = false
@@ -71,7 +81,9 @@ struct Format: ParsableCommand {
         guard let size else { return }
         let attributes = try? FileManager.default.attributesOfItem(atPath: path)
         let existing = (attributes?[.size] as? NSNumber)?.uint64Value
-        let isFile = attributes?[.type] as? FileAttributeType == .typeRegular
+        let type = attributes?[.type] as? FileAttributeType
+        guard type != .typeDirectory else { throw Failure(path: path, .notADevice) }
+        let isFile = type == .typeRegular
         guard isFile, existing == size.byteCount else {
             throw Failure(
                 "\(path) exists; its size cannot be changed by formatting it.",

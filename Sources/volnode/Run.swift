@@ -6,6 +6,7 @@ import ControlAPI
 import Foundation
 import LogStore
 import Logging
+import ProgramMain
 import Reactor
 import ServiceLifecycle
 import StorageNode
@@ -36,25 +37,35 @@ struct Run: AsyncParsableCommand {
     @Option(help: ArgumentHelp("A store's file or device; repeat for more.", valueName: "path"))
     var store: [String]
 
-    @Option(help: ArgumentHelp("Where to serve NBD over TCP.", valueName: "host:port"))
-    var listenNbd: HostPortArgument?
+    @Option(
+        help: ArgumentHelp("Where to serve NBD over TCP.", valueName: "host:port"),
+        transform: HostPort.argument
+    )
+    var listenNbd: HostPort?
 
     @Option(help: ArgumentHelp("Where to serve NBD on a unix socket.", valueName: "path"))
     var listenNbdUnix: String?
 
-    @Option(help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"))
-    var admin: String?
+    @Option(
+        help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"),
+        transform: APIEndpoint.argument
+    )
+    var admin: APIEndpoint?
 
-    @Option(help: ArgumentHelp("The metadata service to register with.", valueName: "url"))
-    var meta: String?
+    @Option(
+        help: ArgumentHelp("The metadata service to register with.", valueName: "url"),
+        transform: APIEndpoint.argument
+    )
+    var meta: APIEndpoint?
 
     @Option(
         help: ArgumentHelp(
             "A volume to make if it is missing, and to export; repeat for more.",
             valueName: "name=size"
-        )
+        ),
+        transform: StandaloneVolume.argument
     )
-    var volume: [VolumeArgument] = []
+    var volume: [StandaloneVolume] = []
 
     @Option(help: "The I/O engine: auto, uring or aio.")
     var engine: EngineChoice = .auto
@@ -62,14 +73,23 @@ struct Run: AsyncParsableCommand {
     @Option(help: "Reactor threads; default one per store, at most one per CPU.")
     var reactors: Int?
 
-    @Option(help: "Memory for maps, per store.")
-    var mapMemory = SizeArgument(byteCount: 256 << 20)
+    @Option(
+        help: ArgumentHelp("Memory for maps, per store.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var mapMemory = ByteSize(byteCount: 256 << 20)
 
-    @Option(help: "Memory for recently read blocks, per store.")
-    var cacheMemory = SizeArgument(byteCount: 64 << 20)
+    @Option(
+        help: ArgumentHelp("Memory for recently read blocks, per store.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var cacheMemory = ByteSize(byteCount: 64 << 20)
 
-    @Option(help: "Memory for requests and replies.")
-    var bufferMemory = SizeArgument(byteCount: 128 << 20)
+    @Option(
+        help: ArgumentHelp("Memory for requests and replies.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var bufferMemory = ByteSize(byteCount: 128 << 20)
 
     @Option(help: "Whether clients use TLS: off, allow or require.")
     var tls: TLSPolicy = .off
@@ -93,12 +113,7 @@ struct Run: AsyncParsableCommand {
     var logLevel: LogLevel = .info
 
     func validate() throws {
-        guard ValidName.check(name) else {
-            throw ValidationError("--name '\(name)' is not a name: \(ValidName.rule).")
-        }
-        for entry in volume where !ValidName.check(entry.name) {
-            throw ValidationError("--volume '\(entry.name)' is not a name: \(ValidName.rule).")
-        }
+        try Usage.require(name, of: "node")
         guard listenNbd != nil || listenNbdUnix != nil else {
             throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
         }
@@ -108,21 +123,25 @@ struct Run: AsyncParsableCommand {
         if meta != nil, admin == nil {
             throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
         }
+        guard mapMemory.byteCount >= NodeLimits.mapMemoryByteCountMin else {
+            let least = ByteSize(byteCount: UInt64(NodeLimits.mapMemoryByteCountMin))
+            throw ValidationError(
+                "--map-memory \(mapMemory) is too little to work with; it takes \(least) or more."
+            )
+        }
         if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
             throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
         }
     }
 
     func run() async throws {
-        let logger = logLevel.logger()
+        let logger = logLevel.startLogging(as: "volnode")
         raiseDescriptorLimit()
-        let adminEndpoint = try admin.map { text throws(ControlError) in try APIEndpoint(text) }
-        let metaEndpoint = try meta.map { text throws(ControlError) in try APIEndpoint(text) }
-        if let adminEndpoint { try await requireFree(adminEndpoint) }
+        if let admin { try await requireFree(admin) }
         let node = try await start(logger)
         do {
             try await makeVolumes(node, logger)
-            try await serve(node, adminEndpoint, metaEndpoint, logger)
+            try await serve(node, logger)
         } catch {
             await node.stop()
             throw error
@@ -221,8 +240,6 @@ struct Run: AsyncParsableCommand {
 
     private func serve(
         _ node: StorageNode,
-        _ admin: APIEndpoint?,
-        _ meta: APIEndpoint?,
         _ logger: Logger
     ) async throws {
         var services: [any Service] = [NodeRunner(node: node)]

@@ -3,6 +3,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import ProgramMain
 import Testing
 import volctl
 
@@ -29,6 +30,34 @@ import volctl
         let words = line.split(separator: " ").map(String.init)
         _ = try Volctl.parseAsRoot(words)
         _ = try Volctl.parseAsRoot(words.filter { $0 != "--json" } + ["--json"])
+    }
+
+    @Test(
+        "a misspelt command is answered with the ones that it may have been meant as",
+        arguments: [
+            ("volme list", "'volctl' has no subcommand 'volme'; did you mean 'volume'?"),
+            ("volume lsit", "'volctl volume' has no subcommand 'lsit'; did you mean 'list'?"),
+            (
+                "volume craete v --size 1",
+                "'volctl volume' has no subcommand 'craete'; did you mean"
+            ),
+            ("node explode", "'volctl node' has no subcommand 'explode'; it has list, show"),
+        ]
+    )
+    func usageText_misspeltCommand_suggests(line: String, text: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let error = #expect(throws: (any Error).self) { try Volctl.parseAsRoot(words) }
+        let message = Volctl.usageText(of: try #require(error), arguments: words)
+        #expect(message.hasPrefix("Error: \(text)"), "\(message)")
+        #expect(message.contains("Usage: volctl"), "\(message)")
+    }
+
+    @Test("other wrong usage keeps the parser's words")
+    func usageText_wrongOption_isUnchanged() throws {
+        let words = ["volume", "list", "--frobnicate"]
+        let error = #expect(throws: (any Error).self) { try Volctl.parseAsRoot(words) }
+        let message = Volctl.usageText(of: try #require(error), arguments: words)
+        #expect(message == Volctl.fullMessage(for: try #require(error)))
     }
 
     @Test(

@@ -254,11 +254,27 @@ import volctl
 
 @Suite struct LoopbackPortTests {
     @Test("a port is free until somebody listens on it")
-    func isFree_listening_isNot() throws {
+    func isFree_listening_isNot() async throws {
         let port = try LoopbackPort.pick(avoiding: [])
         #expect(LoopbackPort.isFree(port))
         #expect(port < 32_768, "below the ports that the kernel gives to outgoing connections")
         let server = try CannedServer(answer: "")
         #expect(!LoopbackPort.isFree(server.port))
+        let failure = await #expect(throws: CommandFailure.self) {
+            try await LoopbackPort.waitUntilFree(server.port, of: "node1", seconds: 0.1)
+        }
+        #expect(failure?.code == "port_taken")
+        #expect(failure?.remedy?.contains("sport = :\(server.port)") == true)
+    }
+
+    @Test("a port that its program gives back late is waited for")
+    func waitUntilFree_releasedLater_returns() async throws {
+        var server: CannedServer? = try CannedServer(answer: "")
+        let port = try #require(server?.port)
+        async let wait: Void = LoopbackPort.waitUntilFree(port, of: "node1", seconds: 60)
+        await Task.yield()
+        server = nil
+        try await wait
+        #expect(LoopbackPort.isFree(port))
     }
 }

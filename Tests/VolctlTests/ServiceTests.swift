@@ -3,6 +3,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import ProgramMain
 import Testing
 import volctl
 
@@ -44,6 +45,29 @@ import volctl
             }
         }
         #expect(node?.line.contains("Did you mean 'node1'?") == true)
+    }
+
+    @Test("the shell is given the names that exist, and nothing where nothing answers")
+    func proposals_existingNames_areGiven() async throws {
+        let service = try await LiveService()
+        for name in ["database", "vm1", "vm2"] {
+            _ = try await service.client.createVolume(VolumeCreation(name: name, byteCount: 4096))
+        }
+        _ = try await service.client.createSnapshot("monday", of: "vm1")
+        func proposals(_ prefix: String, endpoint: String) async -> [String] {
+            await NameCompletion.proposals(
+                words: ["volctl", "clone", prefix, "--endpoint", endpoint],
+                prefix: prefix,
+                environment: [:],
+                { try await NameCompletion.references($0, $1) }
+            )
+        }
+        #expect(await proposals("vm", endpoint: service.endpoint) == ["vm1@", "vm2@"])
+        #expect(await proposals("vm1@", endpoint: service.endpoint) == ["vm1@monday"])
+        #expect(await proposals("vm2@", endpoint: service.endpoint) == [])
+        #expect(await proposals("none@", endpoint: service.endpoint) == [])
+        #expect(await proposals("vm", endpoint: "unix:/nowhere.sock") == [])
+        #expect(await proposals("vm", endpoint: "no endpoint") == [])
     }
 
     @Test("a service that is not there is answered with how to start one")

@@ -2,6 +2,7 @@
 
 import ControlAPI
 import Foundation
+import ProgramMain
 import Testing
 import volctl
 

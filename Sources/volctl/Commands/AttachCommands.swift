@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl attach`.
 package struct AttachCommand: ClusterCommand {
@@ -21,11 +22,14 @@ package struct AttachCommand: ClusterCommand {
             """
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var volume: String
     @Option(help: "The host that gets it.")
     var host: String
-    @Option(help: "The node to serve it; default the volume's primary.")
+    @Option(
+        help: "The node to serve it; default the volume's primary.",
+        completion: NameCompletion.nodes
+    )
     var via: String?
     @Flag(help: "Attach for reading only; several hosts may.")
     var readOnly = false
@@ -80,7 +84,7 @@ package struct DetachCommand: ClusterCommand {
         abstract: "Take a volume back from a host; its connections are closed."
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var volume: String
     @Option(help: "The host that has it.")
     var host: String

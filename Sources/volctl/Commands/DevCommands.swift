@@ -4,6 +4,7 @@ package import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// `volctl dev`.
 package struct DevCommand: AsyncParsableCommand {

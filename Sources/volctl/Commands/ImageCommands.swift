@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl image`.
 package struct ImageCommand: AsyncParsableCommand {
@@ -39,7 +40,10 @@ struct ImageImportCommand: ClusterCommand {
         completion: .file()
     )
     var source: String
-    @Argument(help: "The volume; made when there is none of the name.")
+    @Argument(
+        help: "The volume; made when there is none of the name.",
+        completion: NameCompletion.volumes
+    )
     var volume: String
     @Option(help: "The image's format; default found out from its first bytes.")
     var format: ImageFormat?
@@ -180,6 +184,7 @@ struct ImageCreate: ClusterCommand {
     var image: ImageReference
     @Argument(
         help: ArgumentHelp("The snapshot.", valueName: "volume@snapshot"),
+        completion: NameCompletion.snapshots,
         transform: SnapshotReference.init(parsing:)
     )
     var snapshot: SnapshotReference
@@ -256,6 +261,7 @@ struct ImageDelete: ClusterCommand {
 
     @Argument(
         help: ArgumentHelp("The image's name and version.", valueName: "image:version"),
+        completion: NameCompletion.images,
         transform: ImageReference.init(parsing:)
     )
     var image: ImageReference

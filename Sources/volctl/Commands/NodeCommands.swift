@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl node`.
 package struct NodeCommand: AsyncParsableCommand {
@@ -61,7 +62,7 @@ struct NodeShow: ClusterCommand {
         abstract: "Show one node."
     )
 
-    @Argument(help: "The node.")
+    @Argument(help: "The node.", completion: NameCompletion.nodes)
     var name: String
     @OptionGroup var cluster: ClusterOptions
 
@@ -112,7 +113,7 @@ struct NodeDrain: ClusterCommand {
             """
     )
 
-    @Argument(help: "The node.")
+    @Argument(help: "The node.", completion: NameCompletion.nodes)
     var name: String
     @Flag(help: "Let it take volumes again.")
     var undo = false

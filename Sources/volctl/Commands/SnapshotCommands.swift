@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl snapshot`.
 package struct SnapshotCommand: AsyncParsableCommand {
@@ -37,7 +38,11 @@ struct SnapshotCreate: ClusterCommand {
             """
     )
 
-    @Argument(help: snapshotHelp, transform: SnapshotReference.init(parsing:))
+    @Argument(
+        help: snapshotHelp,
+        completion: NameCompletion.snapshots,
+        transform: SnapshotReference.init(parsing:)
+    )
     var snapshot: SnapshotReference
     @OptionGroup var cluster: ClusterOptions
 
@@ -63,7 +68,7 @@ struct SnapshotListCommand: ClusterCommand {
         aliases: ["ls"]
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var volume: String
     @OptionGroup var cluster: ClusterOptions
 
@@ -111,7 +116,11 @@ struct SnapshotDelete: ClusterCommand {
         aliases: ["rm"]
     )
 
-    @Argument(help: snapshotHelp, transform: SnapshotReference.init(parsing:))
+    @Argument(
+        help: snapshotHelp,
+        completion: NameCompletion.snapshots,
+        transform: SnapshotReference.init(parsing:)
+    )
     var snapshot: SnapshotReference
     @OptionGroup var cluster: ClusterOptions
 
@@ -146,7 +155,11 @@ struct SnapshotRollback: ClusterCommand {
             """
     )
 
-    @Argument(help: snapshotHelp, transform: SnapshotReference.init(parsing:))
+    @Argument(
+        help: snapshotHelp,
+        completion: NameCompletion.snapshots,
+        transform: SnapshotReference.init(parsing:)
+    )
     var snapshot: SnapshotReference
     @OptionGroup var cluster: ClusterOptions
 
@@ -183,6 +196,7 @@ package struct CloneCommand: ClusterCommand {
             "The snapshot, or the image as NAME:VERSION.",
             valueName: "volume@snapshot"
         ),
+        completion: NameCompletion.cloneSources,
         transform: CloneSource.init(parsing:)
     )
     var source: CloneSource

@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl volume`.
 package struct VolumeCommand: AsyncParsableCommand {
@@ -45,7 +46,10 @@ struct VolumeCreate: ClusterCommand {
     var blockSize: BlockSizeArgument?
     @Option(help: "When a write is acknowledged; default writeback.")
     var durability: DurabilityMode?
-    @Option(help: "The node to place it on; default the one with most room.")
+    @Option(
+        help: "The node to place it on; default the one with most room.",
+        completion: NameCompletion.nodes
+    )
     var node: String?
     @OptionGroup var cluster: ClusterOptions
 
@@ -133,7 +137,7 @@ struct VolumeShow: ClusterCommand {
             """
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var name: String
     @OptionGroup var cluster: ClusterOptions
 
@@ -205,7 +209,7 @@ struct VolumeResize: ClusterCommand {
             """
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var name: String
     @Argument(
         help: ArgumentHelp("The new size.", valueName: "size"),
@@ -244,7 +248,7 @@ struct VolumeDelete: ClusterCommand {
         aliases: ["rm"]
     )
 
-    @Argument(help: "The volume.")
+    @Argument(help: "The volume.", completion: NameCompletion.volumes)
     var name: String
     @Flag(help: "Succeed when there is no such volume.")
     var ifExists = false

@@ -21,6 +21,7 @@ struct VolumeExport: ClusterCommand {
 
     @Argument(
         help: ArgumentHelp("The volume, or a snapshot of it.", valueName: "volume[@snapshot]"),
+        completion: NameCompletion.volumes,
         transform: ExportSource.init(parsing:)
     )
     var source: ExportSource

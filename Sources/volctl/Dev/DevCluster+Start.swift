@@ -3,6 +3,7 @@
 import ControlAPI
 import Foundation
 import Glibc
+package import ProgramMain
 
 extension DevCluster {
     /// Starts the metadata service unless it runs, and waits until it answers.
@@ -11,7 +12,7 @@ extension DevCluster {
     package func startMeta() async throws -> Bool {
         let name = ClusterLayout.metaName
         guard ProgramRecord(layout, name).state != .running else { return false }
-        try checkPort(file.metaPort, of: name)
+        try await LoopbackPort.waitUntilFree(file.metaPort, of: name)
         progress.note("starting \(name) on \(file.endpoint)")
         let process = try launch(
             name,
@@ -33,8 +34,8 @@ extension DevCluster {
     package func startNode(_ node: ClusterFile.Node, store: StoreOptions) async throws -> Bool {
         guard ProgramRecord(layout, node.name).state != .running else { return false }
         try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
-        try checkPort(node.nbdPort, of: node.name)
-        try checkPort(node.adminPort, of: node.name)
+        try await LoopbackPort.waitUntilFree(node.nbdPort, of: node.name)
+        try await LoopbackPort.waitUntilFree(node.adminPort, of: node.name)
         try formatStore(of: node, store)
         progress.note("starting \(node.name) on nbd://127.0.0.1:\(node.nbdPort)")
         let process = try launch(
@@ -56,20 +57,6 @@ extension DevCluster {
     }
 
     private var cluster: ClusterProbe { ClusterProbe(endpoint: file.endpoint) }
-
-    private func checkPort(_ port: UInt16, of program: String) throws(CommandFailure) {
-        // The kernel closes the sockets of a killed program some time after it is gone.
-        for _ in 0..<60 {
-            guard !LoopbackPort.isFree(port) else { return }
-            usleep(50_000)
-        }
-        throw CommandFailure(
-            "port_taken",
-            "Port \(port) of \(program) is taken by another program.",
-            remedy: "Find it with 'ss -ltnp sport = :\(port)' and stop it, "
-                + "or start another cluster with --data DIR."
-        )
-    }
 
     // MARK: - Store
 

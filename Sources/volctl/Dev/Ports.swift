@@ -23,6 +23,38 @@ package enum LoopbackPort {
         )
     }
 
+    /// How long a port may stay taken after its program was killed.
+    ///
+    /// The kernel closes the sockets of a killed program some time after it is gone: measured, up
+    /// to half a second where io_uring holds them and the machine is busy.
+    package static var releaseSecondsMax: Double { 3 }
+
+    /// Waits until a server could listen on `port`.
+    ///
+    /// - Parameters:
+    ///   - port: The port.
+    ///   - program: Whose port it is, for the failure.
+    ///   - seconds: How long to wait at most.
+    /// - Throws: ``CommandFailure`` `port_taken` that says how to find who has it.
+    package static func waitUntilFree(
+        _ port: UInt16,
+        of program: String,
+        seconds: Double = releaseSecondsMax
+    ) async throws {
+        let deadline = ContinuousClock.now + .seconds(seconds)
+        while !isFree(port) {
+            guard ContinuousClock.now < deadline else {
+                throw CommandFailure(
+                    "port_taken",
+                    "Port \(port) of \(program) is taken by another program.",
+                    remedy: "Find it with 'ss -ltnp sport = :\(port)' and stop it, "
+                        + "or start another cluster with --data DIR."
+                )
+            }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
     /// Whether a server could listen on `port` now.
     package static func isFree(_ port: UInt16) -> Bool {
         let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

@@ -4,6 +4,7 @@
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// How a disk is laid out in a file.
 package enum ImageFormat: String, CaseIterable, Sendable {

@@ -1,0 +1,72 @@
+// Values of the command line that every program reads alike. What breaks a rule of theirs is wrong
+// usage, and the message says how the value is written.
+
+import ArgumentParser
+package import ControlAPI
+
+/// Checks of the command line that need nothing but the command line.
+package enum Usage {
+    /// Refuses what is no name.
+    package static func require(_ name: String?, of what: String) throws {
+        guard let name else { return }
+        try check { () throws(ControlError) in try ValidName.require(name, of: what) }
+    }
+
+    /// Refuses what is no size of a volume.
+    package static func require(volumeSize size: ByteSize?) throws {
+        guard let size else { return }
+        try check { () throws(ControlError) in
+            try ValidSize.require(volumeByteCount: size.byteCount)
+        }
+    }
+
+    /// Turns a broken rule of the API into wrong usage.
+    ///
+    /// - Throws: `ValidationError`.
+    package static func check<Value>(
+        _ rule: () throws(ControlError) -> Value
+    ) throws -> Value {
+        do throws(ControlError) {
+            return try rule()
+        } catch {
+            throw ValidationError(
+                [error.detail, error.help].compactMap { $0 }.joined(separator: " ")
+            )
+        }
+    }
+}
+
+extension ByteSize {
+    /// Reads a size of the command line.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage and says how a size is written.
+    package static func argument(_ text: String) throws -> ByteSize {
+        do {
+            return try ByteSize(parsing: text)
+        } catch {
+            throw ValidationError(error.description)
+        }
+    }
+}
+
+extension APIEndpoint {
+    /// Reads an endpoint of the command line.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage and says how an endpoint is written.
+    package static func argument(_ text: String) throws -> APIEndpoint {
+        try Usage.check { () throws(ControlError) in try APIEndpoint(text) }
+    }
+
+    /// Reads a TCP endpoint of the command line.
+    ///
+    /// - Throws: `ValidationError`, also for a unix socket.
+    package static func tcpArgument(_ text: String) throws -> APIEndpoint {
+        let endpoint = try? argument(text)
+        guard case .tcp? = endpoint, let endpoint else {
+            throw ValidationError(
+                "'\(text)' is not HOST:PORT, such as 127.0.0.1:7400; a port is 0 to 65535"
+            )
+        }
+        return endpoint
+    }
+}
