@@ -45,6 +45,9 @@ public enum APILimits {
 
     /// How long a connection may be silent, in seconds.
     public static var idleSecondsMax: Int64 { 75 }
+    /// How long a request may take to arrive whole, in seconds: the largest one is 64 KiB, and a
+    /// client that sends a byte now and then must not hold a connection.
+    public static var requestSecondsMax: Int64 { 20 }
     /// How long a client waits for a connection, in milliseconds.
     public static var connectMillisecondsMax: Int64 { 3_000 }
     /// How long a client waits for an answer, in milliseconds: a deletion in a large store is

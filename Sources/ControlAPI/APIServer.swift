@@ -14,12 +14,14 @@ import NIOPosix
 ///   - endpoint: Where to listen; port 0 takes a free one. A unix socket left behind by a
 ///     process that died is replaced, and the new one is for its owner only.
 ///   - logger: Where to log.
+///   - requestMillisecondsMax: How long a request may take to arrive whole.
 ///   - onListening: Called with the endpoint, its real port filled in, once it accepts.
 /// - Returns: An application, a `Service`.
 public func apiServer(
     router: Router<APIContext>,
     endpoint: APIEndpoint,
     logger: Logger,
+    requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
     onListening: @escaping @Sendable (APIEndpoint) async -> Void = { _ in }
 ) -> Application<RouterResponder<APIContext>> {
     let address: BindAddress =
@@ -31,6 +33,12 @@ public func apiServer(
         router: router,
         server: .http1(
             configuration: HTTP1Channel.Configuration(
+                additionalChannelHandlers: [
+                    RequestDeadlineHandler(
+                        request: .milliseconds(requestMillisecondsMax),
+                        idle: .seconds(APILimits.idleSecondsMax)
+                    )
+                ],
                 idleTimeout: .seconds(APILimits.idleSecondsMax),
                 httpDecoderConfiguration: HTTP1Channel.Configuration.DecoderConfiguration(
                     maxHeaderFieldSize: APILimits.headerFieldByteCountMax,

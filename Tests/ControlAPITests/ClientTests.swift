@@ -13,12 +13,18 @@ import Testing
 private func withServer(
     _ router: Router<APIContext>,
     unix: Bool,
+    requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
     _ body: @Sendable (APIEndpoint) async throws -> Void
 ) async throws {
     let path = "/tmp/cairn-\(UUID().uuidString.prefix(8)).sock"
     let wanted = unix ? APIEndpoint.unix(path: path) : .tcp(host: "127.0.0.1", port: 0)
     let (listening, continuation) = AsyncStream<APIEndpoint>.makeStream()
-    let server = apiServer(router: router, endpoint: wanted, logger: Cluster.quiet) {
+    let server = apiServer(
+        router: router,
+        endpoint: wanted,
+        logger: Cluster.quiet,
+        requestMillisecondsMax: requestMillisecondsMax
+    ) {
         continuation.yield($0)
     }
     let group = ServiceGroup(
@@ -93,6 +99,30 @@ struct ClientTests {
             }
             #expect(missing?.code == .volumeNotFound)
             #expect(missing?.help?.contains("volctl volume list") == true)
+        }
+    }
+
+    @Test(
+        "A request that does not arrive whole in time costs its connection",
+        arguments: [
+            ("", ""), ("GET /v1/vol", "x"), ("GET /v1/volumes HTTP/1.1\r\nHost: x\r\nX: ", "x"),
+            ("POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{", " "),
+        ]
+    )
+    func server_slowRequest_isCut(start: String, more: String) async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await withServer(
+            controlRouter(service: plane),
+            unix: false,
+            requestMillisecondsMax: 500
+        ) { endpoint in
+            guard case .tcp(_, let port) = endpoint else { return }
+            let connection = try SlowConnection(port: UInt16(port))
+            connection.send(start)
+            // A byte now and then, as a slow client sends them: the idle timeout is of no use.
+            #expect(connection.isCut(trickling: more, seconds: 30))
+            // Others are served meanwhile and afterwards.
+            #expect(try await ControlClient(endpoint: endpoint).health().nodesUp == 1)
         }
     }
 
