@@ -66,8 +66,13 @@ extension ControlPlane {
     ) async throws(ControlError) -> NodeRegistrationResult {
         for _ in 0..<Self.conflictCountMax {
             let previous = try await meta(await metadata.node(name))
-            try await requireSameStore(name, registration, previous?.value)
             let before = try await meta(await metadata.liveNode(name))
+            try await requireSameStore(
+                name,
+                registration,
+                previous?.value,
+                isLive: before != nil
+            )
             let record = NodeRecord(
                 name: name,
                 adminEndpoint: registration.adminEndpoint,
@@ -137,10 +142,19 @@ extension ControlPlane {
     private func requireSameStore(
         _ name: String,
         _ registration: NodeRegistration,
-        _ previous: NodeRecord?
+        _ previous: NodeRecord?,
+        isLive: Bool
     ) async throws(ControlError) {
         let identity = registration.storeIdentity.lowercased()
         if let previous, previous.storeIdentity != identity {
+            // Two that take turns under one name would each lose what it is given.
+            guard !isLive else {
+                throw ControlError(
+                    .alreadyExists,
+                    "Another node '\(name)' is up, API at \(previous.adminEndpoint).",
+                    help: "Start volnode with another --name, or stop that node first."
+                )
+            }
             let count = try await volumeCounts()[name] ?? 0
             guard count == 0 else {
                 throw ControlError(

@@ -62,6 +62,21 @@ struct NodeTests {
         #expect(otherStore?.code == .alreadyExists)
     }
 
+    @Test("Two nodes do not share a name, not even while the first holds nothing")
+    func register_nameOfLiveNode_isRefused() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let second = await controlError { () throws(ControlError) in
+            _ = try await plane.registerNode("n1", Cluster.registration(5))
+        }
+        #expect(second?.code == .alreadyExists)
+        #expect(second?.help?.contains("--name") == true)
+        #expect(try await plane.node("n1").storeIdentity == Cluster.registration(0).storeIdentity)
+        // Once the first is gone, its name is free for a new store.
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        _ = try await plane.registerNode("n1", Cluster.registration(5))
+        #expect(try await plane.node("n1").storeIdentity == Cluster.registration(5).storeIdentity)
+    }
+
     @Test("A node is forgotten when it is down and holds nothing")
     func delete_needsDownAndEmpty() async throws {
         let (cluster, plane) = try await Cluster.serving()
