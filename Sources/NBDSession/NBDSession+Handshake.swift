@@ -115,10 +115,7 @@ extension NBDSession {
         handshake.option = header.option
         handshake.dataByteCount = dataByteCount
 
-        let isAllowed = handshake.clientFlags.contains(.fixedNewstyle)
-        guard isAllowed || header.option == .exportName || header.option == .abort else {
-            return close(.optionNotAllowed)
-        }
+        guard mayHaggle(header.option) else { return close(.optionNotAllowed) }
         if let refusal = refusalBeforeData(header.option, dataByteCount) {
             if header.option == .setMetaContext { handshake.contextCount = 0 }
             handshake.refusal = refusal
@@ -143,6 +140,20 @@ extension NBDSession {
             phase = .optionData
         }
         return nil
+    }
+
+    /// Whether the client may send the option, by the flags that it answered the greeting with.
+    ///
+    /// One that is not fixed newstyle does not expect a reply to what it sends, and is to send
+    /// EXPORT_NAME only. Where there is TLS it may start that first: else a server that requires
+    /// TLS could not serve it at all.
+    private func mayHaggle(_ option: NBDOption?) -> Bool {
+        if handshake.clientFlags.contains(.fixedNewstyle) { return true }
+        switch option {
+        case .exportName, .abort: return true
+        case .startTLS: return handshake.tlsMode != .off
+        default: return false
+        }
     }
 
     /// Whether nothing goes without TLS yet.

@@ -22,6 +22,7 @@ extension Conformance {
         static let variants = [
             Variant(engine: "uring", isUnix: true, tls: "off"),
             Variant(engine: "uring", isUnix: false, tls: "allow"),
+            Variant(engine: "uring", isUnix: false, tls: "require"),
             Variant(engine: "aio", isUnix: true, tls: "require"),
             Variant(engine: "aio", isUnix: false, tls: "off", arguments: ["--spread-connections"]),
         ]
@@ -35,26 +36,36 @@ extension Conformance {
             options.volumes = ["vol=5GiB"]
             options.arguments = variant.arguments
             var script = [TestEnvironment.script("nbd_conformance.py"), "--require-all"]
+            var environment: [String: String] = [:]
             if variant.tls != "off" {
                 let credentials = try await Credentials.make(in: scratch)
+                // Both kinds, as a node has them that serves hosts of both kinds.
                 options.arguments += ["--tls", variant.tls]
                 options.arguments += ["--tls-certificates", credentials.serverDirectory]
+                options.arguments += ["--tls-psk", credentials.presharedKeysPath]
                 script += [
                     "--tls-ca", credentials.file("ca-cert.pem"),
                     "--tls-cert", credentials.file("client-cert.pem"),
                     "--tls-key", credentials.file("client-key.pem"),
                 ]
+                environment["PYTHONPATH"] = try credentials.libnbdDefaults(in: scratch)
             }
             let server = try await NodeServer.start(options, scratch: scratch)
             // The second export is a snapshot of the first: read-only, and it must not change.
             _ = try await server.snapshot("vol", "before")
             script += ["--server-pid", "\(server.process.pid)"]
-            script += [
-                "--second-uri",
-                variant.isUnix ? server.unixURI("vol@before") : server.tcpURI("vol@before"),
-            ]
-            script.append(variant.isUnix ? server.unixURI() : server.tcpURI())
-            let result = try await run(TestEnvironment.python, script, within: 300)
+            // Under `require` everything goes through TLS, both exports and each client.
+            let uris = ["vol@before", "vol"].map { export in
+                let uri = variant.isUnix ? server.unixURI(export) : server.tcpURI(export)
+                return variant.tls == "require" ? "nbds" + uri.dropFirst("nbd".count) : uri
+            }
+            script += ["--second-uri", uris[0], uris[1]]
+            let result = try await run(
+                TestEnvironment.python,
+                script,
+                environment: environment,
+                within: 300
+            )
             #expect(result.exitCode == 0, "\(result.report)")
             await server.stop()
         }

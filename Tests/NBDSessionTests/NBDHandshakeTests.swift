@@ -313,6 +313,17 @@ import Testing
         #expect(connection.kind(Client.describe(.go)) == .acknowledgement)
     }
 
+    @Test func tls_clientWithoutFixedNewstyle_mayStartItFirst() {
+        for mode in [NBDTLSMode.allow, .require] {
+            let connection = ModelConnection.haggling([], tlsMode: mode)
+            #expect(connection.kind(Client.option(.startTLS)) == .acknowledgement, "\(mode)")
+            connection.session.onTLSEstablished()
+            connection.feed(Client.option(.exportName, Array("vol".utf8)))
+            #expect(connection.takeSent().count == 134, "\(mode)")
+            #expect(connection.session.isTransmitting, "\(mode)")
+        }
+    }
+
     @Test func tls_required_exportNameClosesAndAbortWorks() {
         let connection = ModelConnection.haggling(tlsMode: .require)
         connection.feed(Client.option(.exportName, Array("vol".utf8)))

@@ -56,4 +56,31 @@ struct Credentials: Sendable {
         }
         return Credentials(serverDirectory: directory, presharedKeysPath: keys)
     }
+
+    /// Makes libnbd's Python module use these credentials without being told.
+    ///
+    /// Libnbd looks for them where the user keeps them, as root in /etc, and no variable of the
+    /// environment names another place.
+    ///
+    /// - Returns: The directory that has to be in `PYTHONPATH`.
+    func libnbdDefaults(in scratch: ScratchDirectory) throws -> String {
+        let directory = scratch.file("libnbd")
+        try FileManager.default.createDirectory(
+            atPath: directory,
+            withIntermediateDirectories: false
+        )
+        try scratch.write(
+            "libnbd/sitecustomize.py",
+            """
+            import nbd
+            plain = nbd.NBD.__init__
+            def init(self):
+                plain(self)
+                self.set_tls_certificates("\(serverDirectory)")
+            nbd.NBD.__init__ = init
+
+            """
+        )
+        return directory
+    }
 }
