@@ -92,7 +92,7 @@ extension ControlPlane {
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
             _ = try await requireSnapshot(snapshot, of: record)
-            try await requireDetached(record, to: "roll back")
+            try await requireDetached(record, toBe: "rolled back")
             return .rollback(snapshot: snapshot)
         }
         return try await document(end, name: volume)

@@ -140,10 +140,10 @@ extension ControlPlane {
                 .invalidArgument,
                 "\(byteCount) bytes are less than the \(volume.byteCount) that '\(volume.name)' "
                     + "has; what lies behind would be lost.",
-                help: "Repeat with allow_shrink (volctl: --shrink) when that is meant."
+                help: "If that is meant: volctl volume resize \(volume.name) \(byteCount) --shrink"
             )
         }
-        try await requireDetached(volume, to: "shrink")
+        try await requireDetached(volume, toBe: "shrunk")
     }
 
     /// Deletes a volume and its snapshots.
@@ -154,7 +154,7 @@ extension ControlPlane {
         let request = "delete volume \(name)"
         _ = try await change(name, operation: operation, request: request) {
             [self] (volume) throws(ControlError) in
-            try await requireDetached(volume, to: "delete")
+            try await requireDetached(volume, toBe: "deleted")
             let images = try await meta(await metadata.images(of: volume.id))
             if let image = images.first {
                 throw ControlError(
@@ -226,13 +226,13 @@ extension ControlPlane {
     /// Refuses while a host has the volume.
     func requireDetached(
         _ volume: VolumeRecord,
-        to verb: String
+        toBe participle: String
     ) async throws(ControlError) {
         guard let holder = try await attachmentsRecord(volume.id).current.first else { return }
         throw ControlError(
             .volumeAttached,
             "The volume '\(volume.name)' is attached to host '\(holder.host)'; it must be detached "
-                + "to \(verb) it.",
+                + "to be \(participle).",
             help: "'volctl detach \(volume.name) --host \(holder.host)' does that.",
             holder: holder.host
         )

@@ -49,7 +49,7 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
             "Stop here, copy the directory away, and restore the last backup of it."
         case .databaseLocked: "Stop the other volmeta, or give --data another directory."
         case .databaseUnusable:
-            "Check that the directory exists, is writable by this user and has free space."
+            "Give --data a directory that this user may write to, on a disk with free space."
         case .storeFailed: "Check the free space and the health of the disk under --data."
         case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound: nil
         }

@@ -43,7 +43,16 @@ public final class SQLiteMetaStore: MetaStore {
                 attributes: [.posixPermissions: 0o700]
             )
         } catch {
-            throw .databaseUnusable(path: directory, detail: "it cannot be made")
+            var isDirectory: ObjCBool = false
+            // SAFETY: one Bool that outlives the call.
+            let exists = unsafe FileManager.default.fileExists(
+                atPath: directory,
+                isDirectory: &isDirectory
+            )
+            throw .databaseUnusable(
+                path: directory,
+                detail: exists ? "it is not a directory" : "it cannot be made"
+            )
         }
         lock = try DirectoryLock(directory: directory)
         pool = try Self.openPool(path)

@@ -109,10 +109,12 @@ public final class Device: Sendable {
     ) throws(DeviceError) -> Device {
         let access = options.isReadOnly ? Int32(cbl_open_read_only) : 0
         var bufferedErrno: Int32 = 0
+        // SAFETY: `cbl_open` keeps nothing of the path, here and below.
         var descriptor = unsafe cbl_open(path, access | Int32(cbl_open_direct))
         if descriptor == -EINVAL || descriptor == -EOPNOTSUPP {
+            // Whether that is permitted comes after the question whether it is a device at all.
             bufferedErrno = 0 - descriptor
-            guard options.allowsBuffered else { throw .directRefused(errno: bufferedErrno) }
+            // SAFETY: as above.
             descriptor = unsafe cbl_open(path, access)
         }
         guard descriptor >= 0 else { throw DeviceError(negated: descriptor) }
@@ -141,6 +143,9 @@ public final class Device: Sendable {
         let kind = unsafe cbl_device_kind(descriptor, &byteCount, &alignment)
         guard kind >= 0 else {
             throw kind == -EINVAL ? .notADevice : DeviceError(negated: kind)
+        }
+        guard bufferedErrno == 0 || options.allowsBuffered else {
+            throw .directRefused(errno: bufferedErrno)
         }
         let locked = cbl_lock(descriptor, options.isReadOnly)
         guard locked == 0 else { throw DeviceError(negated: locked) }

@@ -104,6 +104,18 @@ extension BadInput {
             mentions: ["reactors"]
         ),
         node(
+            "too little memory for maps",
+            ["--listen-nbd", "127.0.0.1:PORT", "--map-memory", "64KiB"],
+            exitCode: 2,
+            mentions: ["--map-memory", "512KiB"]
+        ),
+        node(
+            "a metadata service that is no address",
+            ["--listen-nbd", "127.0.0.1:PORT", "--admin", "127.0.0.1:0", "--meta", "nowhere"],
+            exitCode: 2,
+            mentions: ["nowhere"]
+        ),
+        node(
             "a volume without a size",
             ["--listen-nbd", "127.0.0.1:PORT", "--volume", "v"],
             exitCode: 2,
@@ -112,13 +124,12 @@ extension BadInput {
         node(
             "a volume of an odd size",
             ["--listen-nbd", "127.0.0.1:PORT", "--volume", "v=1000"],
-
+            exitCode: 2,
             mentions: ["4096"]
         ),
         node(
             "a volume with a bad name",
             ["--listen-nbd", "127.0.0.1:PORT", "--volume", "a@b=1MiB"],
-
             exitCode: 2,
             mentions: ["a@b"]
         ),
@@ -202,7 +213,7 @@ extension BadInput {
         metadata(
             "an address without a port",
             ["--data", "DIR/m", "--listen", "127.0.0.1"],
-
+            exitCode: 2,
             mentions: ["127.0.0.1"]
         ),
     ]

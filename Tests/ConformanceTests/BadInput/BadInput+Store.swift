@@ -37,7 +37,7 @@ extension BadInput {
         format(
             "a store of no size",
             ["DIR/s.img", "--size", "0"],
-
+            exitCode: 2,
             mentions: ["size"]
         ),
         format("a negative size", ["DIR/s.img", "--size=-1GiB"], exitCode: 2, mentions: ["-1GiB"]),

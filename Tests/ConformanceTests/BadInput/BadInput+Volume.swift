@@ -56,7 +56,6 @@ extension BadInput {
             .volume,
             "a block size that no guest knows",
             ["volume", "create", "v", "--size", "64MiB", "--block-size", "1024"],
-
             exitCode: 2,
             mentions: ["512"]
         ),
@@ -431,7 +430,14 @@ extension BadInput {
             "a command that does not exist",
             ["volume", "explode"],
             exitCode: 2,
-            mentions: ["explode"]
+            mentions: ["explode", "create"]
+        ),
+        refused(
+            .cluster,
+            "a misspelt command",
+            ["volume", "lsit"],
+            exitCode: 2,
+            mentions: ["lsit", "'list'"]
         ),
     ]
 }

@@ -71,6 +71,9 @@ final class BadInputFixture: Sendable {
 
     /// Ends everything.
     func stop() async throws {
+        // Hundreds of processes later the tests must not have kept what they opened for them.
+        let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")
+        #expect(open.count < 300, "descriptors are left open")
         await server.stop()
         try await cluster.stop()
     }

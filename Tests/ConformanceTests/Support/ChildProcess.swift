@@ -34,16 +34,23 @@ final class ChildProcess: @unchecked Sendable {
         process.environment = ProcessInfo.processInfo.environment
             .merging(environment) { _, new in new }
         if let directory { process.currentDirectoryURL = URL(fileURLWithPath: directory) }
-        process.standardOutput = FileHandle(forWritingAtPath: outputPath)
-        process.standardError = FileHandle(forWritingAtPath: errorPath)
+        // Closed here once the child has them: `Process` lives on for a while and would keep them,
+        // thousands in the end, and crashes when it finds more than some 1,350 open descriptors.
+        var handles = [outputPath, errorPath].compactMap(FileHandle.init(forWritingAtPath:))
+        try #require(handles.count == 2)
+        process.standardOutput = handles[0]
+        process.standardError = handles[1]
         if let input {
             let path = name + ".in"
             try input.write(toFile: path, atomically: false, encoding: .utf8)
-            process.standardInput = FileHandle(forReadingAtPath: path)
+            let handle = try #require(FileHandle(forReadingAtPath: path))
+            process.standardInput = handle
+            handles.append(handle)
             try? FileManager.default.removeItem(atPath: path)
         } else {
             process.standardInput = FileHandle.nullDevice
         }
+        defer { for handle in handles { try? handle.close() } }
         let exited = exited
         process.terminationHandler = { _ in exited.signal() }
         try process.run()
