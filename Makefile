@@ -42,7 +42,7 @@ test: setup ## Install what is missing and run all tests
 	@timeout --foreground $(test-seconds-max) \
 		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
 
-acceptance: setup ## Kill the node under load 200 times in each mode (15 min)
+acceptance: setup ## Kill the node under load 200 times in each mode (12 min)
 	@$(SWIFT) build $(release)
 	@CAIRN_CRASH_ROUNDS=$(crash-rounds) \
 		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest --filter CrashTests
