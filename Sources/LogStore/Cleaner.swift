@@ -57,6 +57,8 @@ struct Cleaner {
 
     init(buffer: ByteRegion) { self.buffer = buffer }
 
+    var isIdle: Bool { if case .idle = phase { true } else { false } }
+
     /// Victims after which cleaning that gains nothing rests until something changes.
     static var fruitlessCountMax: Int { 16 }
     /// Blocks read at a time while walking headers (128 KiB).

@@ -40,11 +40,14 @@ extension LogStore {
         if checkpoint.isRequested { return true }
         if checkpoint.isSpaceWanted {
             checkpoint.isSpaceWanted = false
-            if segments.free.count > 0 || segments.pendingFreeCount > 0 { return true }
+            if checkpointGivesSpace { return true }
         }
         if log.byteCountSinceCheckpoint >= configuration.checkpointByteCount { return true }
         return map.dirtyCount >= dirtyPageCountMax * 3 / 4
     }
+
+    /// Whether a checkpoint would make segments available.
+    var checkpointGivesSpace: Bool { segments.free.count > 0 || segments.pendingFreeCount > 0 }
 
     func beginCheckpoint() {
         if log.hasOpenRecords { sealBatch() }

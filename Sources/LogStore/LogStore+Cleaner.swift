@@ -70,6 +70,12 @@ extension LogStore {
         return false
     }
 
+    /// Leaves the victim at hand: there is no room to move its blocks to.
+    func restCleaner() {
+        cleaner.phase = .idle
+        cleaner.restingMark = changeMark
+    }
+
     /// Moves on when clients or layer work changed what is live.
     private var changeMark: UInt64 { writeSequence &+ layerJob.pageCount }
 

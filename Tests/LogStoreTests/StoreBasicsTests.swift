@@ -23,6 +23,21 @@ import Testing
         #expect(try bench.read(again, at: 0, model.count) == model)
     }
 
+    @Test("A small store that is killed again and again keeps its room")
+    func crash_manyTimes_writesStillFit() throws {
+        let bench = try StoreBench(byteCount: 8 << 20, segmentByteCount: 256 << 10)
+        _ = try bench.volume(1, byteCount: 1 << 20)
+        for round in 0..<100 {
+            try bench.crash()
+            let volume = try #require(bench.store.openVolume(VolumeID(1)))
+            let bytes = StoreBench.pattern(round, 4096)
+            try #require(try bench.write(volume, at: 0, bytes) == .ok)
+            try bench.flush(volume)
+            try #require(bench.store.brokenInvariant() == nil)
+        }
+        #expect(bench.store.space.availableByteCount > 1 << 20)
+    }
+
     @Test("Trims and zeroes read as zero, in part and whole")
     func trim_partialBlocks_readZero() throws {
         let bench = try StoreBench()
