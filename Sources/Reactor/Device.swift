@@ -109,6 +109,7 @@ public final class Device: Sendable {
     ) throws(DeviceError) -> Device {
         let access = options.isReadOnly ? Int32(cbl_open_read_only) : 0
         var bufferedErrno: Int32 = 0
+        // SAFETY: Swift lends the path as a C string for each of the calls here.
         var descriptor = unsafe cbl_open(path, access | Int32(cbl_open_direct))
         if descriptor == -EINVAL || descriptor == -EOPNOTSUPP {
             bufferedErrno = 0 - descriptor
@@ -188,6 +189,7 @@ public final class Device: Sendable {
         }
         // The size is durable with the file's data, the name with its directory.
         if result == 0 { result = cbl_flush(descriptor) }
+        // SAFETY: as above, the path is lent for each call.
         if result == 0 { result = unsafe cbl_flush_directory_of(path) }
         guard result == 0 else {
             _ = unsafe cbl_unlink(path)

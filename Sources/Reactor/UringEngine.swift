@@ -36,6 +36,7 @@ final class UringEngine {
             throw .uringUnavailable(errno: options.uringRefusalErrno)
         }
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
+        // SAFETY: the ring is allocated for one element here and freed in deinit.
         unsafe ring.initialize(to: io_uring())
         let coop = UInt32(cbl_uring_coop_flags)
         let attempts: [(flags: UInt32, features: [String])] = [
