@@ -81,7 +81,11 @@ extension LogStore {
             case .checkpoint: 0
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
-            checkpoint.isSpaceWanted = true
+            switch privilege {
+            // The cleaner sees that they wait, and says when a checkpoint gives enough.
+            case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
+            case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
+            }
             return nil
         }
         let index = Int(segment)

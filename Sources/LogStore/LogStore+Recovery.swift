@@ -175,7 +175,7 @@ extension LogStore {
     private func decideLimits(recordedDirtyMax: Int) {
         let blocks = segments.blockCount
         let total = segments.count * blocks
-        dirtyPageCountMax = max(32, min(map.count / 2, total / 16, 32_768))
+        dirtyPageCountMax = max(32, min(map.count / 2, total / 32, 32_768))
         let pageSegments = (dirtyPageCountMax * 5 / 4 + blocks - 1) / (blocks - 2)
         let manifestBlocks = (segments.count * 12 + 65_536) / 4096 + 1
         let manifestSegments = (manifestBlocks + blocks - 1) / (blocks - 2)
