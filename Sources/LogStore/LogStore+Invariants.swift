@@ -4,8 +4,9 @@ internal import BlockCore
 internal import LogFormat
 
 extension LogStore {
-    /// Looks for a broken invariant in memory. Takes time in proportion to frames and segments.
+    /// Looks for a broken invariant in memory.
     ///
+    /// - Complexity: O(frames + segments).
     /// - Returns: What is broken, or nil.
     public func brokenInvariant() -> String? {
         switch state {

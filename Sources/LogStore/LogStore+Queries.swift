@@ -77,8 +77,10 @@ extension LogStore {
         )
     }
 
-    /// The volumes whose nearest snapshot of another volume this is. Layers without a name are
-    /// looked through: merging them, which happens in the background, changes nothing here.
+    /// The volumes whose nearest snapshot of another volume this is.
+    ///
+    /// Layers without a name are looked through: merging them, which happens in the background,
+    /// changes nothing here.
     private func collectClones(
         of slot: Int,
         notOf origin: VolumeID,

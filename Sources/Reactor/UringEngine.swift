@@ -253,6 +253,13 @@ final class UringEngine {
         return (userData, result)
     }
 
+    /// Submits what is queued, and nothing else.
+    func submitQueued() {
+        guard unsubmittedCount > 0 else { return }
+        if !isBound { bind() }
+        check(unsafe io_uring_submit(ring))
+    }
+
     /// Submits what is queued and runs what the kernel has deferred, without waiting.
     func submitAndGetEvents() {
         if !isBound { bind() }
