@@ -164,7 +164,7 @@ public struct ByteRegion: BitwiseCopyable, @unchecked Sendable {
 
     /// CRC-32C (Castagnoli) of the bytes, continuing from `seed`.
     ///
-    /// Spec: RFC 3720, appendix B.4. Source: ISA-L `crc32_iscsi`; 65 ns for 4 KiB measured.
+    /// Spec: RFC 3720, appendix B.4. Source: ISA-L `crc32_iscsi`.
     @inlinable
     public func crc32c(seed: UInt32 = 0) -> UInt32 {
         guard byteCount > 0 else { return seed }

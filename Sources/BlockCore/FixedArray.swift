@@ -12,6 +12,8 @@ public struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     /// Creates `count` elements, all equal to `element`.
     public init(repeating element: Element, count: Int) {
         precondition(count >= 0, "negative count")
+        // SAFETY: allocated and initialized here for `count` elements, freed in deinit only; every
+        // access checks its index.
         unsafe base = UnsafeMutablePointer<Element>.allocate(capacity: max(count, 1))
         unsafe base.initialize(repeating: element, count: count)
         self.count = count
@@ -59,6 +61,8 @@ public final class FixedRing<Element: BitwiseCopyable> {
         while capacity < capacityMin { capacity *= 2 }
         self.capacity = capacity
         mask = capacity - 1
+        // SAFETY: both are allocated here and freed in deinit only; positions are masked with the
+        // capacity, and a slot is read only between head and tail, where it was written.
         unsafe base = UnsafeMutablePointer<Element>.allocate(capacity: capacity)
         unsafe cursors = .allocate(capacity: 1)
         unsafe cursors.initialize(to: (head: 0, tail: 0))

@@ -22,7 +22,8 @@ public struct BlockExtent: BitwiseCopyable, Hashable, Sendable {
 /// Generation `g` is written to the slots `2 * (g & 1)` and the next, so that neither a torn
 /// write nor one rotten block loses it; the highest generation that verifies wins.
 ///
-/// Layout: 4096 bytes, little-endian; CRC-32C at byte 8 over the rest with the field zero.
+/// Layout: 4096 bytes, little-endian; CRC-32C at byte 8 over the rest with the field zero; the
+/// version at byte 12. Magic, checksum and version have this place in every version.
 /// The slots lie in the device's first MiB; segments begin at byte 1,048,576.
 public struct Superblock: Hashable, Sendable {
     /// "CAIRNLOG".
@@ -129,13 +130,14 @@ public struct Superblock: Hashable, Sendable {
     public static func decode(_ block: ByteRegion) throws(LogFormatError) -> Superblock {
         guard block.byteCount >= 4096 else { throw .truncated }
         guard block.load(0, as: UInt64.self) == magic else { throw .malformed }
-        let version = block.load(12, as: UInt32.self)
-        guard version <= Superblock.version else { throw .versionTooNew(version) }
         let stored = block.load(8, as: UInt32.self)
         block.store(UInt32(0), at: 8)
         let actual = block.slice(0, 4096).crc32c()
         block.store(stored, at: 8)
         guard stored == actual else { throw .badChecksum }
+        // Only a block that verifies may speak of versions: rot must not look like the future.
+        let version = block.load(12, as: UInt32.self)
+        guard version <= Superblock.version else { throw .versionTooNew(version) }
         return try decodeFields(block)
     }
 

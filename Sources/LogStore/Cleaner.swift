@@ -48,14 +48,18 @@ struct Cleaner {
     var liveIndex = 0
     var pendingReadCount = 0
     var hasFailed = false
-    /// Cleaning gained nothing when this was the store's mark of change.
-    var restingMark = UInt64.max
-    /// The most segments seen available since cleaning began.
+    /// The store's mark of change when cleaning gained nothing; nil while it goes on.
+    var restingMark: UInt64?
+    /// The mark of change when a victim was last chosen.
+    var progressMark = UInt64.max
+    /// The most segments seen available since that mark.
     var availableBest = 0
-    /// Victims cleaned since that last grew.
+    /// Victims cleaned since either last grew.
     var fruitlessCount = 0
 
     init(buffer: ByteRegion) { self.buffer = buffer }
+
+    var isIdle: Bool { if case .idle = phase { true } else { false } }
 
     /// Victims after which cleaning that gains nothing rests until something changes.
     static var fruitlessCountMax: Int { 16 }

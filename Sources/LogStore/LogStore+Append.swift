@@ -77,17 +77,33 @@ extension LogStore {
             switch privilege {
             case .client: reserveSegmentCount
             case .metadata: reserveSegmentCount * 3 / 4
-            case .cleaner: reserveSegmentCount / 2
+            case .cleaner: min(reserveSegmentCount / 2, checkpointSegmentCount)
             case .checkpoint: 0
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
-            checkpoint.isSpaceWanted = true
+            switch privilege {
+            // The cleaner sees that they wait, and says when a checkpoint gives enough.
+            case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
+            case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
+            }
             return nil
         }
         let index = Int(segment)
         segments.segments[index].state = .open
         segments.segments[index].firstBatchSequence = log.nextSequence
         return index
+    }
+
+    /// Segments that a checkpoint would take if it began after the cleaner's next step.
+    private var checkpointSegmentCount: Int {
+        let manifestByteCount = Int(superblock?.manifestByteCount ?? 0)
+        let blocks =
+            map.dirtyCount + 2 * cleaner.live.count + 2 * (manifestByteCount / 4096 + 1)
+        let head = log.heads[LogStream.map.rawValue]
+        let room = head.segment < 0 ? 0 : segments.blockCount - Int(head.blockOffset)
+        // Each segment loses blocks to headers: one per batch, at worst a few.
+        let perSegment = segments.blockCount * 7 / 8
+        return 1 + max(0, blocks - room * 7 / 8 + perSegment - 1) / perSegment
     }
 
     private func abandonOpenBatch() {

@@ -40,11 +40,14 @@ extension LogStore {
         if checkpoint.isRequested { return true }
         if checkpoint.isSpaceWanted {
             checkpoint.isSpaceWanted = false
-            if segments.free.count > 0 || segments.pendingFreeCount > 0 { return true }
+            if checkpointGivesSpace { return true }
         }
         if log.byteCountSinceCheckpoint >= configuration.checkpointByteCount { return true }
         return map.dirtyCount >= dirtyPageCountMax * 3 / 4
     }
+
+    /// Whether a checkpoint would make segments available.
+    var checkpointGivesSpace: Bool { segments.free.count > 0 || segments.pendingFreeCount > 0 }
 
     func beginCheckpoint() {
         if log.hasOpenRecords { sealBatch() }
@@ -141,6 +144,7 @@ extension LogStore {
             else { continue }
             segments.segments[index].state = .reserved
             segments.segments[index].isDamaged = false
+            segments.segments[index].isDrained = false
             checkpoint.nextReserved.append(UInt32(index))
             starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
         }
@@ -392,6 +396,8 @@ extension LogStore {
         for index in 0..<segments.count {
             segments.segments[index].checkpointLiveBlockCount =
                 segments.segments[index].capturedLiveBlockCount
+            // What is still live in it was not found to be: it is a victim like others again.
+            segments.segments[index].isDrained = false
         }
         for segment in checkpoint.nextReserved {
             segments.segments[Int(segment)].reuseCount &+= 1

@@ -35,29 +35,36 @@ extension LogStore {
         reserveSegmentCount + max(segments.count / 16, 6)
     }
 
+    /// A checkpoint is worth while when it leaves so many segments to give out: all that cleaning
+    /// aims at, or a few while somebody waits.
+    private var checkpointAboveCount: Int {
+        hasPressure ? reserveSegmentCount + max(segments.count / 64, 2) : cleanBelowCount
+    }
+
+    /// Whether somebody waits for room.
+    private var hasPressure: Bool { !writeWaiters.isEmpty || !commands.isEmpty }
+
     private func beginCleaning() -> Bool {
         guard segments.availableCount < cleanBelowCount, checkpoint.isIdle else { return false }
-        // What a checkpoint gives back costs less than cleaning.
+        // A checkpoint writes every page that cleaning has made dirty: it must be worth it.
         let pending = segments.pendingFreeCount
-        if pending > 0, segments.availableCount + pending >= cleanBelowCount || pending >= 4 {
+        if pending > 0, segments.availableCount + pending >= checkpointAboveCount {
             checkpoint.isSpaceWanted = true
             return true
         }
-        // Rest when nothing changed since cleaning last gained nothing.
-        guard cleaner.restingMark != changeMark else { return false }
+        guard !isResting else { return false }
         let gained = segments.availableCount + pending
-        if gained > cleaner.availableBest {
+        // What clients used up meanwhile was gained too.
+        if gained > cleaner.availableBest || cleaner.progressMark != changeMark {
+            cleaner.progressMark = changeMark
             cleaner.availableBest = gained
             cleaner.fruitlessCount = 0
         }
         guard cleaner.fruitlessCount < Cleaner.fruitlessCountMax, let victim = chooseVictim() else {
             if pending > 0 { checkpoint.isSpaceWanted = true }
             cleaner.restingMark = changeMark
-            cleaner.fruitlessCount = 0
-            cleaner.availableBest = gained
             return pending > 0
         }
-        cleaner.availableBest = min(cleaner.availableBest, gained)
         cleaner.fruitlessCount += 1
         cleaner.live.removeAll(keepingCapacity: true)
         cleaner.victim = victim
@@ -70,6 +77,23 @@ extension LogStore {
         return false
     }
 
+    /// Whether to wait for clients, because cleaning last gained nothing.
+    private var isResting: Bool {
+        guard let mark = cleaner.restingMark else { return false }
+        // Somebody who waits for room is worth a try after any change; otherwise a full store
+        // would be copied over for every few writes.
+        let changeCountMin: UInt64 = hasPressure ? 1 : UInt64(segments.blockCount)
+        if changeMark &- mark < changeCountMin { return true }
+        cleaner.restingMark = nil
+        return false
+    }
+
+    /// Leaves the victim at hand: there is no room to move its blocks to.
+    func restCleaner() {
+        cleaner.phase = .idle
+        cleaner.restingMark = changeMark
+    }
+
     /// Moves on when clients or layer work changed what is live.
     private var changeMark: UInt64 { writeSequence &+ layerJob.pageCount }
 
@@ -78,8 +102,8 @@ extension LogStore {
         var bestScore = 0.0
         for index in 0..<segments.count {
             let segment = segments.segments[index]
-            guard segment.state == .closed, !segment.isDamaged, segment.liveBlockCount > 0,
-                segment.unwrittenBatchCount == 0
+            guard segment.state == .closed, !segment.isDamaged, !segment.isDrained,
+                segment.liveBlockCount > 0, segment.unwrittenBatchCount == 0
             else { continue }
             let utilisation = Double(segment.liveBlockCount) / Double(segments.blockCount)
             guard utilisation <= LogStore.utilisationMax else { continue }
@@ -386,10 +410,9 @@ extension LogStore {
 
     private func finishVictim() {
         if cleaner.hasFailed { segments.segments[cleaner.victim].isDamaged = true }
+        // Map pages of the victim move with a checkpoint, and only then is it free.
+        segments.segments[cleaner.victim].isDrained = !cleaner.hasFailed
         counters.cleanedSegmentCount += 1
         cleaner.phase = .idle
-        // Map pages of the victim move with a checkpoint, and only then is it free.
-        checkpoint.isSpaceWanted = true
-        if segments.reserved.count <= reserveSegmentCount + 2 { checkpoint.isRequested = true }
     }
 }

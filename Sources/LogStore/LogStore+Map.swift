@@ -267,7 +267,11 @@ extension LogStore {
             checkpoint.isRequested = true
             return .noResource
         }
-        // The path first: a dirty page's parent is dirty and pinned.
+        // The path first: a dirty page's parent is dirty and pinned. Pages of the path may need
+        // frames: ours must not be taken for them.
+        if frame >= 0 { map.frames[frame].pinCount += 1 }
+        let held = frame
+        defer { if held >= 0 { map.frames[held].pinCount -= 1 } }
         var parent = -1
         if level < catalogue.layers[layer].rootLevel {
             let above = writablePage(

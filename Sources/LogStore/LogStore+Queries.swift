@@ -65,10 +65,8 @@ extension LogStore {
 
     private func summary(ofSnapshot slot: Int, top: Int) -> SnapshotSummary {
         let layer = catalogue.layers[slot]
-        let clones = catalogue.children(of: slot)
-            .filter {
-                catalogue.layers[$0].volume != layer.volume && catalogue.layers[$0].role != .dropped
-            }
+        var clones: Set<VolumeID> = []
+        collectClones(of: slot, notOf: layer.volume, into: &clones)
         return SnapshotSummary(
             layer: layer.id,
             name: String(decoding: catalogue.snapshotNames[layer.id] ?? [], as: UTF8.self),
@@ -77,6 +75,26 @@ extension LogStore {
             cloneCount: clones.count,
             isBelowVolume: catalogue.isAncestor(slot, of: top)
         )
+    }
+
+    /// The volumes whose nearest snapshot of another volume this is.
+    ///
+    /// Layers without a name are looked through: merging them, which happens in the background,
+    /// changes nothing here.
+    private func collectClones(
+        of slot: Int,
+        notOf origin: VolumeID,
+        into clones: inout Set<VolumeID>
+    ) {
+        for child in catalogue.children(of: slot) {
+            let layer = catalogue.layers[child]
+            switch layer.role {
+            case .dropped: continue
+            case .top, .snapshot:
+                if layer.volume != origin { clones.insert(layer.volume) }
+            case .unnamed: collectClones(of: child, notOf: origin, into: &clones)
+            }
+        }
     }
 
     private func volumeSpace(_ record: VolumeRecord, top: Int) -> VolumeSpace {
@@ -118,6 +136,30 @@ extension LogStore {
             availableByteCount: (capacity > live ? capacity - live : 0) * 4096,
             garbageByteCount: (used > live ? used - live : 0) * 4096
         )
+    }
+
+    /// What the store is doing in the background and what for, in one line, for reports of
+    /// stores that do not come to rest.
+    public var progressDescription: String {
+        let dying = segments.pendingFreeCount
+        let heads = (0..<3).map { stream in
+            let head = log.heads[stream]
+            return head.segment < 0 ? "-" : "\(head.segment)+\(head.blockOffset)"
+        }
+        let job = layerJob.slot < 0 ? "none" : "layer \(layerJob.slot) into \(layerJob.child)"
+        return """
+            state \(state); segments \(segments.count) of \(segments.blockCount) blocks: \
+            free \(segments.free.count), announced \(segments.reserved.count), dying \(dying), \
+            reserve \(reserveSegmentCount); heads \(heads.joined(separator: " ")); \
+            checkpoint \(checkpoint.phase) requested \(checkpoint.isRequested) \
+            for space \(checkpoint.isSpaceWanted); cleaner \(cleaner.phase) on \
+            \(cleaner.victim) fruitless \(cleaner.fruitlessCount); layer job \(job); \
+            dirty \(map.dirtyCount) of \(dirtyPageCountMax), frames \(map.count); \
+            log open \(log.hasOpenRecords), in flight \(log.inFlight.count), \
+            sealed \(log.sealedThrough), durable \(log.durableThrough); \
+            waiting: reads \(readWaiters.count), writes \(writeWaiters.count), \
+            durability \(durabilityWaiters.count), commands \(commands.count)
+            """
     }
 
     // MARK: - Background

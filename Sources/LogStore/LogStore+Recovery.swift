@@ -175,7 +175,7 @@ extension LogStore {
     private func decideLimits(recordedDirtyMax: Int) {
         let blocks = segments.blockCount
         let total = segments.count * blocks
-        dirtyPageCountMax = max(32, min(map.count / 2, total / 16, 32_768))
+        dirtyPageCountMax = max(32, min(map.count / 2, total / 32, 32_768))
         let pageSegments = (dirtyPageCountMax * 5 / 4 + blocks - 1) / (blocks - 2)
         let manifestBlocks = (segments.count * 12 + 65_536) / 4096 + 1
         let manifestSegments = (manifestBlocks + blocks - 1) / (blocks - 2)
@@ -496,6 +496,7 @@ extension LogStore {
 
     private func endReplay(_ recovery: Recovery) {
         guard let superblock else { return }
+        resumeHeads(recovery)
         recovery.batches = []
         recovery.headerArenas = []
         recovery.headerRoom = .empty
@@ -517,6 +518,49 @@ extension LogStore {
         recovery.phase = .checkpointing
         beginCheckpoint()
         continueRecovery()
+    }
+
+    /// Fewer blocks than this are not worth going on in a segment.
+    private static var resumeBlockCountMin: Int { 8 }
+
+    /// Goes on filling the segments that were being filled, so that a store that is killed again
+    /// and again does not use a fresh segment up each time.
+    ///
+    /// What lies behind the last batch that counts is of a life that is over and is overwritten.
+    private func resumeHeads(_ recovery: Recovery) {
+        var ends: [UInt32: (offset: Int, stream: LogStream?, sequence: UInt64)] = [:]
+        for start in recovery.manifest.replayStarts where start.blockOffset > 0 {
+            ends[start.segment] = (Int(start.blockOffset), nil, 0)
+        }
+        for batch in recovery.batches {
+            let segment = segments.index(of: batch.location)
+            let end = batch.location + 1 + UInt64(batch.payloadBlockCount)
+            ends[UInt32(segment)] = (
+                Int(end - segments.location(of: segment)), stream(of: batch), batch.sequence
+            )
+        }
+        let worthwhile = ends.sorted { ($1.value.sequence, $1.key) < ($0.value.sequence, $0.key) }
+            .filter { segments.blockCount - $0.value.offset >= LogStore.resumeBlockCountMin }
+        for (segment, end) in worthwhile {
+            let isTaken = { (stream: LogStream) in self.log.heads[stream.rawValue].segment >= 0 }
+            let stream = end.stream ?? LogStream.allCases.first { !isTaken($0) }
+            guard let stream, !isTaken(stream) else { continue }
+            segments.segments[Int(segment)].state = .open
+            log.heads[stream.rawValue] = StreamHead(
+                segment: Int32(segment),
+                blockOffset: Int32(end.offset)
+            )
+        }
+    }
+
+    /// The stream that a batch was written for: its first record tells.
+    private func stream(of batch: ReplayBatch) -> LogStream {
+        guard let record = RecordHeader.decode(batch.records, at: 0) else { return .client }
+        return switch record.kind {
+        case .data, .zero, .control: .client
+        case .relocate: .survivor
+        case .mapPage, .manifest: .map
+        }
     }
 
     /// The closing checkpoint is durable.

@@ -267,10 +267,35 @@ public final class LogStore {
         finishClosing()
         let isDeferred = hasDeferredWork
         hasDeferredWork = false
-        let isCheckpointWanted =
-            checkpoint.isIdle && (checkpoint.isRequested || checkpoint.isSpaceWanted)
-        if isBusy || isDeferred || isCheckpointWanted { return now }
+        if isBusy || isDeferred || isCheckpointWanted || refuseStuck() { return now }
         return nextDeadline()
+    }
+
+    private var isCheckpointWanted: Bool {
+        guard checkpoint.isIdle else { return false }
+        return checkpoint.isRequested || (checkpoint.isSpaceWanted && checkpointGivesSpace)
+    }
+
+    /// Refuses who waits for room when nothing is under way that could ever make any: after
+    /// damage, for one, the cleaner cannot give back what the count of live blocks promises.
+    ///
+    /// - Returns: Whether that changed anything.
+    private func refuseStuck() -> Bool {
+        guard ops.inFlightCount == 0, !log.hasOpenRecords, checkpoint.isIdle else { return false }
+        guard cleaner.isIdle else {
+            restCleaner()
+            return true
+        }
+        guard writeWaiters.isEmpty else {
+            while let slot = writeWaiters.popFirst() { finish(Int(slot), .noSpace) }
+            return true
+        }
+        guard let first = commands.first, first.trimSlot < 0 else { return false }
+        commands.removeFirst()
+        commandCompletions.append(
+            CommandCompletion(token: first.token, result: .failure(.noSpace))
+        )
+        return true
     }
 
     /// What every call begins with: completions that were taken name no memory any more.

@@ -4,7 +4,7 @@ internal import BlockCore
 internal import LogFormat
 
 /// Streams keep blocks of different lifetimes in different segments.
-enum LogStream: Int, BitwiseCopyable {
+enum LogStream: Int, CaseIterable, BitwiseCopyable {
     /// Client data and configuration.
     case client = 0
     /// Blocks that survived a cleaning.
@@ -19,7 +19,7 @@ enum LogPrivilege: Int, BitwiseCopyable {
     case client
     /// Trims and configuration: may take a quarter of it.
     case metadata
-    /// The cleaner: may take half.
+    /// The cleaner: may take half, and more while a checkpoint still finds what it needs.
     case cleaner
     /// A checkpoint, without which nothing is ever freed: may take all.
     case checkpoint

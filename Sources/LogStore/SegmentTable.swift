@@ -23,6 +23,9 @@ struct Segment: BitwiseCopyable {
     var state: SegmentState = .free
     /// The cleaner failed to read it; left alone.
     var isDamaged = false
+    /// The cleaner is done with it: what is live in it are map pages, which the next checkpoint
+    /// moves.
+    var isDrained = false
     /// Batches of it that are not on the device yet.
     var unwrittenBatchCount: UInt16 = 0
     /// Live blocks: data, map pages, manifest.
@@ -122,17 +125,20 @@ final class SegmentTable {
             segments[index].reuseCount &+= 1
             segments[index].firstBatchSequence = 0
             segments[index].isDamaged = false
+            segments[index].isDrained = false
             free.append(UInt32(index))
             freed += 1
         }
         return freed
     }
 
-    /// Closed segments without live blocks, free once a checkpoint has passed.
+    /// Closed segments that are free once a checkpoint has passed.
     var pendingFreeCount: Int {
         var total = 0
         for index in 0..<count
-        where segments[index].state == .closed && segments[index].liveBlockCount == 0 {
+        where segments[index].state == .closed
+            && (segments[index].liveBlockCount == 0 || segments[index].isDrained)
+        {
             total += 1
         }
         return total

@@ -44,6 +44,7 @@ final class AioEngine {
     ) throws(ReactorError) -> AioEngine {
         var depth = max(options.aioDepthMax, depthMin)
         var context: io_context_t?
+        // SAFETY: the kernel writes the context through the pointer during the call only.
         var result = unsafe cbl_aio_setup(UInt32(depth), &context)
         while result == -EAGAIN && depth > depthMin {
             depth = max(depth / 2, depthMin)
@@ -80,6 +81,8 @@ final class AioEngine {
         transferDescriptor: Int32,
         options: ReactorOptions
     ) {
+        // SAFETY: the context and the arrays belong to the engine until deinit, which frees them
+        // after the kernel has given every control block back; capacities bound all indices.
         unsafe self.context = unsafe context
         depthMax = depth
         self.epollDescriptor = epollDescriptor

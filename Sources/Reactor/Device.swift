@@ -193,6 +193,7 @@ public final class Device: Sendable {
         }
         // The size is durable with the file's data, the name with its directory.
         if result == 0 { result = cbl_flush(descriptor) }
+        // SAFETY: as above, the path is lent for each call.
         if result == 0 { result = unsafe cbl_flush_directory_of(path) }
         guard result == 0 else {
             _ = unsafe cbl_unlink(path)

@@ -97,6 +97,7 @@ final class OperationTable {
     init(count: Int) {
         precondition(count > 0 && count <= UserData.slotCountMax, "operationCountMax: 1 to 2^24")
         precondition(MemoryLayout<ByteRegion>.size == 16, "a region is not laid out as an iovec")
+        // SAFETY: only sizes of types are looked at.
         unsafe precondition(MemoryLayout<msghdr>.size <= Self.messageStride, "msghdr has grown")
         slots = FixedArray(repeating: Operation(), count: count)
         for index in 0..<count { slots[index].next = index + 1 < count ? Int32(index + 1) : -1 }

@@ -64,6 +64,7 @@ extension Reactor {
         table.slots[slot].offset = request.offset
         table.slots[slot].byteCount = request.byteCount
         attached[index].operationCount += 1
+        deviceOperationCount += 1
         if table.slots[slot].kind.isTransfer {
             precondition(request.byteCount == UInt64(request.region.byteCount), "byte count")
             precondition(request.byteCount > 0, "an empty transfer")

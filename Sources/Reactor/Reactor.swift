@@ -56,6 +56,8 @@ public final class Reactor {
     private var isEventArmed = false
     private let spinNanoseconds: UInt64
     private var spinCredit = Reactor.spinCreditMax
+    /// Operations of all devices, queued or in flight.
+    var deviceOperationCount = 0
     /// How many misses in a row a run of hits pays for.
     private static var spinCreditMax: Int { 16 }
     /// So rare that the tries cost little: 20 us in 256 turns of 5 to 10 us each is about 1 %.
@@ -198,6 +200,7 @@ public final class Reactor {
         )
         if operation.device >= 0 {
             attached[Int(operation.device)].operationCount -= 1
+            deviceOperationCount -= 1
             table.free(slot)
         } else {
             unlink(slot)
@@ -262,6 +265,13 @@ public final class Reactor {
         return takeableCount
     }
 
+    /// Hands what is queued to the kernel now rather than at the next turn: worth a system call
+    /// when the owner has something long to do before that, and devices could be working.
+    public func submitQueued() {
+        uring?.submitQueued()
+        if let aio { submitAio(aio) }
+    }
+
     /// Takes the next completion of this turn; nil when all are taken.
     ///
     /// What completes while the owner handles these (a send that goes out at once) comes in the
@@ -309,13 +319,15 @@ public final class Reactor {
 
     /// Looks for completions for a while before the thread sleeps.
     ///
-    /// Only while it pays: a hit earns two more tries, a miss costs one, and without credit
-    /// it tries once in ``spinProbeTurnCount`` turns. Measured on two cores at queue depth 1 over a
-    /// unix socket, 20 us of it make a round trip up to 1.9 times as quick for less CPU (a
-    /// wake-up costs more); on one core, where the peer cannot run meanwhile, it stays off.
+    /// Only while nothing but clients is waited for, and while it pays: a hit earns two more
+    /// tries, a miss costs one, and without credit it tries once in ``spinProbeTurnCount`` turns.
+    /// A device's answer seldom comes so soon, and under a deep queue more of them gather while
+    /// the thread sleeps; on one core, where the peer cannot run meanwhile, it switches itself
+    /// off. Measured: Docs/decisions/0003-io-engines.md.
     ///
     /// - Returns: Whether there is something to do.
     private func spin(_ uring: UringEngine, _ wait: Int64) -> Bool {
+        guard deviceOperationCount == 0 else { return false }
         if spinCredit == 0 && counters.turnCount % Self.spinProbeTurnCount != 0 { return false }
         uring.submitAndGetEvents()
         let limit = wait < 0 ? spinNanoseconds : min(spinNanoseconds, UInt64(wait))

@@ -40,8 +40,8 @@ public struct ReactorOptions: Sendable {
     public var aioDepthMax: Int = 1024
     /// How long to look for completions before sleeping, in nanoseconds; 0 never does.
     ///
-    /// It looks only while recent looks found something. 20 us covers a wake-up of the peer on
-    /// another core; more gained nothing. io_uring only.
+    /// It looks only while no device works and recent looks found something. 20 us covers a
+    /// wake-up of the peer on another core. io_uring only.
     public var spinNanoseconds: UInt64 = 20_000
     /// Makes the probe report io_uring as refused with this positive errno; 0 probes the kernel.
     public var uringRefusalErrno: Int32 = 0

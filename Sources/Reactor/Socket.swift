@@ -64,6 +64,7 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
     /// The connection may still be under way: a send waits for it, and ``pendingError`` tells how
     /// it ended once the socket polls writable.
     public static func connectTCP(host: String, port: UInt16) throws(SocketError) -> Socket {
+        // SAFETY: the host is lent as a C string for the call.
         let result = unsafe cbl_connect_tcp(host, port)
         guard result >= 0 else { throw SocketError(negated: result) }
         return Socket(descriptor: result)
@@ -71,6 +72,7 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
 
     /// Connects to a unix socket; `EAGAIN` when the listener's backlog is full.
     public static func connectUnix(path: String) throws(SocketError) -> Socket {
+        // SAFETY: the path is lent as a C string for the call.
         let result = unsafe cbl_connect_unix(path)
         guard result >= 0 else { throw SocketError(negated: result) }
         return Socket(descriptor: result)

@@ -36,6 +36,7 @@ final class UringEngine {
             throw .uringUnavailable(errno: options.uringRefusalErrno)
         }
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
+        // SAFETY: the ring is allocated for one element here and freed in deinit.
         unsafe ring.initialize(to: io_uring())
         let coop = UInt32(cbl_uring_coop_flags)
         let attempts: [(flags: UInt32, features: [String])] = [
@@ -250,6 +251,13 @@ final class UringEngine {
         // SAFETY: both are borrowed for the call.
         guard unsafe cbl_uring_pop(ring, &userData.rawValue, &result) else { return nil }
         return (userData, result)
+    }
+
+    /// Submits what is queued, and nothing else.
+    func submitQueued() {
+        guard unsubmittedCount > 0 else { return }
+        if !isBound { bind() }
+        check(unsafe io_uring_submit(ring))
     }
 
     /// Submits what is queued and runs what the kernel has deferred, without waiting.

@@ -66,14 +66,15 @@ extension StoreOracle {
         case .deleteVolume(let id):
             return summary(id) == nil ? LayerID.none : nil
         case .resizeVolume(let id, let byteCount):
+            // A size that it had before tells nothing.
+            guard volumes[id.rawValue]?.specification.byteCount != byteCount else { return nil }
             return summary(id)?.specification.byteCount == byteCount ? LayerID.none : nil
         case .updateVolume(let specification):
-            guard let found = summary(specification.id)?.specification else { return nil }
-            let isSame =
-                found.name == specification.name && found.access == specification.access
-                && found.durability == specification.durability
-                && found.descriptor == specification.descriptor
-            return isSame ? LayerID.none : nil
+            guard let found = summary(specification.id)?.specification,
+                let before = volumes[specification.id.rawValue]?.specification,
+                !before.isSameConfiguration(as: specification)
+            else { return nil }
+            return found.isSameConfiguration(as: specification) ? LayerID.none : nil
         }
     }
 
@@ -125,5 +126,13 @@ extension StoreOracle {
             return "snapshots of volume \(id) are not listed oldest first"
         }
         return nil
+    }
+}
+
+extension VolumeSpecification {
+    /// Whether all that an update can change is the same.
+    fileprivate func isSameConfiguration(as other: VolumeSpecification) -> Bool {
+        name == other.name && access == other.access && durability == other.durability
+            && descriptor == other.descriptor
     }
 }

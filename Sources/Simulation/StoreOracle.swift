@@ -59,8 +59,6 @@ final class OracleVolume {
     var below: [LayerID] = []
     /// The layers that were sealed for it, named or not.
     var sealed: [LayerID] = []
-    /// The snapshot that it was cloned from.
-    var origin: LayerID?
     /// Snapshot commands under way.
     var sealingCount = 0
     /// Changes ever submitted.
@@ -123,9 +121,17 @@ final class StoreOracle {
         return nil
     }
 
-    /// The number of clones that stand on a snapshot.
+    /// The volumes whose nearest snapshot of another volume this is.
     func cloneCount(_ layer: LayerID) -> Int {
-        volumes.values.reduce(0) { $0 + ($1.origin == layer ? 1 : 0) }
+        guard let owner = snapshot(layer)?.volume else { return 0 }
+        return volumes.reduce(0) { count, entry in
+            guard entry.key != owner else { return count }
+            let nearest = entry.value.below.last { below in
+                guard let snapshot = snapshot(below) else { return false }
+                return snapshot.volume != entry.key
+            }
+            return count + (nearest == layer ? 1 : 0)
+        }
     }
 
     /// Whether another volume stands on a layer of this one, named or not.
@@ -275,7 +281,6 @@ final class StoreOracle {
             )
             let end = specification.byteCount / UInt64(SectorStamp.byteCount)
             volume.image.truncate(at: end)
-            volume.origin = origin
             volume.below = snapshot.below + [origin]
             volumes[specification.id.rawValue] = volume
         case .rollback(let id, let origin):

@@ -61,7 +61,8 @@ extension StoreSimulation {
             layer: layer == 0 ? nil : LayerID(layer)
         )
         guard let opened else {
-            fail("volume \(volume) layer \(layer) cannot be opened")
+            // After damage and a crash a volume may be gone with the end of the log.
+            if !endedByDamage { fail("volume \(volume) layer \(layer) cannot be opened") }
             return nil
         }
         handles[key] = opened

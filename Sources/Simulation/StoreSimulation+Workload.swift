@@ -257,7 +257,7 @@ extension StoreSimulation {
     }
 
     func compareListing() {
-        guard expectations.isEmpty, driver.store.state == .ready else { return }
+        guard !endedByDamage, expectations.isEmpty, driver.store.state == .ready else { return }
         if let problem = oracle.compare(driver.store.volumes()) { fail(problem) }
     }
 }

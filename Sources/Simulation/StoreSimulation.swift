@@ -53,6 +53,7 @@ public final class StoreSimulation {
     var nextVolume: UInt64 = 1
     var nextName = 1
     var operationCount = 0
+    private var turnCount = 0
     var crashCount = 0
     var endedByDamage = false
     var isReckoning = false
@@ -199,15 +200,26 @@ public final class StoreSimulation {
                 return
             }
             if let limit, driver.nowNanoseconds < limit { continue }
+            if let broken = invariantBroken() { fail(broken) }
             if isDone() { return }
             if case .quiet = event {
-                fail("the store fell silent with \(describeActive()) under way")
+                fail(
+                    "the store fell silent with \(describeActive()) under way; "
+                        + driver.store.progressDescription
+                )
             }
         }
         fail(
             "no end after \(StoreSimulation.turnCountMax) turns with \(describeActive()); "
-                + "\(driver.store.space)"
+                + "\(driver.store.space); \(driver.store.progressDescription)"
         )
+    }
+
+    /// Looks at the store's inside now and then: often while a run is young.
+    private func invariantBroken() -> String? {
+        turnCount += 1
+        guard turnCount < 512 || turnCount % 128 == 0 else { return nil }
+        return driver.store.brokenInvariant().map { "an invariant is broken: \($0)" }
     }
 
     private func describeActive() -> String {

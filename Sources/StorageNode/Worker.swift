@@ -171,6 +171,8 @@ final class Worker: @unchecked Sendable {
         advanceReady()
         submitAgain()
         for index in hosts.indices { endTurn(hosts[index]) }
+        // The device works while the replies are copied out.
+        if !flushing.isEmpty { reactor.submitQueued() }
         flushAll()
         if sweepAt <= now { sweep() }
         wakePeers()

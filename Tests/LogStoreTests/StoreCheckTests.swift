@@ -79,6 +79,14 @@ import Testing
         }
     }
 
+    @Test("A rotten superblock is damage, whatever version it seems to have")
+    func check_rottenVersion_otherSlotsCount() throws {
+        let bench = try StoreBench()
+        for slot in [0, 65_536] { bench.arena.region.store(99 as UInt32, at: slot + 12) }
+        try bench.crash()
+        #expect(bench.store.identity == StoreBench.identity)
+    }
+
     @Test("A device without a store, and one from the future, are told apart")
     func check_foreignDevice_said() throws {
         let arena = MemoryArena(byteCount: 2 << 20)
@@ -89,7 +97,10 @@ import Testing
         #expect(check.run().problems == [.unusable(.notAStore)])
         let bench = try StoreBench()
         for slot in [0, 32_768, 65_536, 98_304] {
-            bench.arena.region.store(99 as UInt32, at: slot + 12)
+            let block = bench.arena.region.slice(slot, 4096)
+            block.store(99 as UInt32, at: 12)
+            block.store(0 as UInt32, at: 8)
+            block.store(block.crc32c(), at: 8)
         }
         var second = StoreCheck { offset, region in
             region.copy(from: bench.arena.region.slice(Int(offset), region.byteCount))
