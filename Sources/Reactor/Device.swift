@@ -180,6 +180,7 @@ public final class Device: Sendable {
         let blockByteCount = UInt64(BlockGeometry.blockByteCount)
         guard byteCount > 0 && byteCount % blockByteCount == 0 && byteCount <= UInt64(Int64.max)
         else { throw .misaligned(byteCount: byteCount) }
+        // SAFETY: as in `open`, the path is lent for the call.
         let descriptor = unsafe cbl_open(path, Int32(cbl_open_create))
         guard descriptor >= 0 else { throw DeviceError(negated: descriptor) }
         defer { _ = cbl_close(descriptor) }
