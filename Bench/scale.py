@@ -210,7 +210,7 @@ def many_clones(options):
             read_times.append(timed(lambda: handle.pread(4096, 4 << 20)))
         for index, handle in enumerate(handles):
             handle.pwrite(index.to_bytes(8, "little") * 512, 4 << 20)
-        wrong = sum(handle.pread(8, 4 << 20) != index.to_bytes(8, "little")
+        wrong = sum(handle.pread(4096, 4 << 20)[:8] != index.to_bytes(8, "little")
                     for index, handle in enumerate(handles))
         after = node.resident_mib()[0]
         for handle in handles:
