@@ -50,6 +50,8 @@ struct Cleaner {
     var hasFailed = false
     /// The store's mark of change when cleaning gained nothing; nil while it goes on.
     var restingMark: UInt64?
+    /// Whether somebody waited for room then.
+    var restedUnderPressure = false
     /// The mark of change when a victim was last chosen.
     var progressMark = UInt64.max
     /// The most segments seen available since that mark.

@@ -14,8 +14,9 @@ extension LogStore {
     ///   - privilege: How deep into the reserve it may go.
     ///   - tailByteCount: Bytes of tail for the least useful record.
     ///   - payloadBlockCount: Payload blocks of the least useful record.
-    /// - Returns: false when no buffer or no segment is free now; something that is under way
-    ///   (a write, a checkpoint, cleaning) will make room, and ``resourcesChanged`` tells.
+    /// - Returns: false when no buffer or no segment is free now. What is under way (a write, a
+    ///   checkpoint, cleaning) makes room, and ``resourcesChanged`` tells; when nothing is under
+    ///   way that could, who waits is refused.
     func makeRoom(
         _ stream: LogStream,
         _ privilege: LogPrivilege,
@@ -72,6 +73,10 @@ extension LogStore {
         return true
     }
 
+    /// Gives a stream its next segment.
+    ///
+    /// Clients do not ask for a checkpoint when there is none: the cleaner sees that they wait,
+    /// and says when a checkpoint gives enough.
     private func takeSegment(_ privilege: LogPrivilege) -> Int? {
         let floor =
             switch privilege {
@@ -82,7 +87,6 @@ extension LogStore {
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
             switch privilege {
-            // The cleaner sees that they wait, and says when a checkpoint gives enough.
             case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
             case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
             }
@@ -94,14 +98,21 @@ extension LogStore {
         return index
     }
 
+    /// Map pages that a moved block makes dirty at most, of those that differ from its
+    /// neighbour's: its leaf, and two above in a volume that is written very thinly.
+    private static var dirtyPagesPerMovedBlock: Int { 3 }
+
     /// Segments that a checkpoint would take if it began after the cleaner's next step.
-    private var checkpointSegmentCount: Int {
+    ///
+    /// The manifest counts twice, because it may have grown since the last.
+    var checkpointSegmentCount: Int {
         let manifestByteCount = Int(superblock?.manifestByteCount ?? 0)
         let blocks =
-            map.dirtyCount + 2 * cleaner.live.count + 2 * (manifestByteCount / 4096 + 1)
+            map.dirtyCount + LogStore.dirtyPagesPerMovedBlock * cleaner.live.count
+            + 2 * (manifestByteCount / 4096 + 1)
         let head = log.heads[LogStream.map.rawValue]
         let room = head.segment < 0 ? 0 : segments.blockCount - Int(head.blockOffset)
-        // Each segment loses blocks to headers: one per batch, at worst a few.
+        // Of eight blocks one is left for batch headers; full batches need far fewer.
         let perSegment = segments.blockCount * 7 / 8
         return 1 + max(0, blocks - room * 7 / 8 + perSegment - 1) / perSegment
     }

@@ -62,7 +62,7 @@ extension LogStore {
         }
         guard cleaner.fruitlessCount < Cleaner.fruitlessCountMax, let victim = chooseVictim() else {
             if pending > 0 { checkpoint.isSpaceWanted = true }
-            cleaner.restingMark = changeMark
+            rest()
             return pending > 0
         }
         cleaner.fruitlessCount += 1
@@ -80,8 +80,13 @@ extension LogStore {
     /// Whether to wait for clients, because cleaning last gained nothing.
     private var isResting: Bool {
         guard let mark = cleaner.restingMark else { return false }
-        // Somebody who waits for room is worth a try after any change; otherwise a full store
-        // would be copied over for every few writes.
+        // Somebody who waits for room is worth a try of its own, and one after any change;
+        // otherwise a full store would be copied over for every few writes.
+        guard !hasPressure || cleaner.restedUnderPressure else {
+            cleaner.restingMark = nil
+            cleaner.fruitlessCount = 0
+            return false
+        }
         let changeCountMin: UInt64 = hasPressure ? 1 : UInt64(segments.blockCount)
         if changeMark &- mark < changeCountMin { return true }
         cleaner.restingMark = nil
@@ -91,7 +96,12 @@ extension LogStore {
     /// Leaves the victim at hand: there is no room to move its blocks to.
     func restCleaner() {
         cleaner.phase = .idle
+        rest()
+    }
+
+    private func rest() {
         cleaner.restingMark = changeMark
+        cleaner.restedUnderPressure = hasPressure
     }
 
     /// Moves on when clients or layer work changed what is live.
@@ -108,7 +118,9 @@ extension LogStore {
             let utilisation = Double(segment.liveBlockCount) / Double(segments.blockCount)
             guard utilisation <= LogStore.utilisationMax else { continue }
             let age = Double(log.nextSequence &- segment.lastBatchSequence) + 1
-            let score = (1 - utilisation) * age / (1 + utilisation)
+            // Who waits for room wants the most room; otherwise cold segments are worth more.
+            let score =
+                hasPressure ? 1 - utilisation : (1 - utilisation) * age / (1 + utilisation)
             if best == nil || score > bestScore {
                 best = index
                 bestScore = score
@@ -321,6 +333,7 @@ extension LogStore {
     private func readLive() -> Bool {
         let needed = cleaner.live.count + OperationTable.reservedCount
         guard ops.inFlightCount + needed <= ops.operations.count else { return false }
+        guard leavesCheckpointRoom else { return false }
         cleaner.phase = .reading
         cleaner.liveIndex = 0
         var index = 0
@@ -340,6 +353,21 @@ extension LogStore {
         }
         return false
     }
+
+    /// Whether a checkpoint still finds its segments after the blocks at hand were moved; else
+    /// one comes first, while it needs less.
+    private var leavesCheckpointRoom: Bool {
+        if segments.reserved.count >= min(reserveSegmentCount / 2, checkpointSegmentCount) {
+            return true
+        }
+        if checkpoint.isIdle, map.dirtyCount > LogStore.cleanDirtyPageCount {
+            checkpoint.isRequested = true
+        }
+        return false
+    }
+
+    /// Dirty pages that a checkpoint may leave: the paths to what changed meanwhile.
+    private static var cleanDirtyPageCount: Int { 8 }
 
     private func liveBlocksVerify() -> Bool {
         for index in 0..<cleaner.live.count {

@@ -253,9 +253,8 @@ extension LogStore {
         _ pending: inout PendingCommand
     ) throws(StoreCommandError) {
         if pending.trimSlot < 0 {
-            guard freeRequest >= 0, let handle = catalogue.openHandle(volume, snapshot: nil) else {
-                return
-            }
+            guard freeRequest >= 0 else { return }
+            guard let handle = catalogue.openHandle(volume, snapshot: nil) else { throw .tooMany }
             let slot = takeRequestSlot()
             pending.trimSlot = slot
             trimHandle = handle

@@ -53,8 +53,8 @@ extension LogStore {
     }
 
     private func brokenLog() -> String? {
-        if log.durableThrough > log.writtenThrough && log.durableThrough > log.sealedThrough {
-            return "durable through \(log.durableThrough), sealed through \(log.sealedThrough)"
+        if log.durableThrough > log.writtenThrough {
+            return "durable through \(log.durableThrough), written through \(log.writtenThrough)"
         }
         if log.writtenThrough > log.sealedThrough {
             return "written through \(log.writtenThrough), sealed through \(log.sealedThrough)"
@@ -73,6 +73,10 @@ extension LogStore {
                     return "segment \(index) is free and has \(segment.liveBlockCount) live blocks"
                 }
             case .open, .closed:
+                let isHead = (0..<3).contains { log.heads[$0].segment == Int32(index) }
+                if isHead != (segment.state == .open) {
+                    return "segment \(index) is \(segment.state), a stream's head: \(isHead)"
+                }
                 if segment.liveBlockCount > UInt32(segments.blockCount) {
                     return "segment \(index) has \(segment.liveBlockCount) live blocks"
                 }

@@ -36,6 +36,19 @@ extension LogStore {
         return nil
     }
 
+    /// Takes scratch for all of a write's partial blocks, or for none: writes that each held one
+    /// would wait for one another.
+    private func takeScratch(_ slot: Int) -> Bool {
+        let wantsHead = requests[slot].head.state != .none && requests[slot].head.scratch < 0
+        let wantsTail = requests[slot].tail.state != .none && requests[slot].tail.scratch < 0
+        guard scratch.availableCount >= (wantsHead ? 1 : 0) + (wantsTail ? 1 : 0) else {
+            return false
+        }
+        if wantsHead { requests[slot].head.scratch = scratch.take() ?? -1 }
+        if wantsTail { requests[slot].tail.scratch = scratch.take() ?? -1 }
+        return true
+    }
+
     private func gather(_ slot: Int, part: UInt8, block: UInt64) -> Progress? {
         let partial = part == 0 ? requests[slot].head : requests[slot].tail
         if partial.state == .reading { return .done }
@@ -67,11 +80,8 @@ extension LogStore {
 
     /// Fills scratch with the bytes that `entry` names.
     private func fetch(_ slot: Int, part: UInt8, entry: MapEntry) -> Progress? {
+        guard takeScratch(slot) else { return .needsResource }
         var partial = part == 0 ? requests[slot].head : requests[slot].tail
-        if partial.scratch < 0 {
-            guard let taken = scratch.take() else { return .needsResource }
-            partial.scratch = taken
-        }
         partial.entry0 = entry.word0
         partial.entry1 = entry.word1
         let memory = scratch.block(partial.scratch)

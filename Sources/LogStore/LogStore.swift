@@ -286,8 +286,10 @@ public final class LogStore {
             restCleaner()
             return true
         }
-        guard writeWaiters.isEmpty else {
-            while let slot = writeWaiters.popFirst() { finish(Int(slot), .noSpace) }
+        if retryTrims() { return true }
+        // One at a time: who comes next may want less.
+        if let slot = writeWaiters.popFirst() {
+            finish(Int(slot), .noSpace)
             return true
         }
         guard let first = commands.first, first.trimSlot < 0 else { return false }
@@ -296,6 +298,21 @@ public final class LogStore {
             CommandCompletion(token: first.token, result: .failure(.noSpace))
         )
         return true
+    }
+
+    /// Tries the trims behind a write that must wait: they are what makes room.
+    ///
+    /// - Returns: Whether one of them ended.
+    private func retryTrims() -> Bool {
+        let count = writeWaiters.count
+        for _ in 0..<count {
+            guard let slot = writeWaiters.popFirst() else { break }
+            switch requests[Int(slot)].request.kind {
+            case .trim, .writeZeroes: advance(Int(slot))
+            case .read, .write, .flush, .cache, .blockStatus: writeWaiters.append(slot)
+            }
+        }
+        return writeWaiters.count < count
     }
 
     /// What every call begins with: completions that were taken name no memory any more.

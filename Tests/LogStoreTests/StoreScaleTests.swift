@@ -199,4 +199,61 @@ import Testing
         #expect(written / Double(blockCount * 4096) < costMax)
         #expect(bench.store.brokenInvariant() == nil)
     }
+
+    @Test("A hot corner of a volume whose cold rest has little garbage goes on taking overwrites")
+    func overwrite_hotCornerOfColdVolume_neverRefused() throws {
+        let bench = try StoreBench(byteCount: 128 << 20, segmentByteCount: 256 << 10)
+        let capacity = Int(bench.store.space.capacityByteCount) / 4096
+        let blockCount = capacity * 92 / 100 & ~255
+        let volume = try bench.volume(1, byteCount: UInt64(blockCount) * 4096)
+        let fill = StoreBench.pattern(1, 1 << 20)
+        for index in 0..<(blockCount / 256) {
+            try #require(try bench.write(volume, at: UInt64(index) << 20, fill) == .ok)
+        }
+        // Two blocks of each old segment die: cold victims that give nearly nothing.
+        for block in stride(from: 5, to: blockCount, by: 31) {
+            try #require(try bench.change(.trim, volume, UInt64(block) * 4096, 4096) == .ok)
+        }
+        let block = StoreBench.pattern(2, 4096)
+        var random: UInt64 = 7
+        for _ in 0..<20_000 {
+            random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            let offset = (random >> 33) % 4096 * 4096
+            try #require(try bench.write(volume, at: offset, block) == .ok)
+        }
+        #expect(bench.store.counters.cleanedSegmentCount > 0)
+        #expect(bench.store.brokenInvariant() == nil)
+    }
+
+    @Test("Many writes across block boundaries at once all end, however few old copies fit")
+    func write_manyStraddling_allEnd() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.requestCountMax = 1024
+        let bench = try StoreBench(configuration: configuration)
+        let volume = try bench.volume(1)
+        for index in 0..<8 {
+            let fill = StoreBench.pattern(index, 1 << 20)
+            try #require(try bench.write(volume, at: UInt64(index) << 20, fill) == .ok)
+        }
+        try bench.flush(volume)
+        let region = bench.buffers.region.slice(0, 4096)
+        region.copy(from: StoreBench.pattern(9, 4096))
+        // More than the store has room for old copies, each wanting two.
+        for index in 0..<600 {
+            bench.store.submit(
+                StoreRequest(
+                    kind: .write,
+                    volume: volume,
+                    offset: UInt64(index) * 8192 + 2048,
+                    byteCount: 4096,
+                    region: region,
+                    token: UInt64(1_000_000 + index)
+                )
+            )
+        }
+        bench.pump { bench.ended.keys.filter { $0 >= 1_000_000 }.count == 600 }
+        for index in 0..<600 {
+            #expect(bench.ended[UInt64(1_000_000 + index)]?.status == .ok)
+        }
+    }
 }
