@@ -15,6 +15,7 @@ import NIOPosix
 ///     process that died is replaced, and the new one is for its owner only.
 ///   - logger: Where to log.
 ///   - requestMillisecondsMax: How long a request may take to arrive whole.
+///   - idleMillisecondsMax: How long a connection may wait for its next request.
 ///   - onListening: Called with the endpoint, its real port filled in, once it accepts.
 /// - Returns: An application, a `Service`.
 public func apiServer(
@@ -22,6 +23,7 @@ public func apiServer(
     endpoint: APIEndpoint,
     logger: Logger,
     requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
+    idleMillisecondsMax: Int64 = APILimits.idleSecondsMax * 1000,
     onListening: @escaping @Sendable (APIEndpoint) async -> Void = { _ in }
 ) -> Application<RouterResponder<APIContext>> {
     let address: BindAddress =
@@ -36,10 +38,10 @@ public func apiServer(
                 additionalChannelHandlers: [
                     RequestDeadlineHandler(
                         request: .milliseconds(requestMillisecondsMax),
-                        idle: .seconds(APILimits.idleSecondsMax)
+                        idle: .milliseconds(idleMillisecondsMax)
                     )
                 ],
-                idleTimeout: .seconds(APILimits.idleSecondsMax),
+                idleTimeout: .milliseconds(idleMillisecondsMax),
                 httpDecoderConfiguration: HTTP1Channel.Configuration.DecoderConfiguration(
                     maxHeaderFieldSize: APILimits.headerFieldByteCountMax,
                     maxHeaderListSize: APILimits.headerListByteCountMax,

@@ -6,9 +6,10 @@ import NIOHTTPTypes
 
 /// Closes a connection on which a request does not arrive whole in time.
 ///
-/// Time runs from the connection's start, and again from the end of the last answer; then it
-/// includes the time that a connection may wait for its next request. While a request is being
-/// answered none runs: a follower of events stays for as long as it likes.
+/// The request deadline runs from the connection's start, and anew from each request's head until
+/// its end, whether or not it is answered before. Once every request that arrived is answered, the
+/// idle deadline runs until the next head. While a request that arrived whole is being answered
+/// none runs: a follower of events stays for as long as it likes.
 final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
@@ -18,14 +19,16 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
     private let request: TimeAmount
     private let idle: TimeAmount
     private var deadline: Scheduled<Void>?
-    /// Requests that arrived whole and have no whole answer yet.
+    /// Requests that arrived whole, less whole answers: −1 when the request that is arriving was
+    /// answered before its end, as one to a path that does not exist is.
     private var unansweredCount = 0
 
     /// Creates the handler of one connection.
     ///
     /// - Parameters:
-    ///   - request: How long a request may take to arrive whole.
-    ///   - idle: How long the connection may wait for the next one.
+    ///   - request: How long a request may take to arrive whole after its head, and the first
+    ///     head after the connection's start.
+    ///   - idle: How long after an answer the next request's head may take.
     init(request: TimeAmount, idle: TimeAmount) {
         self.request = request
         self.idle = idle
@@ -50,21 +53,21 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
         case .head:
-            // The rest of it; a request behind others has no deadline yet.
-            if deadline == nil { start(request, context) }
+            start(request, context)
         case .body:
             break
         case .end:
-            stop()
             unansweredCount += 1
+            if unansweredCount > 0 { stop() } else { start(idle, context) }
         }
         context.fireChannelRead(data)
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         if case .end = unwrapOutboundIn(data) {
-            unansweredCount = max(0, unansweredCount - 1)
-            if unansweredCount == 0, deadline == nil { start(idle + request, context) }
+            unansweredCount -= 1
+            // One that runs is that of a request on its way: it goes on until that has arrived.
+            if unansweredCount == 0, deadline == nil { start(idle, context) }
         }
         context.write(data, promise: promise)
     }

@@ -14,6 +14,7 @@ private func withServer(
     _ router: Router<APIContext>,
     unix: Bool,
     requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
+    idleMillisecondsMax: Int64 = APILimits.idleSecondsMax * 1000,
     _ body: @Sendable (APIEndpoint) async throws -> Void
 ) async throws {
     let path = "/tmp/cairn-\(UUID().uuidString.prefix(8)).sock"
@@ -23,7 +24,8 @@ private func withServer(
         router: router,
         endpoint: wanted,
         logger: Cluster.quiet,
-        requestMillisecondsMax: requestMillisecondsMax
+        requestMillisecondsMax: requestMillisecondsMax,
+        idleMillisecondsMax: idleMillisecondsMax
     ) {
         continuation.yield($0)
     }
@@ -44,6 +46,11 @@ private func withServer(
         try result.get()
     }
 }
+
+/// The start of a request that is answered only when its body has arrived.
+private let slowCreation =
+    "POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    + "Content-Length: 9999\r\n\r\n{"
 
 @Suite("Clients", .timeLimit(.minutes(2)))
 struct ClientTests {
@@ -106,7 +113,7 @@ struct ClientTests {
         "A request that does not arrive whole in time costs its connection",
         arguments: [
             ("", ""), ("GET /v1/vol", "x"), ("GET /v1/volumes HTTP/1.1\r\nHost: x\r\nX: ", "x"),
-            ("POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{", " "),
+            (slowCreation, " "),
         ]
     )
     func server_slowRequest_isCut(start: String, more: String) async throws {
@@ -120,9 +127,69 @@ struct ClientTests {
             let connection = try SlowConnection(port: UInt16(port))
             connection.send(start)
             // A byte now and then, as a slow client sends them: the idle timeout is of no use.
-            #expect(connection.isCut(trickling: more, seconds: 30))
+            #expect(await connection.isCut(trickling: more, seconds: 30))
             // Others are served meanwhile and afterwards.
             #expect(try await ControlClient(endpoint: endpoint).health().nodesUp == 1)
+        }
+    }
+
+    @Test("A request that is answered before it has arrived still has to arrive in time")
+    func server_slowBodyAfterAnswer_isCut() async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await withServer(
+            controlRouter(service: plane),
+            unix: false,
+            // The answer has to come within it.
+            requestMillisecondsMax: 5000
+        ) { endpoint in
+            guard case .tcp(_, let port) = endpoint else { return }
+            let connection = try SlowConnection(port: UInt16(port))
+            connection.send("POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{")
+            #expect(await connection.nextAnswer(seconds: 30)?.contains(" 404 ") == true)
+            #expect(await connection.isCut(trickling: " ", seconds: 30))
+        }
+    }
+
+    @Test("The second request on a connection has the time that the first had, not the idle time")
+    func server_slowSecondRequest_isCut() async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await withServer(
+            controlRouter(service: plane),
+            unix: false,
+            requestMillisecondsMax: 500
+        ) { endpoint in
+            guard case .tcp(_, let port) = endpoint else { return }
+            let connection = try SlowConnection(port: UInt16(port))
+            connection.send("GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+            #expect(await connection.nextAnswer(seconds: 30)?.contains(" 200 ") == true)
+            connection.send(slowCreation)
+            // The idle time is 75 s.
+            #expect(await connection.isCut(trickling: " ", seconds: 30))
+        }
+    }
+
+    @Test(
+        "After an answer a connection waits for the idle time, and a slow head does not extend it",
+        arguments: [
+            "GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n",
+        ]
+    )
+    func server_slowSecondHead_isCut(first: String) async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await withServer(
+            controlRouter(service: plane),
+            unix: false,
+            idleMillisecondsMax: 1000
+        ) { endpoint in
+            guard case .tcp(_, let port) = endpoint else { return }
+            let connection = try SlowConnection(port: UInt16(port))
+            connection.send(first)
+            #expect(await connection.nextAnswer(seconds: 30) != nil)
+            // The rest of a request that was answered before it had arrived.
+            if first.hasPrefix("POST") { connection.send("{}") }
+            connection.send("GET /v1/vol")
+            #expect(await connection.isCut(trickling: "x", seconds: 30))
         }
     }
 

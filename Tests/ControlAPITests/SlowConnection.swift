@@ -3,7 +3,9 @@
 import Foundation
 import Glibc
 
-/// A connection to a loopback port, with blocking calls that have limits.
+/// A connection to a loopback port whose calls have limits.
+///
+/// Waiting for the other side takes no thread from it: the server runs in this process.
 final class SlowConnection: Sendable {
     private let descriptor: Int32
 
@@ -31,19 +33,50 @@ final class SlowConnection: Sendable {
         _ = unsafe Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
     }
 
+    /// The head of the next answer, once its body has arrived too; nil when the other side closes
+    /// before, and after `seconds`.
+    func nextAnswer(seconds: Int) async -> String? {
+        var text = ""
+        for _ in 0..<(seconds * 10) {
+            if let end = text.range(of: "\r\n\r\n") {
+                let head = String(text[..<end.lowerBound])
+                let length = head.lowercased().firstMatch(of: /content-length: ([0-9]+)/)
+                let byteCount = length.flatMap { Int($0.1) } ?? 0
+                if text[end.upperBound...].utf8.count >= byteCount { return head }
+            }
+            guard let bytes = await receive() else { continue }
+            guard !bytes.isEmpty else { return nil }
+            text += String(decoding: bytes, as: UTF8.self)
+        }
+        return nil
+    }
+
     /// Sends `text` every 100 ms; true once the other side has closed without a word, false when
     /// it says something and after `seconds`.
-    func isCut(trickling text: String, seconds: Int) -> Bool {
+    func isCut(trickling text: String, seconds: Int) async -> Bool {
         for _ in 0..<(seconds * 10) {
-            var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            // SAFETY: one entry, as the count says.
-            if unsafe poll(&polled, 1, 100) > 0 {
-                var bytes = [UInt8](repeating: 0, count: 4096)
-                // SAFETY: pointer and count are those of a live array.
-                return unsafe recv(descriptor, &bytes, bytes.count, 0) <= 0
-            }
+            if let bytes = await receive() { return bytes.isEmpty }
             send(text)
         }
         return false
+    }
+
+    /// What the other side sends; empty when it has closed, nil when nothing comes in 100 ms.
+    private func receive() async -> [UInt8]? {
+        for _ in 0..<10 {
+            if let bytes = received() { return bytes }
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+        return nil
+    }
+
+    private func received() -> [UInt8]? {
+        var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        // SAFETY: one entry, as the count says.
+        guard unsafe poll(&polled, 1, 0) > 0 else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        // SAFETY: pointer and count are those of a live array.
+        let byteCount = unsafe recv(descriptor, &bytes, bytes.count, 0)
+        return Array(bytes.prefix(max(0, byteCount)))
     }
 }
