@@ -30,6 +30,17 @@ package struct Failure: Error {
     package init(_ error: ControlError) {
         self.init(error.detail, help: error.help)
     }
+
+    /// An error that no part of the program expects.
+    ///
+    /// - Parameter message: What the error says of itself.
+    package init(unforeseen message: String) {
+        self.init(
+            "It ended with an error that it does not know: "
+                + message.split(whereSeparator: \.isNewline).joined(separator: " "),
+            help: "That is a fault of the program; please report it with its last lines of output."
+        )
+    }
 }
 
 /// A server program: its failures are lines on standard error.
@@ -40,9 +51,16 @@ package protocol ServerProgram: AsyncParsableCommand {
 
 extension ServerProgram {
     /// Parses and runs; every failure becomes one line and an exit code.
-    package static func runProgram() async {
+    package static func runProgram(
+        arguments: [String] = Array(CommandLine.arguments.dropFirst())
+    ) async {
+        var command: any ParsableCommand
         do {
-            var command = try parseAsRoot()
+            command = try parseAsRoot(arguments)
+        } catch {
+            endAfterParsing(error, arguments: arguments)
+        }
+        do {
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {
@@ -56,7 +74,8 @@ extension ServerProgram {
             Foundation.exit(code.rawValue)
         } catch {
             if let failure = failure(error) { end(failure) }
-            endAfterParsing(error)
+            endIfUsage(error, arguments: arguments)
+            end(Failure(unforeseen: message(for: error)))
         }
     }
 
@@ -69,10 +88,23 @@ extension ServerProgram {
 
 extension ParsableCommand {
     /// Ends the program after help, a completion script, or wrong usage.
-    package static func endAfterParsing(_ error: any Error) -> Never {
+    package static func endAfterParsing(
+        _ error: any Error,
+        arguments: [String] = Array(CommandLine.arguments.dropFirst())
+    ) -> Never {
         if exitCode(for: error) == .success { exit(withError: error) }
-        writeError(usageText(of: error, arguments: Array(CommandLine.arguments.dropFirst())))
+        writeError(usageText(of: error, arguments: arguments))
         Foundation.exit(ProgramExit.usage)
+    }
+
+    /// Ends the program when what a command threw as it ran is the parser's own: the help of a
+    /// command that only has subcommands, or a value that it refuses late.
+    package static func endIfUsage(
+        _ error: any Error,
+        arguments: [String] = Array(CommandLine.arguments.dropFirst())
+    ) {
+        guard [.success, .validationFailure].contains(exitCode(for: error)) else { return }
+        endAfterParsing(error, arguments: arguments)
     }
 
     fileprivate static func writeError(_ text: String) {

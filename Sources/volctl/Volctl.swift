@@ -58,7 +58,8 @@ package struct Volctl: AsyncParsableCommand {
         } catch let error as ControlError {
             report(CommandFailure(error), isJSON: printsJSON(command))
         } catch {
-            endAfterParsing(error)
+            endIfUsage(error)
+            report(CommandFailure(unforeseen: message(for: error)), isJSON: printsJSON(command))
         }
     }
 
@@ -89,6 +90,12 @@ extension ProgramExit {
 }
 
 extension CommandFailure {
+    /// An error that no part of the program expects.
+    fileprivate init(unforeseen message: String) {
+        let failure = Failure(unforeseen: message)
+        self.init("internal_error", failure.what, remedy: failure.help)
+    }
+
     /// What the service answered, as this program says it.
     package init(_ error: ControlError) {
         self.init(error.code.rawValue, error.detail, remedy: error.help)

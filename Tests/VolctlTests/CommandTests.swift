@@ -7,6 +7,75 @@ import ProgramMain
 import Testing
 import volctl
 
+/// A program that goes wrong in the way its argument says.
+private struct FaultyProgram: ServerProgram {
+    static let configuration = CommandConfiguration(commandName: "faulty")
+
+    @Argument var way: Way
+
+    enum Way: String, ExpressibleByArgument {
+        case refusal
+        case surprise
+        case late
+    }
+
+    static func failure(_ error: any Error) -> Failure? { nil }
+
+    func run() async throws {
+        switch way {
+        case .refusal: throw Failure("No.", help: "Ask again.")
+        case .surprise: throw Surprise()
+        case .late: throw ValidationError("That does not go with this.")
+        }
+    }
+
+    private struct Surprise: Error, CustomStringConvertible {
+        var description: String { "a surprise\non two lines" }
+    }
+}
+
+@Suite struct ProgramEndTests {
+    /// What a program that ended wrote to standard error.
+    private func text(_ result: ExitTest.Result?) throws -> String {
+        String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+    }
+
+    @Test("a refusal is one line and exit code 1")
+    func runProgram_failure_isTold() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) { await FaultyProgram.runProgram(arguments: ["refusal"]) }
+        #expect(try text(result) == "faulty: No. Ask again.\n")
+    }
+
+    @Test("an error that nobody expected is no wrong usage: one line, exit code 1")
+    func runProgram_unknownError_isNoUsage() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) { await FaultyProgram.runProgram(arguments: ["surprise"]) }
+        let text = try text(result)
+        #expect(text.hasPrefix("faulty: It ended with an error that it does not know: a surprise"))
+        #expect(text.filter(\.isNewline).count == 1, "\(text)")
+        #expect(!text.contains("Usage"))
+    }
+
+    @Test("wrong usage shows the usage and is exit code 2, found at once or as it runs")
+    func runProgram_usage_showsIt() async throws {
+        let early = await #expect(
+            processExitsWith: .exitCode(2),
+            observing: [\.standardErrorContent]
+        ) { await FaultyProgram.runProgram(arguments: ["nonsense"]) }
+        #expect(try text(early).contains("Usage: faulty"))
+        let late = await #expect(
+            processExitsWith: .exitCode(2),
+            observing: [\.standardErrorContent]
+        ) { await FaultyProgram.runProgram(arguments: ["late"]) }
+        #expect(try text(late).contains("That does not go with this."))
+    }
+}
+
 @Suite struct CommandLineTests {
     /// Every command of the contract, spelled as scripts do.
     static let contract = [
