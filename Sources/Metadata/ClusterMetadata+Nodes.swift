@@ -178,24 +178,8 @@ extension ClusterMetadata {
     ///
     /// - Returns: How many.
     public func trimEvents(countMax: Int) async throws(MetadataError) -> Int {
-        var count = 0
-        var after: String?
-        while true {
-            let page = try await store.transact(
-                MetaTransaction(
-                    success: [
-                        .range(
-                            prefix: keys.events,
-                            after: after,
-                            countMax: MetaLimits.rangeCountMax
-                        )
-                    ]
-                )
-            ).records[0]
-            count += page.count
-            after = page.last?.key
-            if page.count < MetaLimits.rangeCountMax { break }
-        }
+        let transaction = MetaTransaction(success: [.count(prefix: keys.events)])
+        let count = try await store.transact(transaction).counts[0]
         var excessCount = max(0, count - countMax)
         var trimmedCount = 0
         while excessCount > 0 {

@@ -67,24 +67,18 @@ extension ClusterMetadata {
             let page = rest.prefix(MetaLimits.operationCountMax / 2)
             rest = rest.dropFirst(page.count)
             let operations = page.flatMap { id in
-                [
-                    MetaOperation.get(keys.attachments(id)),
-                    .range(
-                        prefix: keys.snapshots(id),
-                        after: nil,
-                        countMax: MetaLimits.rangeCountMax
-                    ),
-                ]
+                [MetaOperation.get(keys.attachments(id)), .count(prefix: keys.snapshots(id))]
             }
-            let read = try await store.transact(MetaTransaction(success: operations)).records
-            for index in stride(from: 0, to: read.count, by: 2) {
-                let attachments = try read[index].first.map { record throws(MetadataError) in
+            let read = try await store.transact(MetaTransaction(success: operations))
+            for index in stride(from: 0, to: operations.count, by: 2) {
+                let record = read.records[index].first
+                let attachments = try record.map { record throws(MetadataError) in
                     try decode(AttachmentsRecord.self, record).value
                 }
                 result.append(
                     Surroundings(
                         attachments: attachments ?? AttachmentsRecord(),
-                        snapshotCount: read[index + 1].count
+                        snapshotCount: read.counts[index + 1]
                     )
                 )
             }

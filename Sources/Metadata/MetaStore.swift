@@ -74,6 +74,8 @@ public enum MetaOperation: Sendable, Hashable {
     case range(prefix: String, after: String?, countMax: Int)
     /// Reads keys with a prefix changed after a revision in order of their revision.
     case changed(prefix: String, after: MetaRevision, countMax: Int)
+    /// Counts keys with a prefix, however many.
+    case count(prefix: String)
     /// Writes a key.
     case put(String, Data, lease: MetaLease?)
     /// Deletes a key; one that does not exist is fine.
@@ -84,7 +86,7 @@ public enum MetaOperation: Sendable, Hashable {
     /// Whether it changes the store.
     public var isChange: Bool {
         switch self {
-        case .get, .range, .changed: false
+        case .get, .range, .changed, .count: false
         case .put, .delete, .deleteAll: true
         }
     }
@@ -131,7 +133,7 @@ public struct MetaTransaction: Sendable, Hashable {
                 key = name
                 byteCount += name.utf8.count + value.count
             case .delete(let name): key = name
-            case .get, .range, .changed, .deleteAll: continue
+            case .get, .range, .changed, .count, .deleteAll: continue
             }
             guard keys.insert(key).inserted else { throw .transactionInvalid("a key twice") }
             guard (1...MetaLimits.keyByteCountMax).contains(key.utf8.count) else {
@@ -150,8 +152,10 @@ public struct MetaTransactionResult: Sendable, Hashable {
     public var succeeded: Bool
     /// The store's revision after it; the transaction's own when it changed something.
     public var revision: MetaRevision
-    /// What each operation of the branch read; empty for those that change.
+    /// What each operation of the branch read; empty for those that count or change.
     public var records: [[MetaRecord]]
+    /// The number of keys that each operation of the branch counted; 0 for those that do not.
+    public var counts: [Int]
 }
 
 /// All changes of one revision that a watcher sees.

@@ -34,7 +34,7 @@ extension SQLiteMetaStore {
         in db: Database
     ) throws -> MetaTransactionResult {
         var changes: [HistoryRow] = []
-        var result = MetaTransactionResult(succeeded: false, revision: 0, records: [])
+        var result = MetaTransactionResult(succeeded: false, revision: 0, records: [], counts: [])
         try db.inTransaction(.immediate) {
             let current = try Self.state("revision", in: db)
             result = try Self.run(transaction, revision: current + 1, in: db, &changes)
@@ -62,17 +62,27 @@ extension SQLiteMetaStore {
     ) throws -> MetaTransactionResult {
         let succeeded = try transaction.compares.allSatisfy { try holds($0, in: db) }
         var records: [[MetaRecord]] = []
+        var counts: [Int] = []
         for operation in succeeded ? transaction.success : transaction.failure {
+            var read: [MetaRecord] = []
+            var count = 0
             if operation.isChange {
                 guard let revision else { preconditionFailure("a change in a read transaction") }
                 try apply(operation, revision: revision, in: db, &changes)
-                records.append([])
+            } else if case .count(let prefix) = operation {
+                count = try Self.count(prefix: prefix, in: db)
             } else {
-                records.append(try read(operation, in: db))
+                read = try Self.read(operation, in: db)
             }
+            records.append(read)
+            counts.append(count)
         }
-        let current = try revision ?? state("revision", in: db)
-        return MetaTransactionResult(succeeded: succeeded, revision: current, records: records)
+        return MetaTransactionResult(
+            succeeded: succeeded,
+            revision: try revision ?? state("revision", in: db),
+            records: records,
+            counts: counts
+        )
     }
 
     private static func holds(_ compare: MetaCompare, in db: Database) throws -> Bool {
@@ -106,9 +116,14 @@ extension SQLiteMetaStore {
                 [after, prefix, end(ofPrefix: prefix), clamped(countMax)],
                 in: db
             )
-        case .put, .delete, .deleteAll:
-            preconditionFailure("not a read")
+        case .count, .put, .delete, .deleteAll:
+            preconditionFailure("reads no records")
         }
+    }
+
+    private static func count(prefix: String, in db: Database) throws -> Int {
+        let sql = "SELECT COUNT(*) FROM record WHERE key >= ? AND key < ?"
+        return try Int.fetchOne(db, sql: sql, arguments: [prefix, end(ofPrefix: prefix)]) ?? 0
     }
 
     static func read(
@@ -171,7 +186,7 @@ extension SQLiteMetaStore {
                 in: db
             )
             try delete(all, revision, in: db, &changes)
-        case .get, .range, .changed:
+        case .get, .range, .changed, .count:
             preconditionFailure("not a change")
         }
     }

@@ -167,6 +167,20 @@ struct SQLiteMetaStoreTests {
         #expect(texts(changed.records[0]) == ["/r/b=b", "/r/a=a", "/r/c=c"])
     }
 
+    @Test("A count is exact, also beyond what a range reads, and counts nothing beside the prefix")
+    func transact_count_isExact() async throws {
+        let keyCount = MetaLimits.rangeCountMax + 1
+        for first in stride(from: 0, to: keyCount, by: MetaLimits.operationCountMax) {
+            let last = min(first + MetaLimits.operationCountMax, keyCount)
+            let operations = (first..<last).map { put("/c/\($0)", "") }
+            _ = try await store.transact(MetaTransaction(success: operations))
+        }
+        try await commit(put("/c", ""), put("/c0", ""))
+        let result = try await commit(.count(prefix: "/c/"), .get("/c"), .count(prefix: "/d/"))
+        #expect(result.counts == [keyCount, 0, 0])
+        #expect(result.records.map(\.count) == [0, 1, 0])
+    }
+
     @Test("Deleting a prefix deletes what is below it and nothing beside it")
     func transact_deleteAll() async throws {
         try await commit(put("/p/1", ""), put("/p/2", ""), put("/p0", ""), put("/o", ""))
