@@ -149,10 +149,13 @@ extension ControlPlane {
         if let previous, previous.storeIdentity != identity {
             // Two that take turns under one name would each lose what it is given.
             guard !isLive else {
+                let seconds = APILimits.heartbeatTimeoutMilliseconds / 1000
                 throw ControlError(
                     .alreadyExists,
-                    "Another node '\(name)' is up, API at \(previous.adminEndpoint).",
-                    help: "Start volnode with another --name, or stop that node first."
+                    "A node '\(name)' with another store is up, API at \(previous.adminEndpoint).",
+                    help: "If that one is dead, it counts as down after \(seconds) s, and this one "
+                        + "registers by itself then; if it lives, stop it, or start volnode with "
+                        + "another --name."
                 )
             }
             let count = try await volumeCounts()[name] ?? 0

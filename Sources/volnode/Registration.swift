@@ -19,7 +19,8 @@ actor Registration: Service {
     private var adminEndpoint: APIEndpoint?
     private var session: UInt64?
     private var intervalMilliseconds = retryMilliseconds
-    private var isFailing = false
+    /// What was logged last of an attempt that failed; nil after one that did not.
+    private var failure: ControlError?
 
     init(client: ControlClient, name: String, admin: NodeAdmin, logger: Logger) {
         self.client = client
@@ -55,19 +56,26 @@ actor Registration: Service {
             } else {
                 try await register(adminEndpoint)
             }
-            if isFailing { logger.notice("the metadata service answers again") }
-            isFailing = false
+            if failure != nil { logger.notice("the metadata service answers again") }
+            failure = nil
         } catch {
             if error.code == .nodeNotFound { session = nil }
             intervalMilliseconds = Self.retryMilliseconds
-            if !isFailing {
-                logger.warning(
-                    "not registered with the metadata service; trying on",
-                    metadata: ["reason": "\(error.detail)"]
-                )
-            }
-            isFailing = true
+            // Once for each reason, not once a second.
+            if error != failure { log(error) }
+            failure = error
         }
+    }
+
+    private func log(_ error: ControlError) {
+        var metadata: Logger.Metadata = ["reason": "\(error.detail)"]
+        // What volctl's users are told when nothing answers is of no use to a node.
+        if error.code == .unreachable {
+            metadata["help"] = "Start volmeta there, or check --meta."
+        } else if let help = error.help {
+            metadata["help"] = "\(help)"
+        }
+        logger.warning("not registered with the metadata service; trying on", metadata: metadata)
     }
 
     private func register(_ adminEndpoint: APIEndpoint) async throws(ControlError) {

@@ -70,6 +70,7 @@ struct NodeTests {
         }
         #expect(second?.code == .alreadyExists)
         #expect(second?.help?.contains("--name") == true)
+        #expect(second?.help?.contains("counts as down after 10 s") == true)
         #expect(try await plane.node("n1").storeIdentity == Cluster.registration(0).storeIdentity)
         // Once the first is gone, its name is free for a new store.
         try await cluster.store.expireLeases(now: .now + .seconds(60))
