@@ -14,6 +14,8 @@ struct APIClient: Sendable {
     let endpoint: APIEndpoint
     /// How long to wait for an answer.
     let answerMillisecondsMax: Int64
+    /// The store that a node must have to be the one that is meant.
+    var storeIdentity: String?
     /// What to tell the user when nothing answers.
     let unreachableHelp: String
 
@@ -86,6 +88,9 @@ struct APIClient: Sendable {
         request.headers.add(name: "Accept", value: "application/json")
         if let operationKey {
             request.headers.add(name: "Idempotency-Key", value: operationKey)
+        }
+        if let storeIdentity {
+            request.headers.add(name: "Cairn-Store", value: storeIdentity)
         }
         if let body {
             guard let data = try? ControlJSON.encoder().encode(body) else {

@@ -84,6 +84,9 @@ public struct APICall: Sendable {
         return key
     }
 
+    /// The identity of the store that the request is for; nil when it is for any.
+    var expectedStore: String? { request.headers[.cairnStore] }
+
     /// The decoded body.
     public func body<Document: Decodable>(
         _ type: Document.Type
@@ -122,6 +125,9 @@ public struct APICall: Sendable {
 extension HTTPField.Name {
     /// Spec: draft-ietf-httpapi-idempotency-key-header.
     static let idempotencyKey = Self.make("Idempotency-Key")
+
+    /// The store that a request to a node is meant for.
+    static let cairnStore = Self.make("Cairn-Store")
 
     private static func make(_ name: String) -> Self {
         guard let field = Self(name) else { preconditionFailure("not a header name") }
@@ -197,13 +203,19 @@ struct RouteTable {
     }
 
     /// The routes as Hummingbird serves them.
-    func router() -> Router<APIContext> {
+    ///
+    /// - Parameter check: What each call has to pass before its handler sees it.
+    /// - Returns: A router with these routes.
+    func router(
+        check: @escaping @Sendable (APICall) async throws -> Void = { _ in }
+    ) -> Router<APIContext> {
         let router = Router(context: APIContext.self)
         router.add(middleware: ProblemMiddleware(methodsByPath: methodsByPath))
         for route in routes {
             let handler = route.handler
             router.on(RouterPath(route.path), method: route.method) { request, context in
                 let call = APICall(request: request, parameters: context.parameters)
+                try await check(call)
                 return try await handler(call).response
             }
         }

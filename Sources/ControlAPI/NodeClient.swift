@@ -8,10 +8,16 @@ public struct NodeClient: NodeService {
     private let api: APIClient
 
     /// Creates a client of the node at `endpoint`.
-    public init(endpoint: APIEndpoint) {
+    ///
+    /// - Parameters:
+    ///   - endpoint: The node.
+    ///   - storeIdentity: The store that it must have; one with another refuses everything. Nil
+    ///     for whatever answers there.
+    public init(endpoint: APIEndpoint, storeIdentity: String? = nil) {
         api = APIClient(
             endpoint: endpoint,
             answerMillisecondsMax: APILimits.nodeAnswerMillisecondsMax,
+            storeIdentity: storeIdentity,
             unreachableHelp: "Look at the node with 'volctl node list' and start it again."
         )
     }

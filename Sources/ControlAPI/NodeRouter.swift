@@ -4,6 +4,10 @@ public import Hummingbird
 
 /// The routes that a node serves to the metadata service.
 ///
+/// A request that names a store, in the header `Cairn-Store`, is served only while the node has
+/// that one. Another node may have come to where the one it was meant for was, and "there is no
+/// such volume" from it would read as a deletion carried out.
+///
 /// - Parameter service: The node.
 /// - Returns: A router for ``apiServer(router:endpoint:logger:onListening:)``.
 public func nodeRouter(service: some NodeService) -> Router<APIContext> {
@@ -12,7 +16,16 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     routes.add(.get, "v1/stats") { _ in try await .document(service.statistics()) }
     addVolumes(of: service, to: &routes)
     addSnapshots(of: service, to: &routes)
-    return routes.router()
+    return routes.router { call in
+        guard let expected = call.expectedStore else { return }
+        let report = try await service.report()
+        guard report.storeIdentity.lowercased() != expected.lowercased() else { return }
+        throw ControlError(
+            .unavailable,
+            "The node '\(report.name)' has another store now, \(report.storeIdentity).",
+            help: "Wait until it has registered with it; its log says what keeps it from that."
+        )
+    }
 }
 
 private func addVolumes(of service: some NodeService, to routes: inout RouteTable) {

@@ -53,9 +53,12 @@ public final class ControlPlane: ControlService {
         programVersion = version
     }
 
-    /// Reaches a node where it said that its API is.
+    /// Reaches a node where it said that its API is, and nobody else who may be there now.
     public static let connectOverHTTP: Connector = { node throws(ControlError) in
-        NodeClient(endpoint: try APIEndpoint(node.adminEndpoint))
+        NodeClient(
+            endpoint: try APIEndpoint(node.adminEndpoint),
+            storeIdentity: node.storeIdentity
+        )
     }
 
     /// Whether it can serve.

@@ -167,11 +167,11 @@ extension ControlPlane {
             _ = try await meta(await metadata.abandon(volume))
         }
         guard isUnreachable else { return error }
-        return ControlError(
-            .unavailable,
-            error.code == .unavailable ? error.detail : "The node '\(name)' does not answer.",
-            help: "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
-        )
+        let help = "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
+        guard error.code == .unavailable else {
+            return ControlError(.unavailable, "The node '\(name)' does not answer.", help: help)
+        }
+        return ControlError(.unavailable, error.detail, help: error.help ?? help)
     }
 }
 

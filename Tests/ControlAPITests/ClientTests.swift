@@ -239,6 +239,40 @@ struct ClientTests {
         }
     }
 
+    @Test("A node refuses what is meant for another store, and does none of it")
+    func node_otherStore_isRefused() async throws {
+        let node = MemoryNode(name: "n1")
+        let own = try await node.report().storeIdentity
+        try await withServer(nodeRouter(service: node), unix: false) { endpoint in
+            let other = NodeClient(
+                endpoint: endpoint,
+                storeIdentity: String(repeating: "f", count: 32)
+            )
+            let creation = NodeVolumeCreation(
+                id: 7,
+                name: "v",
+                byteCount: 4096,
+                logicalBlockByteCount: 512,
+                durability: .writeback,
+                descriptor: ""
+            )
+            let refused = await controlError { () throws(ControlError) in
+                _ = try await other.createVolume(creation)
+            }
+            #expect(refused?.code == .unavailable)
+            #expect(refused?.detail.contains(own) == true)
+            #expect(node.held.isEmpty)
+            // A deletion must not look as if it had been carried out.
+            let missing = await controlError { () throws(ControlError) in
+                try await other.deleteVolume(7)
+            }
+            #expect(missing?.code == .unavailable)
+            let same = NodeClient(endpoint: endpoint, storeIdentity: own.uppercased())
+            let made = try await same.createVolume(creation)
+            #expect(made.id == 7)
+        }
+    }
+
     @Test("Nothing there: the client knows that nothing was sent, and says what to do")
     func unreachable_isTold() async throws {
         let port = APIEndpoint.tcp(host: "127.0.0.1", port: 1)

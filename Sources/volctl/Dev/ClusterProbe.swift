@@ -16,17 +16,18 @@ struct ClusterProbe {
         return (try? await client.health()) != nil
     }
 
-    /// Whether the node answers, and the metadata service counts this very instance as up.
+    /// Whether the node answers, and the metadata service counts it as up, with the store it has.
     ///
     /// A node that was killed and started again is still `up` for the service until its heartbeat
-    /// is missed, so the node itself is asked first.
+    /// is missed, so the node itself is asked first; one whose store was formatted anew meanwhile
+    /// is not known yet.
     func isNodeServing(_ node: ClusterFile.Node) async -> Bool {
         guard let client,
             let admin = try? APIEndpoint("http://127.0.0.1:\(node.adminPort)"),
             let report = try? await NodeClient(endpoint: admin).report(), report.name == node.name,
             let known = try? await client.node(node.name)
         else { return false }
-        return known.state == .up
+        return known.state == .up && known.storeIdentity == report.storeIdentity.lowercased()
     }
 
     private var client: ControlClient? {
