@@ -37,7 +37,6 @@ struct APIClient: Sendable {
 
     /// Sends a request and decodes the document in the answer.
     func document<Document: Decodable>(
-        _ type: Document.Type,
         _ method: HTTPMethod,
         _ path: String,
         body: (any Encodable)? = nil,
@@ -45,7 +44,7 @@ struct APIClient: Sendable {
     ) async throws(ControlError) -> Document {
         let data = try await exchange(method, path, body: body, operationKey: operationKey)
         do {
-            return try ControlJSON.decoder().decode(type, from: data)
+            return try ControlJSON.decoder().decode(Document.self, from: data)
         } catch {
             throw badResponse("an answer that is not the document of \(method) \(path)")
         }

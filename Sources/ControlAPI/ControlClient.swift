@@ -33,12 +33,12 @@ public struct ControlClient: Sendable {
 
     /// Whether the service can serve.
     public func health() async throws(ControlError) -> HealthReport {
-        try await api.document(HealthReport.self, .GET, "/v1/health")
+        try await api.document(.GET, "/v1/health")
     }
 
     /// What runs.
     public func version() async throws(ControlError) -> VersionReport {
-        try await api.document(VersionReport.self, .GET, "/v1/version")
+        try await api.document(.GET, "/v1/version")
     }
 
     // MARK: - Volumes
@@ -49,7 +49,7 @@ public struct ControlClient: Sendable {
         var after: String?
         repeat {
             let query = after.map { "?after=\($0)" } ?? ""
-            let page = try await api.document(VolumeList.self, .GET, "/v1/volumes\(query)")
+            let page: VolumeList = try await api.document(.GET, "/v1/volumes\(query)")
             result += page.volumes
             after = page.nextAfter
         } while after != nil
@@ -58,7 +58,7 @@ public struct ControlClient: Sendable {
 
     /// One volume.
     public func volume(_ name: String) async throws(ControlError) -> Volume {
-        try await api.document(Volume.self, .GET, try path(volume: name))
+        try await api.document(.GET, try path(volume: name))
     }
 
     /// Makes an empty volume.
@@ -66,13 +66,7 @@ public struct ControlClient: Sendable {
         _ creation: VolumeCreation,
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Volume {
-        try await api.document(
-            Volume.self,
-            .POST,
-            "/v1/volumes",
-            body: creation,
-            operationKey: operation
-        )
+        try await api.document(.POST, "/v1/volumes", body: creation, operationKey: operation)
     }
 
     /// Changes a volume's size.
@@ -82,7 +76,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Volume {
         try await api.document(
-            Volume.self,
             .PATCH,
             try path(volume: name),
             body: update,
@@ -102,8 +95,9 @@ public struct ControlClient: Sendable {
 
     /// A volume's snapshots, oldest first.
     public func snapshots(of volume: String) async throws(ControlError) -> [Snapshot] {
-        try await api.document(SnapshotList.self, .GET, try path(volume: volume, "/snapshots"))
-            .snapshots
+        let path = try path(volume: volume, "/snapshots")
+        let list: SnapshotList = try await api.document(.GET, path)
+        return list.snapshots
     }
 
     /// One snapshot.
@@ -111,7 +105,7 @@ public struct ControlClient: Sendable {
         _ name: String,
         of volume: String
     ) async throws(ControlError) -> Snapshot {
-        try await api.document(Snapshot.self, .GET, try path(volume: volume, snapshot: name))
+        try await api.document(.GET, try path(volume: volume, snapshot: name))
     }
 
     /// Takes a snapshot.
@@ -121,7 +115,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Snapshot {
         try await api.document(
-            Snapshot.self,
             .POST,
             try path(volume: volume, "/snapshots"),
             body: SnapshotCreation(name: name),
@@ -149,7 +142,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Volume {
         try await api.document(
-            Volume.self,
             .POST,
             try path(volume: volume, snapshot: snapshot, "/rollback"),
             operationKey: operation
@@ -164,7 +156,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Volume {
         try await api.document(
-            Volume.self,
             .POST,
             try path(volume: volume, snapshot: snapshot, "/clones"),
             body: creation,
@@ -176,12 +167,13 @@ public struct ControlClient: Sendable {
 
     /// The catalogue.
     public func images() async throws(ControlError) -> [Image] {
-        try await api.document(ImageList.self, .GET, "/v1/images").images
+        let list: ImageList = try await api.document(.GET, "/v1/images")
+        return list.images
     }
 
     /// One image.
     public func image(_ name: String, version: String) async throws(ControlError) -> Image {
-        try await api.document(Image.self, .GET, try path(image: name, version: version))
+        try await api.document(.GET, try path(image: name, version: version))
     }
 
     /// Catalogues a snapshot.
@@ -189,13 +181,7 @@ public struct ControlClient: Sendable {
         _ creation: ImageCreation,
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Image {
-        try await api.document(
-            Image.self,
-            .POST,
-            "/v1/images",
-            body: creation,
-            operationKey: operation
-        )
+        try await api.document(.POST, "/v1/images", body: creation, operationKey: operation)
     }
 
     /// Takes an image out of the catalogue; its snapshot stays.
@@ -219,7 +205,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Volume {
         try await api.document(
-            Volume.self,
             .POST,
             try path(image: name, version: version) + "/clones",
             body: creation,
@@ -231,8 +216,9 @@ public struct ControlClient: Sendable {
 
     /// A volume's attachments: those that are, then those that were.
     public func attachments(of volume: String) async throws(ControlError) -> [Attachment] {
-        try await api.document(AttachmentList.self, .GET, try path(volume: volume, "/attachments"))
-            .attachments
+        let path = try path(volume: volume, "/attachments")
+        let list: AttachmentList = try await api.document(.GET, path)
+        return list.attachments
     }
 
     /// Gives a host the volume.
@@ -242,7 +228,6 @@ public struct ControlClient: Sendable {
         operation: String = newOperationKey()
     ) async throws(ControlError) -> Attachment {
         try await api.document(
-            Attachment.self,
             .POST,
             try path(volume: volume, "/attachments"),
             body: creation,
@@ -268,12 +253,13 @@ public struct ControlClient: Sendable {
 
     /// All nodes, by name.
     public func nodes() async throws(ControlError) -> [Node] {
-        try await api.document(NodeList.self, .GET, "/v1/nodes").nodes
+        let list: NodeList = try await api.document(.GET, "/v1/nodes")
+        return list.nodes
     }
 
     /// One node.
     public func node(_ name: String) async throws(ControlError) -> Node {
-        try await api.document(Node.self, .GET, try path(node: name))
+        try await api.document(.GET, try path(node: name))
     }
 
     /// Tells the service about a node; `volnode` does, at its start and when the service has
@@ -282,12 +268,7 @@ public struct ControlClient: Sendable {
         _ name: String,
         _ registration: NodeRegistration
     ) async throws(ControlError) -> NodeRegistrationResult {
-        try await api.document(
-            NodeRegistrationResult.self,
-            .PUT,
-            try path(node: name),
-            body: registration
-        )
+        try await api.document(.PUT, try path(node: name), body: registration)
     }
 
     /// Tells the service that a node lives.
@@ -303,7 +284,7 @@ public struct ControlClient: Sendable {
         _ name: String,
         _ update: NodeUpdate
     ) async throws(ControlError) -> Node {
-        try await api.document(Node.self, .PATCH, try path(node: name), body: update)
+        try await api.document(.PATCH, try path(node: name), body: update)
     }
 
     /// Forgets a node that has no volumes.
@@ -318,7 +299,7 @@ public struct ControlClient: Sendable {
         after: UInt64 = 0,
         countMax: Int = APILimits.eventPageCountMax
     ) async throws(ControlError) -> EventList {
-        try await api.document(EventList.self, .GET, "/v1/events?after=\(after)&limit=\(countMax)")
+        try await api.document(.GET, "/v1/events?after=\(after)&limit=\(countMax)")
     }
 
     /// Events after the revision `after`, then those to come.

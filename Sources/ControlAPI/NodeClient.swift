@@ -24,29 +24,30 @@ public struct NodeClient: NodeService {
 
     /// The node itself.
     public func report() async throws(ControlError) -> NodeReport {
-        try await api.document(NodeReport.self, .GET, "/v1/node")
+        try await api.document(.GET, "/v1/node")
     }
 
     /// Its counters.
     public func statistics() async throws(ControlError) -> NodeStatistics {
-        try await api.document(NodeStatistics.self, .GET, "/v1/stats")
+        try await api.document(.GET, "/v1/stats")
     }
 
     /// All its volumes, by name.
     public func volumes() async throws(ControlError) -> [NodeVolume] {
-        try await api.document(NodeVolumeList.self, .GET, "/v1/volumes").volumes
+        let list: NodeVolumeList = try await api.document(.GET, "/v1/volumes")
+        return list.volumes
     }
 
     /// One volume.
     public func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
-        try await api.document(NodeVolume.self, .GET, "/v1/volumes/\(id)")
+        try await api.document(.GET, "/v1/volumes/\(id)")
     }
 
     /// Makes an empty volume with access `none`.
     public func createVolume(
         _ creation: NodeVolumeCreation
     ) async throws(ControlError) -> NodeVolume {
-        try await api.document(NodeVolume.self, .POST, "/v1/volumes", body: creation)
+        try await api.document(.POST, "/v1/volumes", body: creation)
     }
 
     /// Changes size, access, name or descriptor.
@@ -54,7 +55,7 @@ public struct NodeClient: NodeService {
         _ id: UInt64,
         _ update: NodeVolumeUpdate
     ) async throws(ControlError) -> NodeVolume {
-        try await api.document(NodeVolume.self, .PATCH, "/v1/volumes/\(id)", body: update)
+        try await api.document(.PATCH, "/v1/volumes/\(id)", body: update)
     }
 
     /// Deletes a volume and its snapshots.
@@ -68,7 +69,6 @@ public struct NodeClient: NodeService {
         name: String
     ) async throws(ControlError) -> NodeSnapshot {
         try await api.document(
-            NodeSnapshot.self,
             .POST,
             "/v1/volumes/\(id)/snapshots",
             body: SnapshotCreation(name: name)
@@ -85,11 +85,7 @@ public struct NodeClient: NodeService {
         volume id: UInt64,
         snapshot name: String
     ) async throws(ControlError) -> NodeVolume {
-        try await api.document(
-            NodeVolume.self,
-            .POST,
-            "/v1/volumes/\(id)/snapshots/\(name)/rollback"
-        )
+        try await api.document(.POST, "/v1/volumes/\(id)/snapshots/\(name)/rollback")
     }
 
     /// Makes a volume that starts as the snapshot.
@@ -98,11 +94,6 @@ public struct NodeClient: NodeService {
         snapshot name: String,
         _ creation: NodeCloneCreation
     ) async throws(ControlError) -> NodeVolume {
-        try await api.document(
-            NodeVolume.self,
-            .POST,
-            "/v1/volumes/\(id)/snapshots/\(name)/clones",
-            body: creation
-        )
+        try await api.document(.POST, "/v1/volumes/\(id)/snapshots/\(name)/clones", body: creation)
     }
 }

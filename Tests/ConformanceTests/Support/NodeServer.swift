@@ -177,15 +177,24 @@ enum FreePort {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        address.sin_port = port.bigEndian
-        // SAFETY: `address` outlives the call and is passed with its own size.
-        return unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-            }
+        // SAFETY: the address is valid for the call, and of the size given.
+        return unsafe withLoopbackAddress(port: port) { unsafe bind(descriptor, $0, $1) == 0 }
+    }
+}
+
+/// Calls `body` with the address of a port of the loopback interface and its size.
+private func withLoopbackAddress(
+    port: UInt16,
+    _ body: (UnsafePointer<sockaddr>, socklen_t) -> Bool
+) -> Bool {
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    address.sin_port = port.bigEndian
+    // SAFETY: `address` outlives the call and is passed with its own size.
+    return unsafe withUnsafePointer(to: &address) { pointer in
+        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
         }
     }
 }
@@ -202,34 +211,26 @@ enum ServerProbe {
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
         return unsafe withUnsafePointer(to: &address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe connects(AF_UNIX, $0, MemoryLayout<sockaddr_un>.size)
+                unsafe connects(AF_UNIX, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
     }
 
     /// Connects to a port of the loopback interface and closes.
     static func accepts(port: UInt16) -> Bool {
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        address.sin_port = port.bigEndian
-        // SAFETY: `address` outlives the call.
-        return unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe connects(AF_INET, $0, MemoryLayout<sockaddr_in>.size)
-            }
-        }
+        // SAFETY: the address is valid for the call, and of the size given.
+        unsafe withLoopbackAddress(port: port) { unsafe connects(AF_INET, $0, $1) }
     }
 
     private static func connects(
         _ family: Int32,
         _ address: UnsafePointer<sockaddr>,
-        _ byteCount: Int
+        _ byteCount: socklen_t
     ) -> Bool {
         let descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         // SAFETY: the caller vouches for the address and its size.
-        return unsafe connect(descriptor, address, socklen_t(byteCount)) == 0
+        return unsafe connect(descriptor, address, byteCount) == 0
     }
 }
