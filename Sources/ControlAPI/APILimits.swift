@@ -137,8 +137,8 @@ public enum ValidSize {
         guard byteCount <= APILimits.volumeByteCountMax else {
             throw ControlError(
                 .invalidArgument,
-                "\(byteCount) bytes are more than the largest volume, 64 TiB.",
-                help: "Give a size of at most 64TiB."
+                "\(ByteSize(byteCount: byteCount).argumentText) is more than the largest volume has.",
+                help: "Give a size of at most \(ByteSize(byteCount: APILimits.volumeByteCountMax))."
             )
         }
         let granule = APILimits.volumeByteCountGranule

@@ -162,8 +162,8 @@ extension ControlPlane {
             guard count == 0 else {
                 throw ControlError(
                     .alreadyExists,
-                    "The node '\(name)' has the store \(previous.storeIdentity) with \(count) "
-                        + "volumes; this one is \(identity).",
+                    "The node '\(name)' has the store \(previous.storeIdentity) with "
+                        + "\(counted(count, "volume")); this one is \(identity).",
                     help: "Start volnode with that store, or with another --name."
                 )
             }
@@ -237,8 +237,8 @@ extension ControlPlane {
         guard count == 0 else {
             throw ControlError(
                 .inUse,
-                "The node '\(name)' holds \(count) volumes.",
-                help: "'volctl volume list' shows them."
+                "The node '\(name)' holds \(counted(count, "volume")).",
+                help: "'volctl volume list' shows which; they are deleted while the node is up."
             )
         }
         let event = EventRecord(

@@ -136,11 +136,13 @@ extension ControlPlane {
         _ update: VolumeUpdate
     ) async throws(ControlError) {
         guard update.allowShrink == true else {
+            let size = ByteSize(byteCount: byteCount).argumentText
+            let present = ByteSize(byteCount: volume.byteCount).argumentText
             throw ControlError(
                 .invalidArgument,
-                "\(byteCount) bytes are less than the \(volume.byteCount) that '\(volume.name)' "
-                    + "has; what lies behind would be lost.",
-                help: "If that is meant: volctl volume resize \(volume.name) \(byteCount) --shrink"
+                "\(size) is less than the \(present) that '\(volume.name)' has; what lies behind "
+                    + "would be lost.",
+                help: "If that is meant: volctl volume resize \(volume.name) \(size) --shrink"
             )
         }
         try await requireDetached(volume, toBe: "shrunk")

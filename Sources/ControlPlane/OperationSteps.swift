@@ -194,7 +194,7 @@ extension ControlPlane {
         let more = names.count > 3 ? " and \(names.count - 3) more" : ""
         return ControlError(
             .inUse,
-            "Clones stand on snapshots of '\(volume.name)': '\(some)'\(more).",
+            "Clones of '\(volume.name)' share data with it: '\(some)'\(more).",
             help: "Delete the clones first."
         )
     }
@@ -261,11 +261,12 @@ extension PendingOperation.Kind {
 
     func eventMessage(_ volume: VolumeRecord) -> String {
         switch self {
-        case .create: "created on '\(volume.primary)', \(volume.byteCount) bytes"
+        case .create: "created on '\(volume.primary)', \(Self.size(volume.byteCount))"
         case .clone:
             "cloned from '\(volume.source?.volumeName ?? "")@\(volume.source?.snapshot ?? "")'"
         case .delete: "deleted"
-        case .resize(let byteCount): "resized from \(volume.byteCount) to \(byteCount) bytes"
+        case .resize(let byteCount):
+            "resized from \(Self.size(volume.byteCount)) to \(Self.size(byteCount))"
         case .createSnapshot(let name): "snapshot '\(name)' taken"
         case .deleteSnapshot(let name): "snapshot '\(name)' deleted"
         case .rollback(let name): "rolled back to snapshot '\(name)'"
@@ -274,5 +275,9 @@ extension PendingOperation.Kind {
                 + (attachment.readOnly ? ", read-only" : "") + ", epoch \(attachment.epoch)"
         case .detach(let host): "detached from host '\(host)'"
         }
+    }
+
+    private static func size(_ byteCount: UInt64) -> String {
+        ByteSize(byteCount: byteCount).argumentText
     }
 }

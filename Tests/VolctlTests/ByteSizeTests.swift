@@ -1,5 +1,6 @@
 // Sizes on the command line.
 
+import ControlAPI
 import ProgramMain
 import Testing
 import volctl

@@ -193,8 +193,8 @@ package struct CloneCommand: ClusterCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "The snapshot, or the image as NAME:VERSION.",
-            valueName: "volume@snapshot"
+            "The snapshot as VOLUME@SNAPSHOT, or the image as NAME:VERSION.",
+            valueName: "source"
         ),
         completion: NameCompletion.cloneSources,
         transform: CloneSource.init(parsing:)

@@ -1,9 +1,9 @@
 // Starting the programs of a development cluster, and waiting until they serve.
 
-import ControlAPI
+package import ControlAPI
 import Foundation
 import Glibc
-package import ProgramMain
+import ProgramMain
 
 extension DevCluster {
     /// Starts the metadata service unless it runs, and waits until it answers.

@@ -2,6 +2,7 @@
 // volume is touched and because qcow2 is read out of order.
 
 import AsyncHTTPClient
+import ControlAPI
 import Foundation
 import Glibc
 import NIOCore

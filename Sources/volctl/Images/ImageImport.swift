@@ -4,7 +4,7 @@
 package import ControlAPI
 import Foundation
 import Glibc
-package import ProgramMain
+import ProgramMain
 
 /// One import.
 package struct ImageImport {
