@@ -124,13 +124,18 @@ extension ParsableCommand {
         return usage.isEmpty ? "Error: \(unknown)" : "Error: \(unknown)\n\(usage)"
     }
 
-    /// A sentence about the first word that names no subcommand where one has to be.
+    /// A sentence about the first word that names no subcommand where one has to be; called when
+    /// the parser has refused the line.
     private static func unknownSubcommand(in arguments: [String]) -> String? {
         var command: any ParsableCommand.Type = self
         var path = [_commandName]
         for word in arguments {
             let subcommands = command.configuration.subcommands
-            guard !subcommands.isEmpty, !word.hasPrefix("-") else { return nil }
+            guard !subcommands.isEmpty else { return nil }
+            guard !word.hasPrefix("-") else {
+                let place = path.joined(separator: " ")
+                return "'\(word)' stands before a subcommand of '\(place)'; options go behind it."
+            }
             let next = subcommands.first { subcommand in
                 subcommand._commandName == word
                     || subcommand.configuration.aliases.contains(word)

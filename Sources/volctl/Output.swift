@@ -34,6 +34,8 @@ package struct DeletionDocument: Codable, Hashable, Sendable {
     package var snapshot: String?
     /// The image deleted, as `NAME:VERSION`.
     package var image: String?
+    /// The node forgotten.
+    package var node: String?
     /// Whether it was there.
     package var deleted: Bool
 
@@ -42,11 +44,13 @@ package struct DeletionDocument: Codable, Hashable, Sendable {
         volume: String? = nil,
         snapshot: String? = nil,
         image: String? = nil,
+        node: String? = nil,
         deleted: Bool
     ) {
         self.volume = volume
         self.snapshot = snapshot
         self.image = image
+        self.node = node
         self.deleted = deleted
     }
 }

@@ -89,7 +89,7 @@ private struct FaultyProgram: ServerProgram {
         "clone v@s w", "attach v --host h",
         "attach v --host h --via n --read-only --force --protocol nbd",
         "attach v --host h --protocol iscsi", "detach v --host h", "node list", "node show n",
-        "node drain n", "events", "events --follow", "image import f v",
+        "node drain n", "node delete n", "events", "events --follow", "image import f v",
         "image import http://h/f v", "image list", "image delete i:1", "volume export v f",
         "volume export v@s f --format raw", "volume export v f --format qcow2",
     ]
@@ -110,6 +110,7 @@ private struct FaultyProgram: ServerProgram {
                 "volume craete v --size 1",
                 "'volctl volume' has no subcommand 'craete'; did you mean"
             ),
+            ("--data /d volume list", "'--data' stands before a subcommand of 'volctl'"),
             ("node explode", "'volctl node' has no subcommand 'explode'; it has list, show"),
         ]
     )

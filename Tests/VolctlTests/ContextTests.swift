@@ -1,5 +1,6 @@
 // Which cluster a command talks to, and the files that say so.
 
+import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
@@ -37,6 +38,28 @@ import volctl
         let last = try choose(["HOME": home.path])
         #expect(last.endpoint == "http://127.0.0.1:4")
         #expect(last.data == "/srv/dev")
+    }
+
+    @Test("'dev up' starts the cluster started last, but not where that is no more")
+    func directoryToStart_takesLast() throws {
+        let home = try TestDirectory()
+        let environment = ["HOME": home.path]
+        let user = UserDirectories(environment: environment)
+        let last = "\(home.path)/last"
+        let options = try DevOptions.parse([])
+        #expect(options.directoryToStart(environment: environment) == user.defaultCluster)
+        try DocumentFile.write(
+            Context(endpoint: "http://127.0.0.1:4", data: last),
+            to: user.contextFile
+        )
+        #expect(options.directoryToStart(environment: environment) == user.defaultCluster)
+        try DocumentFile.write(
+            ClusterFile(metaPort: 4, nodes: []),
+            to: ClusterLayout(directory: last).clusterFile
+        )
+        #expect(options.directoryToStart(environment: environment) == last)
+        let other = try DevOptions.parse(["--data", "/other"])
+        #expect(other.directoryToStart(environment: environment) == "/other")
     }
 
     @Test("an empty variable counts as none")

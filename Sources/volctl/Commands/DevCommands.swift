@@ -51,6 +51,16 @@ package struct DevOptions: ParsableArguments {
         }
         return user.defaultCluster
     }
+
+    /// The directory to start a cluster in: as ``directory(environment:)``, but not where the one
+    /// started last was and is no more, its directory removed.
+    package func directoryToStart(environment: [String: String]) -> String {
+        let directory = directory(environment: environment)
+        guard data == nil, !Path.exists(ClusterLayout(directory: directory).clusterFile) else {
+            return directory
+        }
+        return UserDirectories(environment: environment).defaultCluster
+    }
 }
 
 /// Options of the commands that wait for programs.
@@ -133,11 +143,8 @@ struct DevUp: DevClusterCommand {
 
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
-        let directory =
-            options.data.map(absolutePath)
-            ?? UserDirectories(environment: environment).defaultCluster
         let cluster = try await DevCluster(
-            in: directory,
+            in: options.directoryToStart(environment: environment),
             nodeCount: nodes,
             secondsMax: patience.timeout,
             progress: .notes(isJSON: options.json)

@@ -10,7 +10,7 @@ package struct NodeCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "node",
         abstract: "Look at the storage nodes, and take them out of placement.",
-        subcommands: [NodeListCommand.self, NodeShow.self, NodeDrain.self]
+        subcommands: [NodeListCommand.self, NodeShow.self, NodeDrain.self, NodeDelete.self]
     )
 
     package init() {}
@@ -140,6 +140,37 @@ struct NodeDrain: ClusterCommand {
     }
 }
 
+/// `volctl node delete`.
+struct NodeDelete: ClusterCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "delete",
+        abstract: "Forget a node that is down and holds no volumes.",
+        discussion: "Its store is left as it is; a node that starts again comes back.",
+        aliases: ["rm"]
+    )
+
+    @Argument(help: "The node.", completion: NameCompletion.nodes)
+    var name: String
+    @OptionGroup var cluster: ClusterOptions
+
+    func validate() throws {
+        try Usage.require(name, of: "node")
+    }
+
+    func run() async throws {
+        try await cluster.withClient { client in
+            try await client.named(name) { () throws(ControlError) in
+                try await client.deleteNode(name)
+            }
+        }
+        if cluster.json {
+            printDocument(DeletionDocument(node: name, deleted: true))
+        } else {
+            printText("The cluster has no node \(name) any more.")
+        }
+    }
+}
+
 /// `volctl events`.
 package struct EventsCommand: ClusterCommand {
     package static let configuration = CommandConfiguration(
@@ -181,7 +212,8 @@ package struct EventsCommand: ClusterCommand {
         if cluster.json {
             printDocument(list)
         } else {
-            printText(list.events.map(eventLine).joined(separator: "\n"))
+            let lines = list.events.map(eventLine).joined(separator: "\n")
+            printText(lines.isEmpty ? "No events." : lines)
         }
     }
 

@@ -25,7 +25,9 @@ struct VolumeCreate: ClusterCommand {
         commandName: "create",
         abstract: "Create an empty volume.",
         discussion: """
-            It takes no space until something is written to it.
+            It takes no space until something is written to it. With writeback a write is \
+            acknowledged before it is durable, as by a disk with a cache: a flush makes it so. With \
+            writethrough it is durable when it is acknowledged.
 
             Examples:
               volctl volume create vm1 --size 10GiB
@@ -245,6 +247,10 @@ struct VolumeDelete: ClusterCommand {
     static let configuration = CommandConfiguration(
         commandName: "delete",
         abstract: "Delete a volume and its snapshots.",
+        discussion: """
+            There is no way back. Refused while a host has the volume, while clones share data \
+            with it, and while an image is made of one of its snapshots.
+            """,
         aliases: ["rm"]
     )
 
