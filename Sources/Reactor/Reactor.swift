@@ -58,6 +58,8 @@ public final class Reactor {
     private var spinCredit = Reactor.spinCreditMax
     /// Operations of all devices, queued or in flight.
     var deviceOperationCount = 0
+    /// A device operation was queued since the kernel was last given what is queued.
+    private var hasQueuedDeviceOperation = false
     /// How many misses in a row a run of hits pays for.
     private static var spinCreditMax: Int { 16 }
     /// So rare that the tries cost little: 20 us in 256 turns of 5 to 10 us each is about 1 %.
@@ -149,12 +151,15 @@ public final class Reactor {
         }
     }
 
+    /// Nanoseconds that the kernel has to give back what was cancelled.
+    private static var shutDownNanoseconds: UInt64 { 5_000_000_000 }
+
     /// Cancels everything and waits until nothing is in flight, for at most five seconds.
     ///
     /// For the end of a loop: afterwards the reactor can go. Sockets stay open; what was not
     /// taken of the completions is lost.
     public func shutDown() {
-        let limit = MonotonicClock.now().advanced(byNanoseconds: 5_000_000_000)
+        let limit = MonotonicClock.now().advanced(byNanoseconds: Self.shutDownNanoseconds)
         while table.inFlightCount > 0 && MonotonicClock.now() < limit {
             for slot in 0..<operationCountMax
             where table.slots[slot].kind != .free && !table.slots[slot].isCancelled {
@@ -252,6 +257,7 @@ public final class Reactor {
     /// - Returns: How many completions ``nextCompletion()`` now yields.
     public func turn(deadline: Instant?) -> Int {
         counters.turnCount &+= 1
+        hasQueuedDeviceOperation = false
         if delayedCount > 0 { startDelayed() }
         let wait = ready.isEmpty && !waker.isNotified ? waitNanoseconds(deadline) : 0
         if let uring {
@@ -265,9 +271,14 @@ public final class Reactor {
         return takeableCount
     }
 
-    /// Hands what is queued to the kernel now rather than at the next turn: worth a system call
-    /// when the owner has something long to do before that, and devices could be working.
-    public func submitQueued() {
+    /// Hands queued device operations to the kernel now rather than at the next turn: worth a
+    /// system call when the owner has something long to do before that.
+    ///
+    /// Does nothing when only sockets have something queued: no device would work the sooner.
+    public func submitDeviceOperations() {
+        guard hasQueuedDeviceOperation else { return }
+        hasQueuedDeviceOperation = false
+        counters.earlySubmitCount &+= 1
         uring?.submitQueued()
         if let aio { submitAio(aio) }
     }
@@ -408,6 +419,7 @@ public final class Reactor {
     /// Gives an operation, or what is left of it, to the engine.
     func start(_ slot: Int) {
         let operation = table.slots[slot]
+        if operation.device >= 0 { hasQueuedDeviceOperation = true }
         if let uring {
             let isFixed = operation.device >= 0 && attached[Int(operation.device)].isFixed
             uring.submit(operation, slot: slot, table: table, isFixed: isFixed)

@@ -94,6 +94,8 @@ public struct ReactorCounters: Sendable, BitwiseCopyable {
     public var turnCount: UInt64 = 0
     /// Turns that slept in the kernel.
     public var sleepCount: UInt64 = 0
+    /// Times that device operations were submitted before the next turn.
+    public var earlySubmitCount: UInt64 = 0
     /// Completions handed out.
     public var completionCount: UInt64 = 0
     /// Completions from the kernel that no operation was waiting for.

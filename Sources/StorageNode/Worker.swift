@@ -172,7 +172,7 @@ final class Worker: @unchecked Sendable {
         submitAgain()
         for index in hosts.indices { endTurn(hosts[index]) }
         // The device works while the replies are copied out.
-        if !flushing.isEmpty { reactor.submitQueued() }
+        if !flushing.isEmpty { reactor.submitDeviceOperations() }
         flushAll()
         if sweepAt <= now { sweep() }
         wakePeers()
@@ -265,6 +265,8 @@ final class Worker: @unchecked Sendable {
             let connection = connections[Int(index)]
             connection.isReady = false
             advance(connection)
+            // Nothing more comes for it in this turn: its client works while others are served.
+            if connection.wantsFlush, connection.slotCount == 0 { flush(connection) }
         }
     }
 
