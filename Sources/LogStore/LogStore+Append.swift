@@ -80,9 +80,9 @@ extension LogStore {
     private func takeSegment(_ privilege: LogPrivilege) -> Int? {
         let floor =
             switch privilege {
-            case .client: reserveSegmentCount
-            case .metadata: reserveSegmentCount * 3 / 4
-            case .cleaner: min(reserveSegmentCount / 2, checkpointSegmentCount)
+            case .client: plan.reserveSegmentCount
+            case .metadata: plan.reserveSegmentCount * 3 / 4
+            case .cleaner: min(plan.reserveSegmentCount / 2, checkpointSegmentCount)
             case .checkpoint: 0
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
@@ -113,8 +113,9 @@ extension LogStore {
         let head = log.heads[LogStream.map.rawValue]
         let room = head.segment < 0 ? 0 : segments.blockCount - Int(head.blockOffset)
         // Of eight blocks one is left for batch headers; full batches need far fewer.
-        let perSegment = segments.blockCount * 7 / 8
-        return 1 + max(0, blocks - room * 7 / 8 + perSegment - 1) / perSegment
+        let payload = { (blockCount: Int) in blockCount * 7 / 8 }
+        let perSegment = payload(segments.blockCount)
+        return 1 + max(0, blocks - payload(room) + perSegment - 1) / perSegment
     }
 
     private func abandonOpenBatch() {

@@ -43,7 +43,7 @@ extension LogStore {
             if checkpointGivesSpace { return true }
         }
         if log.byteCountSinceCheckpoint >= configuration.checkpointByteCount { return true }
-        return map.dirtyCount >= dirtyPageCountMax * 3 / 4
+        return map.dirtyCount >= plan.dirtyPageCountMax * 3 / 4
     }
 
     /// Whether a checkpoint would make segments available.
@@ -89,7 +89,7 @@ extension LogStore {
         }
         manifest.nextLayerID = catalogue.nextLayerID
         manifest.writeSequence = writeSequence
-        manifest.dirtyPageCountMax = UInt32(dirtyPageCountMax)
+        manifest.dirtyPageCountMax = UInt32(plan.dirtyPageCountMax)
         manifest.replayStarts = announceSegments()
         checkpoint.manifest = manifest
     }
@@ -154,7 +154,7 @@ extension LogStore {
     private var announcedSegmentCount: Int {
         let segmentByteCount = UInt64(segments.blockCount * 4096)
         let interval = Int(configuration.checkpointByteCount / segmentByteCount)
-        return 2 * reserveSegmentCount + 2 * interval + 8
+        return 2 * plan.reserveSegmentCount + 2 * interval + 8
     }
 
     // MARK: - Pages
@@ -411,11 +411,10 @@ extension LogStore {
         checkpoint.manifest = Manifest()
         checkpoint.next = nil
         resourcesChanged = true
-        // What was freed can be given out once it is announced.
         // Segments that are free but not announced cannot be used: announce them soon when the
         // announced ones run short, which the next checkpoint can always do.
         if case .ready = state, segments.free.count > 0,
-            segments.reserved.count <= reserveSegmentCount + 2
+            segments.reserved.count <= plan.reserveSegmentCount + 2
         {
             checkpoint.isRequested = true
         }

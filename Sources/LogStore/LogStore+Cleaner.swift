@@ -30,22 +30,17 @@ extension LogStore {
         }
     }
 
-    /// Cleaning starts when fewer segments than this can be given out.
-    private var cleanBelowCount: Int {
-        reserveSegmentCount + max(segments.count / 16, 6)
-    }
-
     /// A checkpoint is worth while when it leaves so many segments to give out: all that cleaning
     /// aims at, or a few while somebody waits.
     private var checkpointAboveCount: Int {
-        hasPressure ? reserveSegmentCount + max(segments.count / 64, 2) : cleanBelowCount
+        hasPressure ? plan.pressedCheckpointCount : plan.cleanBelowCount
     }
 
     /// Whether somebody waits for room.
     private var hasPressure: Bool { !writeWaiters.isEmpty || !commands.isEmpty }
 
     private func beginCleaning() -> Bool {
-        guard segments.availableCount < cleanBelowCount, checkpoint.isIdle else { return false }
+        guard segments.availableCount < plan.cleanBelowCount, checkpoint.isIdle else { return false }
         // A checkpoint writes every page that cleaning has made dirty: it must be worth it.
         let pending = segments.pendingFreeCount
         if pending > 0, segments.availableCount + pending >= checkpointAboveCount {
@@ -316,7 +311,7 @@ extension LogStore {
             layer: slot,
             level: candidate.level,
             index: candidate.firstBlock,
-            isUrgent: map.dirtyCount < dirtyPageCountMax + 64
+            isUrgent: mayExceed
         )
         switch page {
         case .ready, .absent: return true
@@ -357,13 +352,18 @@ extension LogStore {
     /// Whether a checkpoint still finds its segments after the blocks at hand were moved; else
     /// one comes first, while it needs less.
     private var leavesCheckpointRoom: Bool {
-        if segments.reserved.count >= min(reserveSegmentCount / 2, checkpointSegmentCount) {
+        if segments.reserved.count >= min(plan.reserveSegmentCount / 2, checkpointSegmentCount) {
             return true
         }
         if checkpoint.isIdle, map.dirtyCount > LogStore.cleanDirtyPageCount {
             checkpoint.isRequested = true
         }
         return false
+    }
+
+    /// Whether the cleaner may make one more page dirty: a victim half moved frees nothing.
+    private var mayExceed: Bool {
+        map.dirtyCount < plan.dirtyPageCountMax + plan.cleanerExcessPageCount
     }
 
     /// Dirty pages that a checkpoint may leave: the paths to what changed meanwhile.
@@ -388,7 +388,7 @@ extension LogStore {
                 layer: slot,
                 level: 0,
                 index: live.block >> MapEntry.pageShift,
-                isUrgent: map.dirtyCount < dirtyPageCountMax + 64
+                isUrgent: mayExceed
             )
             guard case .ready(let frame) = page else {
                 if case .failed = page {

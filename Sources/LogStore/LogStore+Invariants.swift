@@ -8,7 +8,7 @@ extension LogStore {
     ///
     /// - Complexity: O(frames + segments).
     /// - Returns: What is broken, or nil.
-    public func brokenInvariant() -> String? {
+    package func brokenInvariant() -> String? {
         switch state {
         case .opening, .closed, .failed: return nil
         case .ready, .closing: break

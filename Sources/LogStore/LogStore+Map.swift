@@ -263,7 +263,7 @@ extension LogStore {
                 return loadPage(layer: layer, level: level, index: index)
             }
         }
-        if !isUrgent, map.dirtyCount >= dirtyPageCountMax {
+        if !isUrgent, map.dirtyCount >= plan.dirtyPageCountMax {
             checkpoint.isRequested = true
             return .noResource
         }

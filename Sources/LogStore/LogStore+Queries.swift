@@ -128,7 +128,7 @@ extension LogStore {
     /// Where the store's bytes are.
     public var space: StoreSpace {
         let live = segments.liveBlockCount
-        let capacity = usableBlockCount
+        let capacity = plan.usableBlockCount
         let used = UInt64(segments.count - segments.availableCount) * UInt64(segments.blockCount)
         return StoreSpace(
             capacityByteCount: capacity * 4096,
@@ -140,7 +140,7 @@ extension LogStore {
 
     /// What the store is doing in the background and what for, in one line, for reports of
     /// stores that do not come to rest.
-    public var progressDescription: String {
+    package var progressDescription: String {
         let dying = segments.pendingFreeCount
         let heads = (0..<3).map { stream in
             let head = log.heads[stream]
@@ -150,11 +150,11 @@ extension LogStore {
         return """
             state \(state); segments \(segments.count) of \(segments.blockCount) blocks: \
             free \(segments.free.count), announced \(segments.reserved.count), dying \(dying), \
-            reserve \(reserveSegmentCount); heads \(heads.joined(separator: " ")); \
+            reserve \(plan.reserveSegmentCount); heads \(heads.joined(separator: " ")); \
             checkpoint \(checkpoint.phase) requested \(checkpoint.isRequested) \
             for space \(checkpoint.isSpaceWanted); cleaner \(cleaner.phase) on \
             \(cleaner.victim) fruitless \(cleaner.fruitlessCount); layer job \(job); \
-            dirty \(map.dirtyCount) of \(dirtyPageCountMax), frames \(map.count); \
+            dirty \(map.dirtyCount) of \(plan.dirtyPageCountMax), frames \(map.count); \
             log open \(log.hasOpenRecords), in flight \(log.inFlight.count), \
             sealed \(log.sealedThrough), durable \(log.durableThrough); \
             waiting: reads \(readWaiters.count), writes \(writeWaiters.count), \

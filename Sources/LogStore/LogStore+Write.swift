@@ -180,13 +180,13 @@ extension LogStore {
         let block = requests[slot].cursor
         let leafEnd = ((block >> MapEntry.pageShift) + 1) << MapEntry.pageShift
         let end = min(leafEnd, requests[slot].end)
-        if segments.liveBlockCount + (end - block) <= usableBlockCount { return true }
+        if segments.liveBlockCount + (end - block) <= plan.usableBlockCount { return true }
         var newCount: UInt64 = 0
         for offset in 0..<Int(end - block)
         where !ownEntry(frame: frame, index: Int(block & 255) + offset).isData {
             newCount += 1
         }
-        return newCount == 0 || segments.liveBlockCount + newCount <= usableBlockCount
+        return newCount == 0 || segments.liveBlockCount + newCount <= plan.usableBlockCount
     }
 
     /// Appends one record of as many blocks as the leaf and the batch take.
@@ -263,7 +263,7 @@ extension LogStore {
             markPartialBlocks(slot)
         }
         if requests[slot].head.state != .none || requests[slot].tail.state != .none {
-            guard segments.liveBlockCount + 2 <= usableBlockCount else {
+            guard segments.liveBlockCount + 2 <= plan.usableBlockCount else {
                 finish(slot, .noSpace)
                 return .done
             }

@@ -15,6 +15,9 @@ public import StorageIO
 public struct LogStoreConfiguration: Sendable, Hashable {
     /// Bytes of map pages kept in memory (`--map-memory`).
     public var mapMemoryByteCount: Int = 256 << 20
+    /// The least of it that is used whatever is asked for: with fewer pages the paths of the
+    /// requests in flight would not fit.
+    public static var mapMemoryByteCountMin: Int { 512 << 10 }
     /// Bytes of recently read blocks kept in memory (`--cache-memory`); 0 for none.
     public var cacheMemoryByteCount: Int = 64 << 20
     /// Block requests accepted at the same time; the front counts, more trap.
@@ -44,6 +47,8 @@ public enum StoreError: Error, Sendable, Hashable {
     case deviceTooSmall(need: UInt64, have: UInt64)
     /// Both superblocks are damaged, or a checkpoint page is.
     case corrupt(offset: UInt64)
+    /// Opening needs more map memory: as much as the store had when it was last served.
+    case mapMemoryTooSmall(need: Int, have: Int)
     /// A device transfer failed while opening, or a write or flush failed later.
     case deviceError(errno: Int32)
 }
@@ -149,9 +154,7 @@ public final class LogStore {
     // Set when the superblock has been read.
     var superblock: Superblock?
     var segments: SegmentTable
-    var usableBlockCount: UInt64 = 0
-    var reserveSegmentCount = 0
-    var dirtyPageCountMax = 0
+    var plan = SpacePlan.none
     var writeSequence: UInt64 = 0
     var now = Instant(nanoseconds: 0)
 
@@ -335,13 +338,12 @@ struct StoreLimits {
     let operationCount: Int
     let scratchBlockCount: Int
 
-    /// Fewer frames could not hold the paths of the requests in flight.
-    static var frameCountMin: Int { 128 }
     /// What the cleaner reads at a time.
     static var cleanerByteCount: Int { 2 << 20 }
 
     init(_ configuration: LogStoreConfiguration) {
-        frameCount = max(configuration.mapMemoryByteCount / 4096, StoreLimits.frameCountMin)
+        frameCount =
+            max(configuration.mapMemoryByteCount, LogStoreConfiguration.mapMemoryByteCountMin) / 4096
         cacheBlockCount = max(configuration.cacheMemoryByteCount, 0) / 4096
         operationCount = min(2048, configuration.requestCountMax * 8 + 512)
         scratchBlockCount = 256

@@ -100,7 +100,7 @@ extension StoreSimulation {
             switch error {
             case .corrupt, .deviceError, .notAStore:
                 endedByDamage = true
-            case .versionTooNew, .wrongIdentity, .deviceTooSmall:
+            case .versionTooNew, .wrongIdentity, .deviceTooSmall, .mapMemoryTooSmall:
                 fail("a damaged store was taken for another: \(error)")
             }
             return true

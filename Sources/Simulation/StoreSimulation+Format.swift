@@ -6,6 +6,9 @@ import LogStore
 import StorageIO
 
 extension StoreSimulation {
+    /// Time in which a store without clients finishes its background work, in nanoseconds.
+    private static var restNanoseconds: UInt64 { 5_000_000_000 }
+
     /// Lays an empty store out on the device.
     func format() {
         let identity = StoreIdentity(high: 0x0C41_94CA, low: scenario.seed)
@@ -83,10 +86,10 @@ extension StoreSimulation {
             settle()
         }
         guard failure == nil, !endedByDamage, oracle.volumes.isEmpty else { return }
-        pump(untilNanoseconds: driver.nowNanoseconds + 5_000_000_000) { true }
+        pump(untilNanoseconds: driver.nowNanoseconds + Self.restNanoseconds) { true }
         restart()
         guard failure == nil, !endedByDamage, let emptySpace else { return }
-        pump(untilNanoseconds: driver.nowNanoseconds + 5_000_000_000) { true }
+        pump(untilNanoseconds: driver.nowNanoseconds + Self.restNanoseconds) { true }
         let space = driver.store.space
         if space.liveByteCount > emptySpace.liveByteCount + (512 << 10)
             || space.availableByteCount + (1 << 20) < emptySpace.availableByteCount

@@ -31,14 +31,14 @@ public struct NodeLimits: Sendable, Hashable {
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }
-    /// The least memory for a store's maps, in bytes: with fewer pages than this the paths of the
-    /// requests in flight would not fit, and the store would take more than it was told.
+    /// Seconds beyond ``shutdownSeconds`` that stores have to answer what is still in work.
     @inlinable
-    public static var mapMemoryByteCountMin: Int { 512 << 10 }
+    public static var storeGraceSeconds: Int { 5 }
     /// The most reply data that is copied beside its header, in bytes.
     ///
-    /// Many small replies then make one segment; larger data is sent from its own buffer. Measured: a copy of 16 KiB in cache
-    /// costs 0.15 µs, less than the bookkeeping and the page pinning of a segment of its own.
+    /// Many small replies then make one segment; larger data is sent from its own buffer. Measured:
+    /// a copy of 16 KiB in cache costs 0.15 µs, less than the bookkeeping and the page pinning of a
+    /// segment of its own.
     @inlinable
     public static var copiedReplyByteCountMax: Int { 16 << 10 }
     /// The chunk in which replies are gathered, in bytes: a queue of 32 replies of 4 KiB.

@@ -155,7 +155,8 @@ extension Worker {
     func reportDrained() {
         guard isStopping, let onDrained else { return }
         // A store that never answers must not keep the node from ending.
-        let isOverdue = stopDeadline.map { $0.advanced(byNanoseconds: 5_000_000_000) <= now }
+        let grace = UInt64(NodeLimits.storeGraceSeconds) * 1_000_000_000
+        let isOverdue = stopDeadline.map { $0.advanced(byNanoseconds: grace) <= now }
         guard counters.connectionCountNow == 0 || isOverdue == true else { return }
         self.onDrained = nil
         onDrained()

@@ -136,6 +136,13 @@ extension Failure {
                 "\(path) has \(have) bytes, but the store on it needs \(need): it was cut off.",
                 help: "Copy it again in full; 'volnode check' says whether a copy is whole."
             )
+        case .mapMemoryTooSmall(let need, let have):
+            let needed = ByteSize(byteCount: UInt64((need + (1 << 20) - 1) >> 20 << 20))
+            self.init(
+                "\(path) was not closed in order, and putting its map in order takes more than the "
+                    + "\(ByteSize(byteCount: UInt64(have))) of map memory given. Nothing is lost.",
+                help: "Start it with '--map-memory \(needed)' or what it ran with before."
+            )
         case .corrupt(let offset):
             self.init(
                 "The store on \(path) is damaged at byte \(offset).",

@@ -123,8 +123,8 @@ struct Run: AsyncParsableCommand {
         if meta != nil, admin == nil {
             throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
         }
-        guard mapMemory.byteCount >= NodeLimits.mapMemoryByteCountMin else {
-            let least = ByteSize(byteCount: UInt64(NodeLimits.mapMemoryByteCountMin))
+        guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
+            let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
             throw ValidationError(
                 "--map-memory \(mapMemory) is too little to work with; it takes \(least) or more."
             )

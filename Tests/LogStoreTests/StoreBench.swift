@@ -52,18 +52,36 @@ final class StoreBench {
 
     /// Forgets the store as a crash would, and opens the device again.
     func crash() throws {
+        reopen(configuration)
+        try #require(store.state == .ready)
+    }
+
+    /// Forgets the store as a crash would, and opens the device under another configuration; the
+    /// caller looks at what came of it.
+    func reopen(_ configuration: LogStoreConfiguration) {
         store = LogStore(
             configuration: configuration,
             geometry: DeviceGeometry(byteCount: UInt64(arena.region.byteCount))
         )
         ended = [:]
-        try open()
+        beginOpening()
+    }
+
+    /// Where on the device a block of these bytes begins, or nil.
+    func location(of bytes: [UInt8]) -> Int? {
+        stride(from: 0, to: arena.region.byteCount, by: 4096).first {
+            arena.region.slice($0, bytes.count).array() == bytes
+        }
     }
 
     private func open() throws {
+        beginOpening()
+        try #require(store.state == .ready)
+    }
+
+    private func beginOpening() {
         store.open(identity: StoreBench.identity, now: now)
         pump { self.store.state != .opening }
-        try #require(store.state == .ready)
     }
 
     /// Turns the loop until `isDone`, executing device requests at once.

@@ -1,0 +1,152 @@
+// Finding the batches behind the checkpoint: from each place where the log went on, up to the first
+// gap or damage.
+
+internal import BlockCore
+internal import LogFormat
+internal import StorageIO
+
+extension LogStore {
+    func scanSegment(_ recovery: Recovery) {
+        guard recovery.startIndex < recovery.manifest.replayStarts.count else {
+            orderBatches(recovery)
+            return
+        }
+        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        recovery.headerOffset = Int(start.blockOffset)
+        readLog(recovery, blockCount: Recovery.probeBlockCount)
+    }
+
+    private func readLog(_ recovery: Recovery, blockCount: Int) {
+        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        let rest = segments.blockCount - recovery.headerOffset
+        guard rest > 0 else {
+            recovery.startIndex += 1
+            scanSegment(recovery)
+            return
+        }
+        recovery.readBlockCount = min(rest, blockCount)
+        let location = segments.location(of: Int(start.segment)) + UInt64(recovery.headerOffset)
+        recoveryRead(
+            offset: location * 4096,
+            into: recovery.buffer.slice(0, recovery.readBlockCount * 4096)
+        )
+    }
+
+    /// Takes the whole batches in the buffer.
+    func scan(_ recovery: Recovery) {
+        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        let base = recovery.headerOffset
+        var offset = 0
+        while offset < recovery.readBlockCount {
+            let block = recovery.buffer.slice(offset * 4096, 4096)
+            let location = segments.location(of: Int(start.segment)) + UInt64(base + offset)
+            guard let header = BatchHeader.decode(block), isExpected(header, at: location) else {
+                recovery.startIndex += 1
+                scanSegment(recovery)
+                return
+            }
+            let count = Int(header.payloadBlockCount)
+            guard base + offset + 1 + count <= segments.blockCount else {
+                recovery.startIndex += 1
+                scanSegment(recovery)
+                return
+            }
+            guard offset + 1 + count <= recovery.readBlockCount else { break }
+            let payload = recovery.buffer.slice((offset + 1) * 4096, count * 4096)
+            guard payloadVerifies(header, block, payload) else {
+                recovery.startIndex += 1
+                scanSegment(recovery)
+                return
+            }
+            let records = block.slice(BatchHeader.recordsOffset, Int(header.recordByteCount))
+            recovery.batches.append(
+                ReplayBatch(
+                    sequence: header.sequence,
+                    location: location,
+                    records: recovery.keep(records),
+                    recordCount: header.recordCount,
+                    payloadBlockCount: header.payloadBlockCount
+                )
+            )
+            offset += 1 + count
+        }
+        recovery.headerOffset = base + offset
+        readLog(recovery, blockCount: Recovery.bufferBlockCount)
+    }
+
+    private func isExpected(_ header: BatchHeader, at location: UInt64) -> Bool {
+        guard let superblock else { return false }
+        return header.location == location && header.identity == log.identity
+            && header.incarnation == superblock.incarnation
+            && header.sequence > superblock.batchSequence
+    }
+
+    private func payloadVerifies(
+        _ header: BatchHeader,
+        _ block: ByteRegion,
+        _ payload: ByteRegion
+    ) -> Bool {
+        let records = block.slice(BatchHeader.recordsOffset, Int(header.recordByteCount))
+        var offset = 0
+        var index = 0
+        for _ in 0..<header.recordCount {
+            guard let record = RecordHeader.decode(records, at: offset) else { return false }
+            let stride = Int(RecordHeader.tailByteCountPerBlock(record.kind))
+            for position in 0..<Int(record.payloadBlockCount) {
+                let expected = records.load(
+                    offset + RecordHeader.byteCount + position * stride,
+                    as: UInt32.self
+                )
+                guard payload.slice(index * 4096, 4096).crc32c() == expected else { return false }
+                index += 1
+            }
+            offset += RecordHeader.byteCount + Int(record.tailByteCount)
+        }
+        return true
+    }
+
+    /// Keeps the batches up to the first gap.
+    private func orderBatches(_ recovery: Recovery) {
+        guard let superblock else { return }
+        recovery.batches.sort { $0.sequence < $1.sequence }
+        var next = superblock.batchSequence + 1
+        var kept = 0
+        for batch in recovery.batches {
+            guard batch.sequence == next else { break }
+            next += 1
+            kept += 1
+        }
+        recovery.batches.removeSubrange(kept...)
+        recovery.lastSequence = next - 1
+        for batch in recovery.batches {
+            let segment = segments.index(of: batch.location)
+            let last = segments.segments[segment].lastBatchSequence
+            segments.segments[segment].lastBatchSequence = max(last, batch.sequence)
+        }
+        announceOpening(recovery, superblock)
+    }
+
+    /// Takes a new life of the log before anything is written in it.
+    private func announceOpening(_ recovery: Recovery, _ current: Superblock) {
+        var next = current
+        next.generation += 1
+        next.openCount += 1
+        superblock = next
+        recovery.phase = .announcing
+        checkpoint.pendingWriteCount = 2
+        send(next, as: .recoveryWrite)
+    }
+
+    func finishRecoveryWrite(errno: Int32) {
+        guard let recovery else { return }
+        guard errno == 0 else {
+            fail(.deviceError(errno: errno))
+            return
+        }
+        checkpoint.pendingWriteCount -= 1
+        guard checkpoint.pendingWriteCount == 0 else { return }
+        recovery.phase = .replaying
+        beginBatch(recovery)
+        continueRecovery()
+    }
+}

@@ -1,0 +1,83 @@
+// How a store divides its device and its map memory: decided once, when the superblock is known.
+
+/// Bounds that follow from the device's segments and the frames of map memory.
+struct SpacePlan {
+    /// Map pages changed since they were last written, at most, before writers wait for a
+    /// checkpoint.
+    ///
+    /// Replay finds every page again that was changed since the last finished checkpoint: those
+    /// that the unfinished one had already written, and as many after it. Twice this number, with
+    /// the cleaner's excess, must find frames.
+    let dirtyPageCountMax: Int
+    /// Of these, what only the cleaner may use beyond the bound, so that it can finish a victim.
+    let cleanerExcessPageCount: Int
+    /// Segments that clients do not get: room for a checkpoint and for the cleaner's survivors.
+    let reserveSegmentCount: Int
+    /// Blocks that clients may have live, for ENOSPC.
+    let usableBlockCount: UInt64
+    /// Cleaning begins when fewer segments than this can be given out.
+    let cleanBelowCount: Int
+    /// While somebody waits for room, a checkpoint is worth while when it leaves this many.
+    let pressedCheckpointCount: Int
+
+    /// Before a superblock is known.
+    static var none: SpacePlan { SpacePlan(segmentCount: 1, segmentBlockCount: 256, frameCount: 0) }
+
+    /// Fewer dirty pages than this would have a checkpoint follow every few writes.
+    private static var dirtyPageCountMin: Int { 32 }
+    /// Beyond this more dirty pages save no writes, but prolong replay: 128 MiB of pages.
+    private static var dirtyPageCountLimit: Int { 32_768 }
+    /// A checkpoint's pages take at most this part of the device.
+    private static var dirtyPageDivisor: Int { 32 }
+    /// The open heads of the streams, and as many for the segments that follow them.
+    private static var headSegmentCount: Int { 6 }
+    /// A block in 60 of a segment holds batch headers, at the sizes that writers in a hurry make.
+    private static var headerDivisor: Int { 60 }
+    /// A manifest's share for each segment: live blocks and last batch. Docs/on-disk-format.md.
+    private static var manifestByteCountPerSegment: Int { 12 }
+    /// A manifest's volumes and layers: about a thousand.
+    private static var catalogueByteCount: Int { 65_536 }
+    /// Parts of a hundred of the packed space that may be live: cleaning a store that is fuller
+    /// copies ten blocks and more to gain one.
+    private static var usablePercent: UInt64 { 92 }
+
+    /// - Parameters:
+    ///   - segmentCount: Segments of the device.
+    ///   - segmentBlockCount: Blocks in each.
+    ///   - frameCount: Pages that fit into map memory.
+    init(segmentCount: Int, segmentBlockCount: Int, frameCount: Int) {
+        let blockCount = segmentCount * segmentBlockCount
+        dirtyPageCountMax = max(
+            SpacePlan.dirtyPageCountMin,
+            min(
+                frameCount * 3 / 8,
+                blockCount / SpacePlan.dirtyPageDivisor,
+                SpacePlan.dirtyPageCountLimit
+            )
+        )
+        cleanerExcessPageCount = min(64, frameCount / 16)
+        // A quarter more than the pages: paths to them, and batches that are not full.
+        let room = segmentBlockCount - 2
+        let pageSegmentCount = (dirtyPageCountMax * 5 / 4 + segmentBlockCount - 1) / room
+        let manifestByteCount =
+            segmentCount * SpacePlan.manifestByteCountPerSegment + SpacePlan.catalogueByteCount
+        let manifestBlockCount = manifestByteCount / 4096 + 1
+        let manifestSegmentCount = (manifestBlockCount + segmentBlockCount - 1) / room
+        // Twice: a checkpoint that is cut off leaves its segments to the next one's end.
+        reserveSegmentCount = min(
+            SpacePlan.headSegmentCount + 2 * (pageSegmentCount + manifestSegmentCount),
+            max(SpacePlan.headSegmentCount, segmentCount / 4)
+        )
+        let packed =
+            (segmentCount - reserveSegmentCount - 3)
+            * (segmentBlockCount - 1 - segmentBlockCount / SpacePlan.headerDivisor)
+        usableBlockCount = UInt64(max(packed, 0)) * SpacePlan.usablePercent / 100
+        cleanBelowCount = reserveSegmentCount + max(segmentCount / 16, 6)
+        pressedCheckpointCount = reserveSegmentCount + max(segmentCount / 64, 2)
+    }
+
+    /// Map memory with which so many dirty pages are sure to be replayed, in bytes.
+    static func mapMemoryByteCount(forDirtyPages count: Int) -> Int {
+        (count * 8 + 2) / 3 * 4096
+    }
+}
