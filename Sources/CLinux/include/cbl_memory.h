@@ -11,10 +11,27 @@
 #include <sys/mman.h>
 #include <isa-l/crc.h>
 
+/// What a huge page takes on x86-64 and on arm64 with 4 KiB pages.
+enum { cbl_huge_page_byte_count = 2 << 20 };
+
 /// Anonymous, private, page-aligned, zeroed memory; NULL when the kernel refuses.
+///
+/// From the size of a huge page on it is aligned to one and huge pages are asked for (where the
+/// system says "never" there are none): random access to hundreds of MiB of cache otherwise waits
+/// for the page tables, twice so under a hypervisor, and a transfer names one page instead of 512.
 static inline void *cbl_map_anonymous(size_t byte_count) {
-    void *p = mmap(NULL, byte_count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    const size_t huge = cbl_huge_page_byte_count;
+    const size_t slack = byte_count >= huge ? huge : 0;
+    const int protection = PROT_READ | PROT_WRITE;
+    char *p = mmap(NULL, byte_count + slack, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (slack == 0) return p;
+    char *aligned = (char *)(((uintptr_t)p + huge - 1) & ~(uintptr_t)(huge - 1));
+    const size_t before = (size_t)(aligned - p);
+    if (before > 0) munmap(p, before);
+    if (slack > before) munmap(aligned + byte_count, slack - before);
+    madvise(aligned, byte_count, MADV_HUGEPAGE);
+    return aligned;
 }
 
 static inline void cbl_unmap(void *base, size_t byte_count) {
