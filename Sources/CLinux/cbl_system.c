@@ -303,6 +303,17 @@ int cbl_set_buffer_byte_counts(int fd, int send_byte_count, int receive_byte_cou
     return 0;
 }
 
+int cbl_set_local_send_buffer(int fd, int byte_count) {
+    int domain = 0;
+    socklen_t length = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0) return -errno;
+    if (domain != AF_UNIX) return 0;
+    // The first goes beyond net.core.wmem_max, for those who may.
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &byte_count, sizeof byte_count) == 0) return 0;
+    return result_or_errno(
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &byte_count, sizeof byte_count));
+}
+
 int cbl_socket_pair(int fds[2]) {
     return result_or_errno(
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));

@@ -98,6 +98,13 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
         _ = cbl_set_buffer_byte_counts(descriptor, sendByteCount, receiveByteCount)
     }
 
+    /// Lets a unix socket take more before it is full, in bytes; leaves TCP, which adapts itself.
+    ///
+    /// Above `net.core.wmem_max` only with CAP_NET_ADMIN.
+    public func enlargeLocalBuffer(byteCount: Int32) {
+        _ = cbl_set_local_send_buffer(descriptor, byteCount)
+    }
+
     /// Closes a socket that no reactor ever operated on.
     public func closeUnused() { _ = cbl_close(descriptor) }
 }

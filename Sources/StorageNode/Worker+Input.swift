@@ -257,6 +257,7 @@ extension Worker {
             return drop(connection)
         }
         connection.state = .open
+        connection.socket.enlargeLocalBuffer(byteCount: NodeLimits.localSocketByteCount)
         connection.deadline = nil
         connection.session.onOpened()
         markReady(connection)

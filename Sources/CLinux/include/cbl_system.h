@@ -53,6 +53,8 @@ int cbl_accept(int fd);
 /// The pending error of a socket (SO_ERROR) as -errno, or 0.
 int cbl_socket_error(int fd);
 int cbl_set_no_delay(int fd);
+/// Sets how much a unix socket takes before it is full; leaves TCP, which finds out by itself.
+int cbl_set_local_send_buffer(int fd, int byte_count);
 int cbl_set_buffer_byte_counts(int fd, int send_byte_count, int receive_byte_count);
 int cbl_socket_pair(int fds[2]);
 /// -EAGAIN when it would block.
