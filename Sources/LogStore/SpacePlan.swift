@@ -76,8 +76,9 @@ struct SpacePlan {
         pressedCheckpointCount = reserveSegmentCount + max(segmentCount / 64, 2)
     }
 
-    /// Map memory with which so many dirty pages are sure to be replayed, in bytes.
+    /// Map memory with which so many dirty pages are sure to be replayed: bytes, whole MiB.
     static func mapMemoryByteCount(forDirtyPages count: Int) -> Int {
-        (count * 8 + 2) / 3 * 4096
+        let byteCount = (count * 8 + 2) / 3 * 4096
+        return (byteCount + (1 << 20) - 1) & ~((1 << 20) - 1)
     }
 }

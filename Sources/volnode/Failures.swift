@@ -1,6 +1,7 @@
 // What goes wrong at start, in one line each, with what helps.
 
 import BlockCore
+import ControlAPI
 import Foundation
 import LogStore
 import ProgramMain
@@ -137,7 +138,7 @@ extension Failure {
                 help: "Copy it again in full; 'volnode check' says whether a copy is whole."
             )
         case .mapMemoryTooSmall(let need, let have):
-            let needed = ByteSize(byteCount: UInt64((need + (1 << 20) - 1) >> 20 << 20))
+            let needed = ByteSize(byteCount: UInt64(need))
             self.init(
                 "\(path) was not closed in order, and putting its map in order takes more than the "
                     + "\(ByteSize(byteCount: UInt64(have))) of map memory given. Nothing is lost.",
