@@ -182,6 +182,14 @@ extension BadInput {
             }
         ),
         BadInput(
+            name: "less map memory than the log of a killed node needs",
+            area: .store,
+            command: run + ["--map-memory", "512KiB"],
+            mentions: ["--map-memory 22MiB", "Nothing is lost"],
+            opensStore: true,
+            prepare: { try await $0.killNodeWithScatteredWrites() }
+        ),
+        BadInput(
             name: "checking a file that holds no store",
             area: .store,
             command: ["volnode", "check", "DIR/disk.img"],

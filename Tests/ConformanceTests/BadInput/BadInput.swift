@@ -149,6 +149,25 @@ struct BadInputCase: Sendable {
 }
 
 extension BadInputCase {
+    /// Leaves the store of a node that was killed with more map pages changed than 512 KiB hold.
+    func killNodeWithScatteredWrites() async throws {
+        var options = NodeServer.Options()
+        options.storeByteCount = 256 << 20
+        options.volumes = ["vol=512MiB"]
+        let server = try await NodeServer.start(options)
+        let writes = "[h.pwrite(b'x' * 4096, i << 20) for i in range(256)]"
+        try await succeed(
+            TestEnvironment.python,
+            ["-m", "nbd", "-u", server.unixURI(), "-c", writes, "-c", "h.flush()"]
+        )
+        server.process.signal(SIGKILL)
+        _ = await server.process.exit(within: 20)
+        try await succeed(
+            "/usr/bin/cp",
+            ["--sparse=always", server.storePath, scratch.file("store.img")]
+        )
+    }
+
     /// Makes the copied store look as a later format version would: every superblock slot says
     /// so, with a right checksum.
     func makeStoreOfVersion(_ version: UInt32) throws {
