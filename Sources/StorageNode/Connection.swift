@@ -12,17 +12,24 @@ struct ConnectionMemory {
     static let receiveByteCount = 16 << 10
     /// Replies when there is no larger chunk: one output of the session, and some headers.
     static let transmitByteCount = 32 << 10
+    /// A request or a part of one when the pool has nothing for it: the least part, and the block
+    /// that the stores add.
+    static let requestByteCount = NodeLimits.partByteCountMin + BlockGeometry.blockByteCount
     /// All of it; pages never touched cost nothing.
-    static let byteCount = receiveByteCount + transmitByteCount + NBDSession.memoryByteCount
+    static let byteCount =
+        receiveByteCount + transmitByteCount + requestByteCount + NBDSession.memoryByteCount
 
     let receive: ByteRegion
     let transmit: ByteRegion
+    let request: ByteRegion
     let session: ByteRegion
 
     init(_ region: ByteRegion) {
         receive = region.slice(0, Self.receiveByteCount)
         transmit = region.slice(Self.receiveByteCount, Self.transmitByteCount)
-        session = region.suffix(from: Self.receiveByteCount + Self.transmitByteCount)
+        let requestOffset = Self.receiveByteCount + Self.transmitByteCount
+        request = region.slice(requestOffset, Self.requestByteCount)
+        session = region.suffix(from: requestOffset + Self.requestByteCount)
     }
 }
 
@@ -102,6 +109,8 @@ final class Connection {
     var slotCount = 0
     /// Bytes of the pool that it holds.
     var heldByteCount = 0
+    /// Its own request buffer is in use.
+    private var isOwnRequestBusy = false
 
     // Output.
     var filling = ReplyBatch()
@@ -141,6 +150,20 @@ final class Connection {
             receiveStart = 0
             receiveEnd = 0
         }
+    }
+
+    /// Takes its own request buffer, if that is free and large enough.
+    func takeOwnRequestBuffer(byteCount: Int) -> ByteRegion? {
+        guard !isOwnRequestBusy, byteCount <= memory.request.byteCount else { return nil }
+        isOwnRequestBusy = true
+        return memory.request.slice(0, byteCount)
+    }
+
+    /// Takes its own request buffer back; false for a buffer that is not it.
+    func giveOwnRequestBuffer(_ buffer: ByteRegion) -> Bool {
+        guard isOwnRequestBusy, memory.request.holds(buffer) else { return false }
+        isOwnRequestBusy = false
+        return true
     }
 
     /// Whether one of its batches uses its own small chunk.

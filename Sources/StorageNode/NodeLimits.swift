@@ -2,13 +2,15 @@
 
 /// How much a node takes on, decided when it starts.
 ///
-/// What clients share (slots, buffers, connections) is handed out by one rule: nobody may hold
-/// more than a fraction of what is still free (``share(free:held:)``). One busy client gets
-/// most of it, a thousand greedy ones leave room for the next.
+/// What clients share (slots, buffers) is handed out by one rule: nobody may hold more than a
+/// fraction of what is still free (``mayTake(_:held:free:)``), so that one busy client gets much of
+/// it. Those who never give back what they hold can still use all of it up, a thousand of them
+/// together; so every connection also has slots and a buffer of its own with which it gets on.
 public struct NodeLimits: Sendable, Hashable {
     /// Connections open at the same time, over all reactors.
     public var connectionCountMax: Int = 4096
-    /// Requests (and parts of large ones) in work per reactor.
+    /// Requests (and parts of large ones) in work per reactor, beside ``ownSlotCount`` for each
+    /// connection.
     public var slotCount: Int = 4096
     /// Requests in work per connection: above the deepest queue that clients use (fio and QEMU
     /// stop at 128), below what one client could hold up others with.
@@ -28,6 +30,16 @@ public struct NodeLimits: Sendable, Hashable {
     /// The largest request that goes to a store in one piece, in bytes; larger ones are cut.
     @inlinable
     public static var partByteCountMax: Int { 1 << 20 }
+    /// The least part that a request is cut into when memory is short, in bytes; every connection
+    /// has a buffer of its own for one.
+    @inlinable
+    public static var partByteCountMin: Int { 16 << 10 }
+    /// Slots that a connection gets whatever others hold: a large request and a part of it.
+    @inlinable
+    public static var ownSlotCount: Int { 2 }
+    /// All slots of a reactor.
+    @inlinable
+    public var slotCountOfReactor: Int { slotCount + NodeLimits.ownSlotCount * connectionCountMax }
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }
@@ -68,6 +80,6 @@ public struct NodeLimits: Sendable, Hashable {
     /// switches" (1998), with alpha = 1/4.
     @inlinable
     static func mayTake(_ wanted: Int, held: Int, free: Int) -> Bool {
-        wanted <= free && (held == 0 || (held + wanted) <= (free - wanted) / 4 + 1)
+        wanted <= free && held + wanted <= (free - wanted) / 4 + 1
     }
 }

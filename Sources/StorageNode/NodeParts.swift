@@ -108,7 +108,7 @@ extension Worker {
         } catch { throw .device(path: configuration.path, error) }
         var log = configuration.log
         // All slots of all reactors, and the store's own trims.
-        log.requestCountMax = limits.slotCount * shared.configuration.reactorCount + 64
+        log.requestCountMax = limits.slotCountOfReactor * shared.configuration.reactorCount + 64
         let host = StoreHost(
             index: index,
             place: hosts.count,

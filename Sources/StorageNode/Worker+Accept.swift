@@ -204,8 +204,8 @@ extension Worker {
         release(connection.filling.reset(pool: pool), of: connection)
         releaseChunks(connection)
         if !connection.orphanedBuffer.isEmpty {
-            release(connection.orphanedBuffer.byteCount, of: connection)
-            pool.release(connection.orphanedBuffer)
+            giveMemory(connection.orphanedBuffer, connection)
+            hasFreed = true
             connection.orphanedBuffer = .empty
         }
         shrinkReceiveChunk(connection)

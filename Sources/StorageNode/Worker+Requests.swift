@@ -9,8 +9,6 @@ internal import Reactor
 extension Worker {
     /// Memory for the extents of one BLOCK_STATUS context: 1023 extents and their cursor's end.
     private static let extentByteCount = 16 << 10
-    /// The least part that a request is cut into when memory is short.
-    private static let partByteCountMin = 16 << 10
 
     // MARK: - Beginning
 
@@ -46,7 +44,7 @@ extension Worker {
             }
             return true
         }
-        guard request.byteCount > UInt64(Self.partByteCountMin) else {
+        guard request.byteCount > UInt64(NodeLimits.partByteCountMin) else {
             markWaiting(connection)
             return false
         }
@@ -62,13 +60,10 @@ extension Worker {
     }
 
     private func beginStatus(_ request: NBDRequest, _ connection: Connection) -> Bool {
-        guard mayTake(Self.extentByteCount, connection),
-            let buffer = pool.allocate(byteCount: Self.extentByteCount)
-        else {
+        guard let buffer = takeMemory(Self.extentByteCount, connection) else {
             markWaiting(connection)
             return false
         }
-        connection.heldByteCount += buffer.byteCount
         guard let slot = takeSlot(.whole, request, connection) else {
             return giveBack(buffer, connection)
         }
@@ -105,8 +100,8 @@ extension Worker {
         let offset = request.offset + slots[parent].issuedByteCount
         var byteCount = min(restByteCount, UInt64(NodeLimits.partByteCountMax))
         var buffer = takeBuffer(request, offset, byteCount, connection)
-        while buffer == nil, byteCount > UInt64(Self.partByteCountMin) {
-            byteCount = max(byteCount / 4 & ~4095, UInt64(Self.partByteCountMin))
+        while buffer == nil, byteCount > UInt64(NodeLimits.partByteCountMin) {
+            byteCount = max(byteCount / 4 & ~4095, UInt64(NodeLimits.partByteCountMin))
             buffer = takeBuffer(request, offset, byteCount, connection)
         }
         guard let buffer else {
@@ -185,8 +180,12 @@ extension Worker {
         _ request: NBDRequest,
         _ connection: Connection
     ) -> Int32? {
+        let ownCount = NodeLimits.ownSlotCount
+        // Each connection's own stay free for it, unless it has taken them.
+        let sharedFreeCount = slots.freeCount - ownCount * limits.connectionCountMax
         guard
-            NodeLimits.mayTake(1, held: connection.slotCount, free: slots.freeCount),
+            connection.slotCount < ownCount
+                || NodeLimits.mayTake(1, held: connection.slotCount, free: sharedFreeCount),
             let slot = slots.take(role, connection: connection.index, request: request)
         else {
             markWaiting(connection)
@@ -208,22 +207,29 @@ extension Worker {
     ) -> ByteRegion? {
         let blockByteCount = BlockGeometry.blockByteCount
         let wholeByteCount = (Int(byteCount) + blockByteCount - 1) & ~(blockByteCount - 1)
-        let neededByteCount = wholeByteCount + blockByteCount
-        guard mayTake(neededByteCount, connection),
-            let buffer = pool.allocate(byteCount: neededByteCount)
-        else { return nil }
+        return takeMemory(wholeByteCount + blockByteCount, connection)
+    }
+
+    /// Takes memory of the pool, or the connection's own when its share of the pool is used up.
+    private func takeMemory(_ byteCount: Int, _ connection: Connection) -> ByteRegion? {
+        let held = connection.heldByteCount
+        guard NodeLimits.mayTake(byteCount, held: held, free: pool.freeByteCount),
+            let buffer = pool.allocate(byteCount: byteCount)
+        else { return connection.takeOwnRequestBuffer(byteCount: byteCount) }
         connection.heldByteCount += buffer.byteCount
         return buffer
     }
 
-    private func mayTake(_ byteCount: Int, _ connection: Connection) -> Bool {
-        NodeLimits.mayTake(byteCount, held: connection.heldByteCount, free: pool.freeByteCount)
+    /// Gives back what ``takeMemory(_:_:)`` gave.
+    func giveMemory(_ buffer: ByteRegion, _ connection: Connection) {
+        guard !connection.giveOwnRequestBuffer(buffer) else { return }
+        pool.release(buffer)
+        connection.heldByteCount -= buffer.byteCount
     }
 
     /// Gives a buffer back for which there was no slot.
     private func giveBack(_ buffer: ByteRegion, _ connection: Connection) -> Bool {
-        pool.release(buffer)
-        connection.heldByteCount -= buffer.byteCount
+        giveMemory(buffer, connection)
         return false
     }
 
@@ -239,8 +245,7 @@ extension Worker {
         let buffer = slots[slot].buffer
         if !buffer.isEmpty {
             slots[slot].buffer = .empty
-            pool.release(buffer)
-            release(buffer.byteCount, of: connection)
+            giveMemory(buffer, connection)
         }
         slots.release(slot)
         connection.slotCount -= 1

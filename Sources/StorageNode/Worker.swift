@@ -1,7 +1,7 @@
 // One reactor thread of a node: its stores, its connections, its memory, and the loop.
 //
 // Invariants
-//   requests in work ≤ slotCount; pool bytes held by one connection ≤ its share (NodeLimits)
+//   what one connection holds of slots and pool ≤ its share or its own (NodeLimits)
 //   a buffer has one owner: the pool, a slot, a batch on its way, or another reactor's store
 //   a connection's place is free only when its socket is closed and none of its requests is in
 //   work; a completion that comes late finds another generation and is dropped
@@ -120,7 +120,8 @@ final class Worker: @unchecked Sendable {
         limits = configuration.limits
         reactor = try Reactor(options: configuration.reactor)
         mailbox = Mailbox(
-            capacityMin: limits.slotCount * workerCount * 2 + limits.connectionCountMax * 4,
+            capacityMin: limits.slotCountOfReactor * workerCount * 2 + limits.connectionCountMax
+                * 4,
             waker: reactor.waker
         )
         control = ControlQueue(waker: reactor.waker)
@@ -131,12 +132,12 @@ final class Worker: @unchecked Sendable {
         arena = MemoryArena(byteCount: poolByteCount + Self.zeroByteCount)
         pool = BufferPool(region: arena.allocate(byteCount: poolByteCount & ~4095))
         zeroes = arena.allocate(byteCount: Self.zeroByteCount)
-        slots = SlotTable(count: limits.slotCount)
-        remotes = RemoteTable(count: limits.slotCount * (workerCount - 1))
+        slots = SlotTable(count: limits.slotCountOfReactor)
+        remotes = RemoteTable(count: limits.slotCountOfReactor * (workerCount - 1))
         ready = FixedRing(capacityMin: limits.connectionCountMax + 1)
         waiting = FixedRing(capacityMin: limits.connectionCountMax + 1)
         flushing = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        again = FixedRing(capacityMin: limits.slotCount)
+        again = FixedRing(capacityMin: limits.slotCountOfReactor)
         now = MonotonicClock.now()
         sweepAt = now
     }

@@ -1,4 +1,5 @@
 import BlockCore
+import Glibc
 import LogStore
 import StorageNode
 import Testing
@@ -137,5 +138,70 @@ import Testing
         }
         try work(good)
         await node.stop()
+    }
+
+    /// One of the ways in which a client can be a nuisance, left as it is.
+    private func misbehave(_ node: TestNode, _ index: Int) throws -> TestClient {
+        switch index % 5 {
+        case 0: return try TestClient(path: node.socketPath)
+        case 1:
+            let client = try TestClient(path: node.socketPath)
+            _ = client.sendWithoutWaiting(pattern(byteCount: 500, seed: UInt64(index)))
+            return client
+        default: break
+        }
+        let client = try node.client("disk", mode: NodeTests.modes[index % 3])
+        let offset: UInt64 = 32 << 20
+        switch index % 5 {
+        case 2:
+            let payload = [UInt8](repeating: 0x5A, count: 1 << 20)
+            let write = client.request(1, offset, 1 << 20, payload: payload).bytes
+            _ = client.sendWithoutWaiting(Array(write.prefix(200 + index)))
+        case 3:
+            var reads: [UInt8] = []
+            for _ in 0..<16 { reads += client.request(0, offset, 1 << 20).bytes }
+            _ = client.sendWithoutWaiting(reads)
+        default:
+            _ = client.sendWithoutWaiting(client.request(0, offset, 0xFFFF_F000).bytes)
+        }
+        return client
+    }
+
+    @Test func aThousandAtOnce_costOthersNothing() async throws {
+        try raiseDescriptorLimit(to: 4096)
+        let node = try await TestNode { $0.bufferMemoryByteCount = 16 << 20 }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        try good.write(32 << 20, pattern(byteCount: 4 << 20, seed: 1))
+        var hostile: [TestClient] = []
+        for index in 0..<1000 {
+            hostile.append(try misbehave(node, index))
+            if index % 50 == 0 { try work(good, rounds: 2) }
+        }
+        try work(good)
+        let data = pattern(byteCount: 2 << 20, seed: 2)
+        try good.write(8 << 20, data)
+        #expect(try good.read(8 << 20, 2 << 20) == data)
+        hostile.removeAll()
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
+            try work(good, rounds: 1)
+        }
+        #expect(await node.node.counters().connectionCountNow == 1)
+        #expect(await node.node.isPoolWhole(connectionCount: 1))
+        await node.stop()
+    }
+
+    /// Client and server live in this process: each connection takes two descriptors.
+    private func raiseDescriptorLimit(to count: rlim_t) throws {
+        var limit = rlimit()
+        // SAFETY: the kernel reads and writes the value during the calls.
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            throw ClientError("getrlimit: errno \(errno)")
+        }
+        guard limit.rlim_cur < count else { return }
+        limit.rlim_cur = min(count, limit.rlim_max)
+        guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            throw ClientError("setrlimit: errno \(errno)")
+        }
     }
 }
