@@ -119,9 +119,9 @@ final class Worker: @unchecked Sendable {
         self.shared = shared
         limits = configuration.limits
         reactor = try Reactor(options: configuration.reactor)
+        let slotCount = limits.slotCountOfReactor
         mailbox = Mailbox(
-            capacityMin: limits.slotCountOfReactor * workerCount * 2 + limits.connectionCountMax
-                * 4,
+            capacityMin: 2 * workerCount * slotCount + 4 * limits.connectionCountMax,
             waker: reactor.waker
         )
         control = ControlQueue(waker: reactor.waker)
@@ -132,12 +132,12 @@ final class Worker: @unchecked Sendable {
         arena = MemoryArena(byteCount: poolByteCount + Self.zeroByteCount)
         pool = BufferPool(region: arena.allocate(byteCount: poolByteCount & ~4095))
         zeroes = arena.allocate(byteCount: Self.zeroByteCount)
-        slots = SlotTable(count: limits.slotCountOfReactor)
-        remotes = RemoteTable(count: limits.slotCountOfReactor * (workerCount - 1))
+        slots = SlotTable(count: slotCount)
+        remotes = RemoteTable(count: slotCount * (workerCount - 1))
         ready = FixedRing(capacityMin: limits.connectionCountMax + 1)
         waiting = FixedRing(capacityMin: limits.connectionCountMax + 1)
         flushing = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        again = FixedRing(capacityMin: limits.slotCountOfReactor)
+        again = FixedRing(capacityMin: slotCount)
         now = MonotonicClock.now()
         sweepAt = now
     }
