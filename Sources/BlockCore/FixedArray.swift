@@ -1,10 +1,19 @@
+internal import CLinux
+
+/// What the processors that this runs on fetch at a time.
+private let cacheLineByteCount = 64
+
 /// An array whose length is decided at start and whose elements live outside Swift's arrays.
 ///
 /// Elements change in place through a shared reference, so a `let` of a final class costs no
 /// exclusivity check and no retain. One thread owns it.
+///
+/// It begins at a cache line's start; a large one lies in huge pages (``MemoryArena``).
 @safe
 public struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     @usableFromInline let base: UnsafeMutablePointer<Element>
+    /// Bytes mapped for it alone; 0 when they came from the heap.
+    private let mappedByteCount: Int
 
     /// The number of elements.
     public let count: Int
@@ -12,15 +21,32 @@ public struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     /// Creates `count` elements, all equal to `element`.
     public init(repeating element: Element, count: Int) {
         precondition(count >= 0, "negative count")
+        let byteCount = MemoryLayout<Element>.stride * max(count, 1)
         // SAFETY: allocated and initialized here for `count` elements, freed in deinit only; every
         // access checks its index.
-        unsafe base = UnsafeMutablePointer<Element>.allocate(capacity: max(count, 1))
-        unsafe base.initialize(repeating: element, count: count)
+        let memory: UnsafeMutableRawPointer
+        if byteCount >= cbl_huge_page_byte_count {
+            guard let mapped = unsafe cbl_map_anonymous(byteCount) else {
+                preconditionFailure("the kernel refused the memory asked for at start-up")
+            }
+            unsafe memory = unsafe mapped
+            mappedByteCount = byteCount
+        } else {
+            unsafe memory = .allocate(byteCount: byteCount, alignment: cacheLineByteCount)
+            mappedByteCount = 0
+        }
+        unsafe base = memory.initializeMemory(as: Element.self, repeating: element, count: count)
         self.count = count
     }
 
-    // SAFETY: the array is the only owner of `base`; elements are trivial.
-    deinit { unsafe base.deallocate() }
+    deinit {
+        // SAFETY: the array is the only owner of `base`; elements are trivial.
+        if mappedByteCount > 0 {
+            unsafe cbl_unmap(base, mappedByteCount)
+        } else {
+            unsafe UnsafeMutableRawPointer(base).deallocate()
+        }
+    }
 
     /// The element at `index`.
     ///

@@ -16,6 +16,8 @@ final class BlockCache {
     private static let ways = 8
     private let memory: ByteRegion
     private let entries: FixedArray<Entry>
+    /// The locations again, for a look-up to touch: a set's fill one cache line.
+    private let tags: FixedArray<UInt64>
     private let setMask: UInt64
     private var clock: UInt64 = 0
     /// Frames used after this moment may be named by completions not yet taken.
@@ -31,6 +33,7 @@ final class BlockCache {
         let count = isEnabled ? setCount * BlockCache.ways : 0
         memory = count > 0 ? arena.allocate(byteCount: count * 4096) : .empty
         entries = FixedArray(repeating: Entry(), count: count)
+        tags = FixedArray(repeating: 0, count: count)
         setMask = UInt64(setCount - 1)
     }
 
@@ -42,12 +45,12 @@ final class BlockCache {
         guard isEnabled else { return -1 }
         let first = Int(hash(location)) &* BlockCache.ways
         for way in 0..<BlockCache.ways {
+            guard tags[first &+ way] == location else { continue }
             let entry = entries[first &+ way]
-            if entry.location == location, entry.reuseCount == reuseCount, !entry.isFilling {
-                clock &+= 1
-                entries[first &+ way].stamp = clock
-                return Int32(first &+ way)
-            }
+            guard entry.reuseCount == reuseCount, !entry.isFilling else { continue }
+            clock &+= 1
+            entries[first &+ way].stamp = clock
+            return Int32(first &+ way)
         }
         return -1
     }
@@ -69,6 +72,7 @@ final class BlockCache {
         }
         guard victim >= 0 else { return -1 }
         clock &+= 1
+        tags[first &+ victim] = location
         entries[first &+ victim] = Entry(
             location: location,
             reuseCount: reuseCount,
@@ -86,7 +90,9 @@ final class BlockCache {
         clock &+= 1
         entries[Int(frame)].isFilling = false
         entries[Int(frame)].stamp = isGood ? clock : 0
-        if !isGood { entries[Int(frame)].location = 0 }
+        guard !isGood else { return }
+        entries[Int(frame)].location = 0
+        tags[Int(frame)] = 0
     }
 
     @inline(always)

@@ -40,7 +40,9 @@ extension LogStore {
     private var hasPressure: Bool { !writeWaiters.isEmpty || !commands.isEmpty }
 
     private func beginCleaning() -> Bool {
-        guard segments.availableCount < plan.cleanBelowCount, checkpoint.isIdle else { return false }
+        guard segments.availableCount < plan.cleanBelowCount, checkpoint.isIdle else {
+            return false
+        }
         // A checkpoint writes every page that cleaning has made dirty: it must be worth it.
         let pending = segments.pendingFreeCount
         if pending > 0, segments.availableCount + pending >= checkpointAboveCount {

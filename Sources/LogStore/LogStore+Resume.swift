@@ -26,7 +26,9 @@ extension LogStore {
         while let segment = segments.free.popFirst() {
             segments.segments[Int(segment)].state = .reserved
             segments.reserved.append(segment)
-            if segments.reserved.count >= plan.reserveSegmentCount * LogStore.closingReserveFactor { break }
+            if segments.reserved.count >= plan.reserveSegmentCount * LogStore.closingReserveFactor {
+                break
+            }
         }
         recovery.phase = .checkpointing
         beginCheckpoint()
@@ -57,7 +59,8 @@ extension LogStore {
         }
         let isTaken = { (stream: LogStream) in self.log.heads[stream.rawValue].segment >= 0 }
         // The youngest first: of two segments of a stream, the older was already left behind.
-        for end in worthwhile.sorted(by: { ($0.sequence, $1.segment) > ($1.sequence, $0.segment) }) {
+        for end in worthwhile.sorted(by: { ($0.sequence, $1.segment) > ($1.sequence, $0.segment) })
+        {
             let stream = end.stream ?? LogStream.allCases.first { !isTaken($0) }
             guard let stream, !isTaken(stream) else { continue }
             segments.segments[Int(end.segment)].state = .open

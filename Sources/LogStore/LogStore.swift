@@ -343,7 +343,8 @@ struct StoreLimits {
 
     init(_ configuration: LogStoreConfiguration) {
         frameCount =
-            max(configuration.mapMemoryByteCount, LogStoreConfiguration.mapMemoryByteCountMin) / 4096
+            max(configuration.mapMemoryByteCount, LogStoreConfiguration.mapMemoryByteCountMin)
+            / 4096
         cacheBlockCount = max(configuration.cacheMemoryByteCount, 0) / 4096
         operationCount = min(2048, configuration.requestCountMax * 8 + 512)
         scratchBlockCount = 256
