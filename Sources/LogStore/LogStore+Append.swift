@@ -314,7 +314,10 @@ extension LogStore {
 
     /// When the open batch goes at the latest.
     func nextDeadline() -> Instant? {
-        guard log.hasOpenRecords else { return nil }
+        // Behind durable batches it goes when one of them ends.
+        guard log.hasOpenRecords, log.durableTarget < log.batches[log.open].sequence else {
+            return nil
+        }
         return log.openSince.advanced(byNanoseconds: configuration.writebackNanoseconds)
     }
 

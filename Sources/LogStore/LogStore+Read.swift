@@ -47,6 +47,8 @@ extension LogStore {
             }
             guard isCurrent(entry, frame: frame, index: index) else {
                 forgetInherited(frame)
+                // Nothing comes back that would wake it: it only has to look again.
+                hasDeferredWork = true
                 return false
             }
             let segment = segments.segments[segments.index(of: entry.location)]
@@ -206,20 +208,50 @@ extension LogStore {
 
     // MARK: - Cache requests
 
+    private func cacheOneLeaf(_ slot: Int, layer: Int) -> Progress? {
+        let block = requests[slot].cursor
+        var leaf = PageResult.noResource
+        switch presence(slot, layer: layer, block: block) {
+        case .skip(let next):
+            moveCursor(slot, to: next)
+            return nil
+        case .present:
+            // More pages than memory holds would only drive one another out.
+            if requests[slot].cachedLeafCount < map.count / LogStore.cachedLeafDivisor {
+                leaf = resolvedLeaf(layer: layer, index: block >> MapEntry.pageShift)
+            }
+        case .loading(let frame): leaf = .loading(frame)
+        case .noResource, .failed: break
+        }
+        switch leaf {
+        case .ready, .absent:
+            requests[slot].cachedLeafCount += 1
+            moveCursor(slot, to: ((block >> MapEntry.pageShift) + 1) << MapEntry.pageShift)
+        case .loading(let frame):
+            wait(slot, forFrame: frame)
+            return .waitsForPage
+        case .noResource, .failed:
+            // Advisory: nothing is promised.
+            requests[slot].cursor = requests[slot].end
+        }
+        return nil
+    }
+
+    /// One request fills at most this part of the map memory.
+    private static var cachedLeafDivisor: Int { 4 }
+
     /// Loads the leaves of the range; the blocks themselves are read when they are wanted.
     func advanceCache(_ slot: Int) -> Progress {
         let volume = catalogue.open[Int(requests[slot].request.volume.rawValue)]
+        let layer = Int(volume.layer)
+        var leafBudget = LogStore.leafCountPerTurn
         while requests[slot].cursor < requests[slot].end {
-            let leafIndex = requests[slot].cursor >> MapEntry.pageShift
-            switch resolvedLeaf(layer: Int(volume.layer), index: leafIndex) {
-            case .ready, .absent: requests[slot].cursor = (leafIndex + 1) << MapEntry.pageShift
-            case .loading(let frame):
-                wait(slot, forFrame: frame)
-                return .waitsForPage
-            case .noResource, .failed:
-                // Advisory: nothing is promised.
-                requests[slot].cursor = requests[slot].end
+            leafBudget -= 1
+            guard leafBudget >= 0 else {
+                hasDeferredWork = true
+                return .needsResource
             }
+            if let progress = cacheOneLeaf(slot, layer: layer) { return progress }
         }
         finish(slot, .ok)
         return .done

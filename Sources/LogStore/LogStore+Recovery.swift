@@ -26,26 +26,30 @@ extension LogStore {
         guard let recovery else { return }
         recovery.pendingReadCount += 1
         let operation = ops.take(.recoveryRead, owner: -1)
+        ops.operations[operation].location = offset / 4096
         deviceRequests.append(
             DeviceRequest(kind: .read, offset: offset, region: region, token: ops.token(operation))
         )
     }
 
-    func finishRecoveryRead(errno: Int32) {
+    func finishRecoveryRead(location: UInt64, errno: Int32) {
         guard let recovery else { return }
         recovery.pendingReadCount -= 1
-        if errno != 0 { recovery.failedReadCount += 1 }
+        if errno != 0 {
+            recovery.readErrno = errno
+            recovery.unreadableLocations.insert(location)
+        }
         guard recovery.pendingReadCount == 0 else { return }
-        if recovery.failedReadCount > 0 {
-            switch recovery.phase {
-            case .superblocks: break
-            case .manifest, .scanning, .announcing, .replaying, .checkpointing:
-                fail(.deviceError(errno: errno))
+        switch recovery.phase {
+        case .superblocks: break
+        case .manifest, .scanning, .announcing, .replaying, .checkpointing:
+            guard recovery.unreadableLocations.isEmpty else {
+                fail(.deviceError(errno: recovery.readErrno))
                 return
             }
         }
         switch recovery.phase {
-        case .superblocks: chooseSuperblock(recovery, lastErrno: errno)
+        case .superblocks: chooseSuperblock(recovery)
         case .manifest: takeManifestPiece(recovery)
         case .scanning: scan(recovery)
         case .announcing, .replaying, .checkpointing: break
@@ -54,7 +58,21 @@ extension LogStore {
 
     // MARK: - Superblock and manifest
 
-    private func chooseSuperblock(_ recovery: Recovery, lastErrno: Int32) {
+    /// Whether no copy of some generation can be read: it may be the newest, and going on from the
+    /// one before would write over it.
+    private func isGenerationUnreadable(_ recovery: Recovery) -> Bool {
+        [0, 1].contains { generation in
+            Superblock.slots(generation: generation).allSatisfy {
+                recovery.unreadableLocations.contains(Superblock.slotOffsets[$0] / 4096)
+            }
+        }
+    }
+
+    private func chooseSuperblock(_ recovery: Recovery) {
+        guard !isGenerationUnreadable(recovery) else {
+            fail(.deviceError(errno: recovery.readErrno))
+            return
+        }
         var best: Superblock?
         var damagedOffset: UInt64?
         var newer: UInt32?
@@ -74,8 +92,8 @@ extension LogStore {
             fail(.versionTooNew(found: newer, supported: Superblock.version))
         } else if let best {
             accept(best, recovery)
-        } else if recovery.failedReadCount > 0 {
-            fail(.deviceError(errno: lastErrno == 0 ? 5 : lastErrno))
+        } else if !recovery.unreadableLocations.isEmpty {
+            fail(.deviceError(errno: recovery.readErrno))
         } else if let damagedOffset {
             fail(.corrupt(offset: damagedOffset))
         } else {
@@ -96,7 +114,7 @@ extension LogStore {
             fail(.deviceTooSmall(need: need, have: geometry.byteCount))
             return
         }
-        recovery.failedReadCount = 0
+        recovery.unreadableLocations = []
         superblock = found
         recovery.phase = .manifest
         readManifestPiece(recovery)

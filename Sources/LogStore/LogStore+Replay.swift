@@ -19,6 +19,8 @@ extension LogStore {
         case .checkpointing:
             while runCheckpoint() {}
             closeTurn()
+            // Nothing under way brings the checkpoint forward: it found no segment.
+            if case .opening = state, ops.inFlightCount == 0 { fail(.noRoom) }
             return
         case .replaying: break
         }

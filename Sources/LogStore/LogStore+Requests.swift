@@ -261,7 +261,8 @@ extension LogStore {
         case .batchWrite: finishBatchWrite(Int(operation.owner), errno: completion.errno)
         case .flush: finishFlush(covering: operation.location, errno: completion.errno)
         case .superblockWrite: finishSuperblockWrite(errno: completion.errno)
-        case .recoveryRead: finishRecoveryRead(errno: completion.errno)
+        case .recoveryRead:
+            finishRecoveryRead(location: operation.location, errno: completion.errno)
         case .recoveryWrite: finishRecoveryWrite(errno: completion.errno)
         case .cleanerRead: finishCleanerRead(errno: completion.errno)
         case .requestRead, .scratchRead, .pageRead, .checkRead: break

@@ -114,13 +114,16 @@ extension LogStore {
         return progress
     }
 
+    /// Attempts at an old copy whose checksum does not match.
+    private static var scratchRetryCountMax: UInt8 { 3 }
+
     func finishScratchRead(_ index: Int, _ operation: Operation, _ errno: Int32) {
         let slot = Int(operation.owner)
         let expected = ops.checksums[index * OperationTable.blockCountMax]
         let isGood = errno == 0 && operation.region.crc32c() == expected
         if !isGood {
             requests[slot].retryCount += 1
-            if requests[slot].retryCount > 3 {
+            if requests[slot].retryCount > LogStore.scratchRetryCountMax {
                 counters.checksumErrorCount += 1
                 requests[slot].status = .mediaError
             }
@@ -150,7 +153,14 @@ extension LogStore {
         let layer = Int(volume.layer)
         while requests[slot].cursor < requests[slot].end {
             let leafIndex = requests[slot].cursor >> MapEntry.pageShift
-            switch writablePage(layer: layer, level: 0, index: leafIndex) {
+            let leaf = writableLeaf(
+                layer: layer,
+                index: leafIndex,
+                blockCount: min((leafIndex + 1) << MapEntry.pageShift, requests[slot].end)
+                    - requests[slot].cursor,
+                liveMax: plan.usableBlockCount
+            )
+            switch leaf {
             case .ready(let frame):
                 guard hasSpace(slot, frame: frame) else {
                     finish(slot, .noSpace)
@@ -168,11 +178,38 @@ extension LogStore {
             case .failed:
                 finish(slot, .mediaError)
                 return .done
-            case .absent: preconditionFailure("a writable page is never absent")
+            case .absent:
+                finish(slot, .noSpace)
+                return .done
             }
         }
         finishChange(slot)
         return .done
+    }
+
+    /// The leaf that a change goes into, made when the layer has none and there is room for it.
+    ///
+    /// The room is looked for first: a change that is refused afterwards would leave an empty page
+    /// behind, and many of them a store whose checkpoint finds no room for its pages.
+    ///
+    /// - Parameters:
+    ///   - layer: The layer's slot.
+    ///   - index: The leaf's index.
+    ///   - blockCount: Blocks of data that the change adds at most.
+    ///   - liveMax: Blocks that may be live afterwards if the leaf is new.
+    /// - Returns: As ``writablePage(layer:level:index:isUrgent:)``; `absent` when there is no room.
+    private func writableLeaf(
+        layer: Int,
+        index: UInt64,
+        blockCount: UInt64,
+        liveMax: UInt64
+    ) -> PageResult {
+        // Dirty pages may be new ones, which count as live only when they are written.
+        if segments.liveBlockCount + UInt64(map.dirtyCount) + blockCount >= liveMax {
+            let own = loadPage(layer: layer, level: 0, index: index)
+            guard case .ready = own else { return own }
+        }
+        return writablePage(layer: layer, level: 0, index: index)
     }
 
     /// Whether the leaf's part of a write fits; overwriting what is there always does.
@@ -262,12 +299,6 @@ extension LogStore {
         {
             markPartialBlocks(slot)
         }
-        if requests[slot].head.state != .none || requests[slot].tail.state != .none {
-            guard segments.liveBlockCount + 2 <= plan.usableBlockCount else {
-                finish(slot, .noSpace)
-                return .done
-            }
-        }
         if let progress = gatherPartialBlocks(slot) { return progress }
         let volume = catalogue.open[Int(request.volume.rawValue)]
         let layer = Int(volume.layer)
@@ -297,9 +328,9 @@ extension LogStore {
         let leafIndex = block >> MapEntry.pageShift
         let isPartial = isPartialBlock(slot, block)
         if !keepsBlocks, !isPartial {
-            switch skipAbsent(layer: layer, block: block) {
+            switch presence(slot, layer: layer, block: block) {
             case .skip(let next):
-                requests[slot].cursor = min(next, limitOfWhole(slot))
+                moveCursor(slot, to: min(next, limitOfWhole(slot)))
                 return nil
             case .present: break
             case .loading(let frame):
@@ -311,8 +342,18 @@ extension LogStore {
                 return .done
             }
         }
-        switch writablePage(layer: layer, level: 0, index: leafIndex) {
+        let leaf = writableLeaf(
+            layer: layer,
+            index: leafIndex,
+            blockCount: isPartial ? 1 : 0,
+            liveMax: keepsBlocks || isPartial ? plan.usableBlockCount : plan.trimBlockCount
+        )
+        switch leaf {
         case .ready(let frame):
+            guard !isPartial || hasSpaceForBlock(block, frame: frame) else {
+                finish(slot, .noSpace)
+                return .done
+            }
             let payload = isPartial ? 1 : 0
             let privilege = isPartial ? LogPrivilege.client : .metadata
             guard
@@ -336,8 +377,16 @@ extension LogStore {
         case .failed:
             finish(slot, .mediaError)
             return .done
-        case .absent: preconditionFailure("a writable page is never absent")
+        case .absent:
+            finish(slot, .noSpace)
+            return .done
         }
+    }
+
+    /// Whether one block fits: overwriting what is there always does.
+    private func hasSpaceForBlock(_ block: UInt64, frame: Int) -> Bool {
+        ownEntry(frame: frame, index: Int(block & 255)).isData
+            || segments.liveBlockCount < plan.usableBlockCount
     }
 
     private func isPartialBlock(_ slot: Int, _ block: UInt64) -> Bool {
@@ -410,7 +459,7 @@ extension LogStore {
         )
         _ = beginRecord(record)
         applyZero(record, frame: frame, layer: layer)
-        requests[slot].cursor = end
+        moveCursor(slot, to: end)
     }
 
     /// Puts a zero record into its leaf; also how replay does it.
@@ -441,6 +490,23 @@ extension LogStore {
         case loading(Int)
         case noResource
         case failed
+    }
+
+    /// What the stack has at the request's cursor.
+    ///
+    /// A stack too deep for the map memory would drive its own pages out for ever while it is
+    /// looked through; after as many reads as memory holds something counts as present.
+    func presence(_ slot: Int, layer: Int, block: UInt64) -> Presence {
+        guard requests[slot].walkReadCount < map.count / 2 else { return .present }
+        let found = skipAbsent(layer: layer, block: block)
+        if case .loading = found { requests[slot].walkReadCount += 1 }
+        return found
+    }
+
+    /// Goes on to a block of which nothing has been looked up yet.
+    func moveCursor(_ slot: Int, to block: UInt64) {
+        requests[slot].cursor = block
+        requests[slot].walkReadCount = 0
     }
 
     /// Looks through the whole stack for the largest subtree around `block` that is absent.

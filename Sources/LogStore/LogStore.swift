@@ -49,6 +49,8 @@ public enum StoreError: Error, Sendable, Hashable {
     case corrupt(offset: UInt64)
     /// Opening needs more map memory: as much as the store had when it was last served.
     case mapMemoryTooSmall(need: Int, have: Int)
+    /// There is no room for the checkpoint under way, and nothing that could make any.
+    case noRoom
     /// A device transfer failed while opening, or a write or flush failed later.
     case deviceError(errno: Int32)
 }
@@ -258,7 +260,11 @@ public final class LogStore {
         case .closed: return nil
         case .failed:
             failEverything()
-            return nil
+            // Reads go on.
+            resourcesChanged = true
+            runRequests()
+            defer { hasDeferredWork = false }
+            return hasDeferredWork ? now : nil
         case .ready, .closing: break
         }
         resourcesChanged = true
@@ -284,7 +290,13 @@ public final class LogStore {
     ///
     /// - Returns: Whether that changed anything.
     private func refuseStuck() -> Bool {
-        guard ops.inFlightCount == 0, !log.hasOpenRecords, checkpoint.isIdle else { return false }
+        guard ops.inFlightCount == 0, !log.hasOpenRecords else { return false }
+        guard checkpoint.isIdle else {
+            // A checkpoint may take what is left of the device. When that is not enough, nothing
+            // can be made durable any more: clients learn that instead of waiting for ever.
+            fail(.noRoom)
+            return true
+        }
         guard cleaner.isIdle else {
             restCleaner()
             return true

@@ -30,7 +30,9 @@ final class Recovery {
     /// What is read lands here: 2 MiB.
     let buffer: ByteRegion
     var pendingReadCount = 0
-    var failedReadCount = 0
+    /// Blocks whose read failed, and the last failure's errno.
+    var unreadableLocations: Set<UInt64> = []
+    var readErrno: Int32 = 0
 
     var extentIndex = 0
     var manifestBytes: [UInt8] = []

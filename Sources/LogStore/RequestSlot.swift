@@ -35,6 +35,10 @@ struct RequestSlot: BitwiseCopyable {
     var pendingReadCount: UInt32 = 0
     /// The batch whose durability completes it.
     var waitSequence: UInt64 = 0
+    /// Map pages waited for since the cursor moved.
+    var walkReadCount = 0
+    /// Leaves that a CACHE request has brought into memory.
+    var cachedLeafCount = 0
     /// Bit per part of the range that holds data.
     var dataMask: UInt64 = 0
     /// The cache frame that holds the whole answer, or -1.

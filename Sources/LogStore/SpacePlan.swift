@@ -15,6 +15,9 @@ struct SpacePlan {
     let reserveSegmentCount: Int
     /// Blocks that clients may have live, for ENOSPC.
     let usableBlockCount: UInt64
+    /// Blocks that may be live before a trim is refused that needs a map page of its own, because
+    /// it hides what an ancestor holds.
+    let trimBlockCount: UInt64
     /// Cleaning begins when fewer segments than this can be given out.
     let cleanBelowCount: Int
     /// While somebody waits for room, a checkpoint is worth while when it leaves this many.
@@ -40,6 +43,10 @@ struct SpacePlan {
     /// Parts of a hundred of the packed space that may be live: cleaning a store that is fuller
     /// copies ten blocks and more to gain one.
     private static var usablePercent: UInt64 { 92 }
+
+    /// The same for trims, which make room in the end: between that and full, less what one
+    /// interval's pages may add (``dirtyPageDivisor``).
+    private static var trimPercent: UInt64 { 96 }
 
     /// - Parameters:
     ///   - segmentCount: Segments of the device.
@@ -72,6 +79,7 @@ struct SpacePlan {
             (segmentCount - reserveSegmentCount - 3)
             * (segmentBlockCount - 1 - segmentBlockCount / SpacePlan.headerDivisor)
         usableBlockCount = UInt64(max(packed, 0)) * SpacePlan.usablePercent / 100
+        trimBlockCount = UInt64(max(packed, 0)) * SpacePlan.trimPercent / 100
         cleanBelowCount = reserveSegmentCount + max(segmentCount / 16, 6)
         pressedCheckpointCount = reserveSegmentCount + max(segmentCount / 64, 2)
     }

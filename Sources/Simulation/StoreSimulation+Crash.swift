@@ -100,7 +100,8 @@ extension StoreSimulation {
             switch error {
             case .corrupt, .deviceError, .notAStore:
                 endedByDamage = true
-            case .versionTooNew, .wrongIdentity, .deviceTooSmall, .mapMemoryTooSmall:
+            case .versionTooNew, .wrongIdentity, .deviceTooSmall, .mapMemoryTooSmall,
+                .noRoom:
                 fail("a damaged store was taken for another: \(error)")
             }
             return true

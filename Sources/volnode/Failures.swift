@@ -144,6 +144,11 @@ extension Failure {
                     + "\(ByteSize(byteCount: UInt64(have))) of map memory given. Nothing is lost.",
                 help: "Start it with '--map-memory \(needed)' or what it ran with before."
             )
+        case .noRoom:
+            self.init(
+                "\(path) has no room left to put its map in order.",
+                help: "Nothing was changed; 'volnode check \(path)' shows what it holds."
+            )
         case .corrupt(let offset):
             self.init(
                 "The store on \(path) is damaged at byte \(offset).",

@@ -19,6 +19,8 @@ final class StoreBench {
     var endedCommands: [UInt64: Result<StoreCommandResult, StoreCommandError>] = [:]
     var deviceWriteByteCount = 0
     var deviceReadCount = 0
+    /// Offsets at which reads fail.
+    var unreadableOffsets: Set<UInt64> = []
 
     static var identity: StoreIdentity { StoreIdentity(high: 1, low: 2) }
 
@@ -116,6 +118,10 @@ final class StoreBench {
         switch request.kind {
         case .read:
             deviceReadCount += 1
+            if unreadableOffsets.contains(request.offset) {
+                let failed = DeviceCompletion(token: request.token, errno: 5)
+                return store.onDeviceCompletion(failed, now: now)
+            }
             request.region.copy(from: arena.region.slice(offset, request.region.byteCount))
         case .write, .writeDurable:
             deviceWriteByteCount += request.region.byteCount

@@ -58,4 +58,25 @@ import Testing
         #expect(try bench.read(again, at: 12_288, 4096) == blocks[3])
         #expect(bench.store.brokenInvariant() == nil)
     }
+
+    @Test("A store does not go back a checkpoint because the newest superblock cannot be read")
+    func open_superblockUnreadable_refusedUntilItCan() throws {
+        let bench = try StoreBench()
+        let volume = try bench.volume(1, block: 4096)
+        let block = StoreBench.pattern(8, 4096)
+        try #require(try bench.write(volume, at: 0, block) == .ok)
+        try bench.flush(volume)
+        bench.store.close()
+        bench.pump { bench.store.state == .closed }
+        for pair in [[0, 32_768], [65_536, 98_304]] as [Set<UInt64>] {
+            bench.unreadableOffsets = pair
+            bench.reopen(bench.configuration)
+            #expect(bench.store.state == .failed(.deviceError(errno: 5)))
+        }
+        // One copy of each is enough.
+        bench.unreadableOffsets = [0, 98_304]
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(again, at: 0, 4096) == block)
+    }
 }

@@ -45,4 +45,93 @@ import Testing
         #expect(try bench.read(again, at: 0, 4096) == block)
         #expect(bench.store.brokenInvariant() == nil)
     }
+
+    /// Fills a volume until the store takes no more; returns the first MiB that was refused.
+    private func fill(_ bench: StoreBench, _ volume: VolumeHandle) throws -> UInt64 {
+        let data = StoreBench.pattern(4, 1 << 20)
+        for index in 0..<(1 << 20) as Range<UInt64> {
+            let status = try bench.write(volume, at: index << 20, data)
+            if status == .noSpace { return index }
+            try #require(status == .ok)
+        }
+        return 1 << 20
+    }
+
+    @Test("Writes that a full store refuses take no room, however many places they go to")
+    func write_fullStoreManyPlaces_refusedAndNothingLost() throws {
+        let bench = try StoreBench(byteCount: 64 << 20, segmentByteCount: 256 << 10)
+        let volume = try bench.volume(1, byteCount: 1 << 40, block: 4096)
+        let first = try fill(bench, volume)
+        let block = StoreBench.pattern(5, 4096)
+        var refusedCount = 0
+        for index in 1...20_000 as ClosedRange<UInt64> {
+            let status = try bench.write(volume, at: (first + index) << 20, block)
+            if status == .noSpace { refusedCount += 1 }
+        }
+        bench.settle()
+        #expect(refusedCount > 19_000)
+        // The pages of one interval come on top.
+        let space = bench.store.space
+        #expect(space.liveByteCount <= space.capacityByteCount + (2 << 20))
+        #expect(try bench.write(volume, at: 0, block) == .ok)
+        try bench.flush(volume)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(again, at: 0, 4096) == block)
+        #expect(bench.store.brokenInvariant() == nil)
+    }
+
+    @Test("Zeroes that must keep their blocks end in ENOSPC where their map does not fit")
+    func writeZeroes_mapLargerThanStore_refused() throws {
+        let bench = try StoreBench(byteCount: 64 << 20, segmentByteCount: 256 << 10)
+        let volume = try bench.volume(1, byteCount: 1 << 40, block: 4096)
+        let other = try bench.volume(2)
+        let completion = try bench.run(
+            StoreRequest(
+                kind: .writeZeroes,
+                volume: volume,
+                offset: 0,
+                byteCount: 1 << 40,
+                flags: [.noHole],
+                token: 0
+            )
+        )
+        #expect(completion.status == .noSpace)
+        // It may have taken all the room there is, but the store works, also after a crash.
+        bench.settle()
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        _ = other
+        #expect(try bench.change(.trim, again, 0, 1 << 40) == .ok)
+        bench.settle()
+        let second = try #require(bench.store.openVolume(VolumeID(2)))
+        let block = StoreBench.pattern(6, 4096)
+        #expect(try bench.write(second, at: 0, block) == .ok)
+        #expect(try bench.read(second, at: 0, 4096) == block)
+        #expect(bench.store.brokenInvariant() == nil)
+    }
+
+    @Test("A trim not on block bounds over blocks that are there fits into a full store")
+    func trim_unalignedInFullStore_fits() throws {
+        let bench = try StoreBench(byteCount: 64 << 20, segmentByteCount: 256 << 10)
+        let volume = try bench.volume(1, byteCount: 1 << 40, block: 512)
+        _ = try fill(bench, volume)
+        #expect(try bench.change(.trim, volume, 512, 8192) == .ok)
+        let bytes = try bench.read(volume, at: 0, 12_288)
+        let old = StoreBench.pattern(4, 1 << 20)
+        #expect(Array(bytes[0..<512]) == Array(old[0..<512]))
+        #expect(bytes[512..<8704].allSatisfy { $0 == 0 })
+        #expect(Array(bytes[8704...]) == Array(old[8704..<12_288]))
+    }
+
+    @Test("A cache request over all of an empty volume of the largest size ends at once")
+    func cache_sparseVolume_ends() throws {
+        let bench = try StoreBench()
+        let volume = try bench.volume(1, byteCount: 64 << 40, block: 4096)
+        let block = StoreBench.pattern(7, 4096)
+        for index in 0..<8 as Range<UInt64> {
+            try #require(try bench.write(volume, at: index << 43, block) == .ok)
+        }
+        #expect(try bench.change(.cache, volume, 0, 64 << 40) == .ok)
+    }
 }
