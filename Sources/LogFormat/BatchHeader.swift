@@ -134,7 +134,7 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         )
         let room = block.byteCount &- offset &- byteCount
         guard UInt64(record.tailByteCount) <= UInt64(room) else { return nil }
-        guard record.tailIsWellFormed else { return nil }
+        guard record.tailIsWellFormed, record.placeIsWellFormed else { return nil }
         return record
     }
 
@@ -145,6 +145,19 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         case .data, .mapPage, .manifest: 4
         case .relocate: 20
         case .zero, .control: 0
+        }
+    }
+
+    /// Blocks lie in one leaf of the largest volume; pages in its map.
+    @inlinable
+    var placeIsWellFormed: Bool {
+        let volumeBlockCount = BlockGeometry.volumeByteCountMax >> BlockGeometry.blockShift
+        switch kind {
+        case .data, .zero, .relocate:
+            let leafRest = UInt64(MapEntry.countPerPage) - firstBlock & 255
+            return firstBlock < volumeBlockCount && UInt64(blockCount) <= leafRest
+        case .mapPage: return blockCount == 1 && firstBlock < volumeBlockCount >> MapEntry.pageShift
+        case .manifest, .control: return true
         }
     }
 

@@ -93,7 +93,11 @@ extension LogStore {
 
     func finishPageRead(_ operation: Operation, _ errno: Int32) {
         let frame = Int(operation.owner)
-        if errno != 0 || map.page(frame).crc32c() != map.frames[frame].expectedCRC {
+        let page = map.page(frame)
+        let isGood =
+            errno == 0 && page.crc32c() == map.frames[frame].expectedCRC
+            && (0..<MapEntry.countPerPage).allSatisfy { isOnDevice(page.mapEntry($0)) }
+        if !isGood {
             guard operation.part >= LogStore.pageReadCountMax else {
                 readPage(frame, location: operation.location, attempt: operation.part + 1)
                 return
@@ -118,6 +122,12 @@ extension LogStore {
             runnable.append(slot)
             slot = next
         }
+    }
+
+    /// Whether an entry names no block, or one of this device: a page with a right checksum was
+    /// written by a store, but perhaps not for this device.
+    private func isOnDevice(_ entry: MapEntry) -> Bool {
+        !entry.isData || segments.contains(entry.location)
     }
 
     // MARK: - Reading through the stack

@@ -77,6 +77,7 @@ extension LogStore {
     private func isExpected(_ header: BatchHeader, at location: UInt64) -> Bool {
         guard let superblock else { return false }
         return header.location == location && header.identity == log.identity
+            && header.payloadBlockCount <= UInt32(LogWriter.payloadBlockCountMax)
             && header.incarnation == superblock.incarnation
             && header.sequence > superblock.batchSequence
     }

@@ -36,7 +36,7 @@ struct SpacePlan {
     private static var headSegmentCount: Int { 6 }
     /// A block in 60 of a segment holds batch headers, at the sizes that writers in a hurry make.
     private static var headerDivisor: Int { 60 }
-    /// A manifest's share for each segment: live blocks and last batch. Docs/on-disk-format.md.
+    /// A manifest's share for each segment, in bytes: live blocks and last batch.
     private static var manifestByteCountPerSegment: Int { 12 }
     /// A manifest's volumes and layers: about a thousand.
     private static var catalogueByteCount: Int { 65_536 }
