@@ -45,6 +45,10 @@ extension LogStore {
     ) -> Bool {
         let slot = log.freeSlot()
         guard slot >= 0 else { return false }
+        guard segments.reserved.count >= appendFloor(privilege) else {
+            wantSpace(privilege)
+            return false
+        }
         var head = log.heads[stream.rawValue]
         if head.segment >= 0,
             segments.blockCount - Int(head.blockOffset) < 1 + max(payloadBlockCountMin, 1)
@@ -86,16 +90,33 @@ extension LogStore {
             case .checkpoint: 0
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
-            switch privilege {
-            case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
-            case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
-            }
+            wantSpace(privilege)
             return nil
         }
         let index = Int(segment)
         segments.segments[index].state = .open
         segments.segments[index].firstBatchSequence = log.nextSequence
         return index
+    }
+
+    /// Segments that must be left for somebody to append where segments are open already.
+    ///
+    /// A few blocks scattered over a large volume make as many map pages, and checkpoint after
+    /// checkpoint takes segments for them while the clients' own is far from full.
+    private func appendFloor(_ privilege: LogPrivilege) -> Int {
+        switch privilege {
+        case .client: max(plan.reserveSegmentCount / 2, checkpointSegmentCount + 1)
+        case .metadata: checkpointSegmentCount + 1
+        case .cleaner, .checkpoint: 0
+        }
+    }
+
+    /// Asks for a checkpoint where that gives segments out again.
+    private func wantSpace(_ privilege: LogPrivilege) {
+        switch privilege {
+        case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
+        case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
+        }
     }
 
     /// Map pages that a moved block makes dirty at most, of those that differ from its

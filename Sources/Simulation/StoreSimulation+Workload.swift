@@ -211,10 +211,34 @@ extension StoreSimulation {
             let volume = oracle.volumes[id], !isLocked(id)
         else { return }
         trace.say { "filled: \(driver.store.space)" }
+        guard scatter(id, volume.sectorCount), hasFreeRequest else { return }
         // Half of the time only a part comes back.
         let written = min(volume.sectorCount, offset / 512)
         let sectors = random.chance(perMille: 500) ? written : written / 2
         submitChange(.trim, volume: id, sectors: 0..<max(sectors & ~7, 8), flags: [])
+    }
+
+    /// Writes of one block each that a client of a full store goes on with.
+    private static let scatteredWriteCount = 400
+    /// Sectors of a volume that has a map page for each of them, at least.
+    private static let scatteredSectorCountMin: UInt64 = 2 << 20
+
+    /// Goes on elsewhere in a large volume, as a guest does whose disk is full: what is refused
+    /// must not take room.
+    ///
+    /// - Returns: Whether the volume still takes requests.
+    private func scatter(_ id: UInt64, _ sectorCount: UInt64) -> Bool {
+        guard sectorCount >= Self.scatteredSectorCountMin else { return true }
+        let lives = crashCount
+        for _ in 0..<Self.scatteredWriteCount {
+            let first = random.below(sectorCount / 2048) * 2048
+            submitChange(.write, volume: id, sectors: first..<(first + 8), flags: [])
+            pump { self.hasFreeRequest }
+            guard crashCount == lives, failure == nil, driver.store.state == .ready,
+                oracle.volumes[id] != nil, !isLocked(id)
+            else { return false }
+        }
+        return true
     }
 
     private func wrongRequestStep() {
