@@ -14,7 +14,13 @@ public enum BlockGeometry {
     @inlinable
     public static var shardByteCount: UInt64 { 16 << 30 }
 
-    /// The largest volume, in bytes (64 TiB): what four levels of map pages address with room.
+    /// The shard that a volume's block lies in.
+    @inlinable
+    public static func shard(ofBlock block: UInt64) -> UInt32 {
+        UInt32(block / (shardByteCount >> blockShift))
+    }
+
+    /// The largest volume, in bytes (64 TiB): five levels of map pages address 4 PiB.
     @inlinable
     public static var volumeByteCountMax: UInt64 { 64 << 40 }
 }

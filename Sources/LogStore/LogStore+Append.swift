@@ -294,7 +294,6 @@ extension LogStore {
             return
         }
         log.durableThrough = max(log.durableThrough, sequence)
-        // Durable writes that completed behind the flushed ones count now.
         completeDurable()
         issueFlush()
     }

@@ -241,7 +241,7 @@ extension LogStore {
                 firstBlock: block,
                 epoch: epoch,
                 sequence: writeSequence,
-                shard: UInt32(block >> (34 - BlockGeometry.blockShift)),
+                shard: BlockGeometry.shard(ofBlock: block),
                 tailByteCount: UInt32(count * 4)
             )
         )
@@ -421,7 +421,7 @@ extension LogStore {
                 firstBlock: block,
                 epoch: epoch,
                 sequence: writeSequence,
-                shard: UInt32(block >> (34 - BlockGeometry.blockShift)),
+                shard: BlockGeometry.shard(ofBlock: block),
                 tailByteCount: 4
             )
         )
@@ -454,7 +454,7 @@ extension LogStore {
             firstBlock: block,
             epoch: epoch,
             sequence: writeSequence,
-            shard: UInt32(block >> (34 - BlockGeometry.blockShift)),
+            shard: BlockGeometry.shard(ofBlock: block),
             tailByteCount: 0
         )
         _ = beginRecord(record)

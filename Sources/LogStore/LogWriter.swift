@@ -119,9 +119,6 @@ final class LogWriter {
         return nil
     }
 
-    /// The batch that the last record went into.
-    var lastSequence: UInt64 { open >= 0 ? batches[open].sequence : sealedThrough }
-
     /// Whether something waits that is not in a sealed batch.
     var hasOpenRecords: Bool { open >= 0 && batches[open].recordCount > 0 }
 }
