@@ -61,8 +61,9 @@ public struct NBDExport: Sendable, Hashable {
     public var sizes: NBDBlockSizes
     /// Commands and flags it supports, of ``capabilitiesAll``.
     public var capabilities: NBDTransmissionFlags
-    /// Metadata contexts it offers.
-    public var contexts: [NBDMetaContext]
+    /// Metadata contexts it offers; a slice, so that the exports of many snapshots can share one
+    /// array, of which each offers the beginning.
+    public var contexts: ArraySlice<NBDMetaContext>
 
     /// Everything an export can be capable of; the other transmission flags follow from the
     /// connection or from ``isReadOnly``.
@@ -88,7 +89,7 @@ public struct NBDExport: Sendable, Hashable {
         self.isReadOnly = isReadOnly
         self.sizes = sizes
         self.capabilities = capabilities
-        self.contexts = contexts
+        self.contexts = contexts[...]
     }
 }
 

@@ -140,7 +140,7 @@ extension NBDSession {
     }
 
     /// Selects the contexts that the queries name in full; false when they are too many.
-    private func select(_ contexts: [NBDMetaContext], _ queries: [String]) -> Bool {
+    private func select(_ contexts: ArraySlice<NBDMetaContext>, _ queries: [String]) -> Bool {
         let chosen = contexts.filter { context in
             NBDText.isAllowed(context.name)
                 && queries.contains { $0.hasSameBytes(as: context.name) }
