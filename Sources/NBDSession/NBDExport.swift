@@ -95,14 +95,25 @@ public struct NBDExport: Sendable, Hashable {
 
 /// Where a session finds exports; asked during the handshake only.
 public protocol NBDExportSource: AnyObject {
+    /// What LIST walks through.
+    associatedtype Listing: Sequence<NBDExport>
+
     /// The export that `name` opens, or nil.
     ///
     /// The empty name asks for the default export. Names that differ in bytes are different
     /// names, also where Swift compares the strings as equal.
     func export(named name: String) -> NBDExport?
 
-    /// What LIST shows.
-    func exports() -> [NBDExport]
+    /// What LIST shows: the exports of this moment.
+    ///
+    /// A client that does not read has the session hold the sequence's iterator for as long as a
+    /// handshake may last; so it is to make each export when it is asked for it.
+    func exports() -> Listing
+}
+
+extension NBDExportSource {
+    /// A walk through the exports, whose type does not show.
+    var iterator: AnyIterator<NBDExport> { AnyIterator(exports().makeIterator()) }
 }
 
 /// A metadata context that a client selected for its connection.

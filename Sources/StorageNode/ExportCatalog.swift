@@ -144,5 +144,7 @@ final class ExportDirectory: NBDExportSource {
         catalog.entry(named: name)?.nbdExport
     }
 
-    func exports() -> [NBDExport] { catalog.entries.map(\.nbdExport) }
+    func exports() -> LazyMapSequence<[ExportEntry], NBDExport> {
+        catalog.entries.lazy.map(\.nbdExport)
+    }
 }
