@@ -10,7 +10,7 @@ public struct NodeLimits: Sendable, Hashable {
     /// Connections open at the same time, over all reactors.
     public var connectionCountMax: Int = 4096
     /// Requests (and parts of large ones) in work per reactor, beside ``ownSlotCount`` for each
-    /// connection.
+    /// connection that lives there.
     public var slotCount: Int = 4096
     /// Requests in work per connection: above the deepest queue that clients use (fio and QEMU
     /// stop at 128), below what one client could hold up others with.
@@ -37,9 +37,41 @@ public struct NodeLimits: Sendable, Hashable {
     /// Slots that a connection gets whatever others hold: a large request and a part of it.
     @inlinable
     public static var ownSlotCount: Int { 2 }
-    /// All slots of a reactor.
+    /// Connections beyond ``connectionCountMax`` that are on their way out: each has made room for
+    /// a new one that is there already.
     @inlinable
-    public var slotCountOfReactor: Int { slotCount + NodeLimits.ownSlotCount * connectionCountMax }
+    public static var leavingCountMax: Int { 64 }
+    /// Places for connections, over all reactors; any reactor may come to have all of them.
+    @inlinable
+    public var placeCountMax: Int { connectionCountMax + NodeLimits.leavingCountMax }
+    /// The most requests in work on one reactor, when all connections live there.
+    ///
+    /// 4096 + 2 x 4160 = 12,416. The table is so long on each reactor, but of it only what was
+    /// used at some time has been touched.
+    @inlinable
+    public var slotCountOfReactor: Int { slotCount + NodeLimits.ownSlotCount * placeCountMax }
+    /// The most requests in work over all reactors: a connection's own slots exist once, wherever
+    /// it lives.
+    ///
+    /// 16 reactors: 16 x 4096 + 2 x 4160 = 73,856.
+    @inlinable
+    public func requestCountMax(reactorCount: Int) -> Int {
+        reactorCount * slotCount + NodeLimits.ownSlotCount * placeCountMax
+    }
+    /// Requests in work in one store at most; more wait in front of it.
+    ///
+    /// A slot of a store takes about 250 bytes and is touched at start: 4 MiB for each store. More
+    /// in flight than this no device makes use of, and one reactor alone (12,416) never waits.
+    @inlinable
+    public static var storeRequestCountMax: Int { 16_384 }
+    /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
+    ///
+    /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their
+    /// ends and 2 x 4160 messages about connections, of some 200 bytes, and all of it comes into
+    /// use because a mailbox is a ring: 16 MiB for each. This is 0.8 MiB, and eight turns' worth
+    /// for a reactor that handles 512 messages a turn.
+    @inlinable
+    public static var mailboxMessageCount: Int { 4096 }
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }

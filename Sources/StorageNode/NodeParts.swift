@@ -107,15 +107,19 @@ extension Worker {
             device = try Device.open(path: configuration.path, options: configuration.device)
         } catch { throw .device(path: configuration.path, error) }
         var log = configuration.log
-        // All slots of all reactors, and the store's own trims.
-        log.requestCountMax = limits.slotCountOfReactor * shared.configuration.reactorCount + 64
+        // What all reactors can send it, as far as it is let in, and the store's own trims.
+        let comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
+        let admittedCount = min(comingCount, NodeLimits.storeRequestCountMax)
+        log.requestCountMax = admittedCount + 64
         let host = StoreHost(
             index: index,
             place: hosts.count,
             path: configuration.path,
             device: device,
             handle: reactor.attach(device),
-            store: LogStore(configuration: log, geometry: device.geometry)
+            store: LogStore(configuration: log, geometry: device.geometry),
+            admittedCountMax: admittedCount,
+            waitingCountMax: comingCount - admittedCount
         )
         hosts.append(host)
         hostsByStore[Int(index)] = host

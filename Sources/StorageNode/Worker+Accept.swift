@@ -70,7 +70,7 @@ extension Worker {
         guard let oldest else { return false }
         counters.refusedCount &+= 1
         drop(oldest)
-        return shared.connectionCount.add(limit: limits.connectionCountMax + 64)
+        return shared.connectionCount.add(limit: limits.placeCountMax)
     }
 
     /// Takes a new connection.
@@ -217,7 +217,7 @@ extension Worker {
     /// Frees the place of a closed connection when no request of it is in work.
     func freeIfUnused(_ connection: Connection) {
         guard connection.state == .closed, connection.slotCount == 0, !connection.isReady,
-            !connection.isWaiting, !connection.wantsFlush
+            !connection.isWaiting, !connection.wantsFlush, !connection.isAttaching
         else { return }
         precondition(connection.heldByteCount == 0, "a connection that ended with buffers")
         detach(connection)

@@ -234,6 +234,7 @@ extension Worker {
         connection.host = hostsByStore[storeIndex]
         guard let host = connection.host else {
             connection.state = .opening
+            connection.isAttaching = true
             var message = HopMessage(.attach, worker: index)
             message.connection = token(0, connection)
             message.key = entry.key

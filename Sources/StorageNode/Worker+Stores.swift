@@ -12,9 +12,21 @@ extension Worker {
 
     /// Gives a request to a store and handles what that ends at once.
     func submit(_ request: StoreRequest, to host: StoreHost) {
+        guard host.requestCount < host.admittedCountMax else { return host.waiting.append(request) }
         host.requestCount += 1
         host.store.submit(request)
         pump(host)
+    }
+
+    /// Gives the store requests that waited for others to end; false when there are none.
+    private func submitWaiting(_ host: StoreHost) -> Bool {
+        var isAny = false
+        while host.requestCount < host.admittedCountMax, let request = host.waiting.popFirst() {
+            host.requestCount += 1
+            host.store.submit(request)
+            isAny = true
+        }
+        return isAny
     }
 
     /// Moves everything that a store has to say.
@@ -22,15 +34,17 @@ extension Worker {
     /// Completions first, and all of them before the store is called again: their data may lie
     /// in its memory.
     func pump(_ host: StoreHost) {
-        while let completion = host.store.completions.popFirst() {
-            host.requestCount -= 1
-            let token = Token(rawValue: completion.token)
-            if token.kind == TokenKind.localRequest {
-                finish(completion)
-            } else {
-                returnHop(completion)
+        repeat {
+            while let completion = host.store.completions.popFirst() {
+                host.requestCount -= 1
+                let token = Token(rawValue: completion.token)
+                if token.kind == TokenKind.localRequest {
+                    finish(completion)
+                } else {
+                    returnHop(completion)
+                }
             }
-        }
+        } while submitWaiting(host)
         while reactor.freeOperationCount > Self.socketOperationCountMin,
             let request = host.store.deviceRequests.popFirst()
         {

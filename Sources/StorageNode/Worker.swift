@@ -69,6 +69,13 @@ final class Worker: @unchecked Sendable {
     var peers: [Mailbox<HopMessage>] = []
     var peerWakers: [Waker] = []
     var needsWake: [Bool] = []
+    /// Messages for each worker whose mailbox was full, in order.
+    ///
+    /// Bounded by the requests and connections of this worker: each has one message under way.
+    var backlogs: [[HopMessage]]
+    var hasBacklog = false
+    /// How long messages wait before their mailbox is tried again.
+    private static let backlogNanoseconds: UInt64 = 100_000
     /// The worker of each store.
     var storeWorkers: [Int32] = []
 
@@ -120,10 +127,12 @@ final class Worker: @unchecked Sendable {
         limits = configuration.limits
         reactor = try Reactor(options: configuration.reactor)
         let slotCount = limits.slotCountOfReactor
+        // Alone nobody writes to it.
         mailbox = Mailbox(
-            capacityMin: 2 * workerCount * slotCount + 4 * limits.connectionCountMax,
+            capacityMin: workerCount > 1 ? NodeLimits.mailboxMessageCount : 1,
             waker: reactor.waker
         )
+        backlogs = Array(repeating: [], count: workerCount)
         control = ControlQueue(waker: reactor.waker)
         let poolByteCount = max(
             configuration.bufferMemoryByteCount / workerCount,
@@ -133,10 +142,11 @@ final class Worker: @unchecked Sendable {
         pool = BufferPool(region: arena.allocate(byteCount: poolByteCount & ~4095))
         zeroes = arena.allocate(byteCount: Self.zeroByteCount)
         slots = SlotTable(count: slotCount)
-        remotes = RemoteTable(count: slotCount * (workerCount - 1))
-        ready = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        waiting = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        flushing = FixedRing(capacityMin: limits.connectionCountMax + 1)
+        // All that is in work on the others.
+        remotes = RemoteTable(count: limits.requestCountMax(reactorCount: workerCount - 1))
+        ready = FixedRing(capacityMin: limits.placeCountMax)
+        waiting = FixedRing(capacityMin: limits.placeCountMax)
+        flushing = FixedRing(capacityMin: limits.placeCountMax)
         again = FixedRing(capacityMin: slotCount)
         now = MonotonicClock.now()
         sweepAt = now
@@ -176,6 +186,7 @@ final class Worker: @unchecked Sendable {
         if !flushing.isEmpty { reactor.submitDeviceOperations() }
         flushAll()
         if sweepAt <= now { sweep() }
+        postBacklogs()
         wakePeers()
     }
 
@@ -187,6 +198,10 @@ final class Worker: @unchecked Sendable {
         var deadline = needsSweep ? sweepAt : nil
         for index in hosts.indices {
             guard let due = hosts[index].deadline else { continue }
+            deadline = min(deadline ?? due, due)
+        }
+        if hasBacklog {
+            let due = now.advanced(byNanoseconds: Self.backlogNanoseconds)
             deadline = min(deadline ?? due, due)
         }
         return deadline

@@ -170,6 +170,25 @@ import Testing
     }
 }
 
+@Suite("What a node takes at start", .serialized) struct StartMemoryTests {
+    /// 64 MiB of buffers, 13 of the store, about 6 for each reactor's tables, and what the tests
+    /// that run beside this one take. Tables for all connections on each of them were 1.6 GB.
+    @Test func sixteenReactors_defaultLimits_takeLittle() async throws {
+        let before = try TestFiles.residentByteCount()
+        let node = try await TestNode { configuration in
+            configuration.reactorCount = 16
+            configuration.bufferMemoryByteCount = 64 << 20
+            configuration.limits = NodeLimits()
+            configuration.reactor = ReactorOptions()
+        }
+        let taken = try TestFiles.residentByteCount() - before
+        #expect(taken < 600 << 20, "\(taken >> 20) MiB")
+        try await node.makeVolume("disk", id: 1)
+        _ = try node.client("disk").read(0, 4096)
+        await node.stop()
+    }
+}
+
 /// Bytes that tell where they belong.
 func pattern(byteCount: Int, seed: UInt64) -> [UInt8] {
     var random = SplitMix(state: seed)
