@@ -2,6 +2,7 @@
 //
 // Invariants
 //   what one connection holds of slots and pool ≤ its share or its own (NodeLimits)
+//   slots in use = those that are their connections' own + sharedSlotCount
 //   a buffer has one owner: the pool, a slot, a batch on its way, or another reactor's store
 //   a connection's place is free only when its socket is closed and none of its requests is in
 //   work; a completion that comes late finds another generation and is dropped
@@ -60,6 +61,8 @@ final class Worker: @unchecked Sendable {
     let arena: MemoryArena
     let pool: BufferPool
     let slots: SlotTable
+    /// Slots in use beyond their connections' own; at most `limits.slotCount`.
+    var sharedSlotCount = 0
     let remotes: RemoteTable
     /// What holes are answered with where the protocol has no word for them.
     let zeroes: ByteRegion
