@@ -123,6 +123,11 @@ final class Worker: @unchecked Sendable {
     private static let zeroByteCount = NodeLimits.partByteCountMax
 
     init(index: Int32, shared: NodeShared) throws(ReactorError) {
+        // Else connections' own request buffers would go to batches, and from there to the pool.
+        precondition(
+            NodeLimits.copiedReplyByteCountMax >= NodeLimits.partByteCountMin,
+            "data of a connection's own request buffer must be copied"
+        )
         let configuration = shared.configuration
         let workerCount = configuration.reactorCount
         self.index = index
