@@ -25,7 +25,7 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
     public var hopCount: UInt64 = 0
     /// Connections accepted.
     public var acceptedCount: UInt64 = 0
-    /// Connections refused because the table was full.
+    /// Connections refused because the table was full, or TLS had used up its part of the pool.
     public var refusedCount: UInt64 = 0
     /// Connections dropped because a time limit passed.
     public var timedOutCount: UInt64 = 0

@@ -102,6 +102,16 @@ public struct NodeLimits: Sendable, Hashable {
     /// The chunk that requests are received into, in bytes.
     @inlinable
     public static var receiveByteCount: Int { 128 << 10 }
+    /// Of the pool, the part that the buffers of TLS connections may take: one half, so that as
+    /// much is left for requests whoever comes.
+    @inlinable
+    static var tlsPoolDivisor: Int { 2 }
+    /// Of the pool, the part for TLS connections that have not opened an export: whoever can
+    /// connect gets that far, so those who have proved themselves must keep room.
+    ///
+    /// A quarter: 512 handshakes at a time with 128 MiB on one reactor.
+    @inlinable
+    static var tlsHandshakePoolDivisor: Int { 4 }
     /// Chunks of a read reply at most, so that scattered holes do not explode a reply.
     @inlinable
     public static var replyChunkCountMax: Int { 32 }

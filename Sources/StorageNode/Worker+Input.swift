@@ -258,6 +258,7 @@ extension Worker {
             return drop(connection)
         }
         connection.state = .open
+        endTLSHandshake(connection)
         connection.socket.enlargeLocalBuffer(byteCount: NodeLimits.localSocketByteCount)
         connection.deadline = nil
         connection.session.onOpened()

@@ -93,6 +93,9 @@ final class Worker: @unchecked Sendable {
     var connections: [Connection] = []
     var freeConnections: [Int32] = []
     var connectionArenas: [MemoryArena] = []
+    /// Connections under TLS, and of these the ones that have not opened an export.
+    var tlsCount = 0
+    var tlsHandshakeCount = 0
     let ready: FixedRing<Int32>
     let waiting: FixedRing<Int32>
     let flushing: FixedRing<Int32>

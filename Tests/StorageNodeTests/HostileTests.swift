@@ -42,6 +42,44 @@ import Testing
         await node.stop()
     }
 
+    /// Each handshake takes 64 KiB of the pool: these would take all of it.
+    @Test func unfinishedTLSHandshakes_leaveTheOthersTheirMemory() async throws {
+        let directory = try TestDirectory()
+        let keys = directory.path + "/keys"
+        try TestFiles.write("alice:00112233445566778899aabbccddeeff\n", to: keys)
+        let node = try await TestNode { configuration in
+            configuration.bufferMemoryByteCount = 4 << 20
+            configuration.tlsPolicy = .allow
+            configuration.tls = TLSConfiguration(presharedKeysPath: keys)
+        }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        var started: [TestClient] = []
+        for _ in 0..<96 {
+            let client = try TestClient(path: node.socketPath)
+            try client.greet()
+            #expect(try client.option(5).last?.type == 1)
+            started.append(client)
+        }
+        try work(good)
+        let data = pattern(byteCount: 2 << 20, seed: 2)
+        try good.write(8 << 20, data)
+        #expect(try good.read(8 << 20, 2 << 20) == data)
+        #expect(await node.node.counters().refusedCount == 80)
+        started.removeAll()
+        try work(node.client("disk"))
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
+            try work(good, rounds: 1)
+        }
+        // What the first ones held is there for the next.
+        let later = try TestClient(path: node.socketPath)
+        try later.greet()
+        _ = try later.option(5)
+        try work(good)
+        #expect(await node.node.counters().refusedCount == 80)
+        await node.stop()
+    }
+
     @Test func moreRequestsThanSlots_areAllAnswered() async throws {
         let node = try await TestNode { $0.limits.slotCount = 64 }
         try await node.makeVolume("disk", id: 1)

@@ -23,7 +23,7 @@ final class TestDirectory: Sendable {
 
     deinit {
         // SAFETY: the strings are borrowed for the calls.
-        for name in ["store0", "store1", "nbd", "nbd1"] { unsafe unlink(path + "/" + name) }
+        for name in ["store0", "store1", "nbd", "nbd1", "keys"] { unsafe unlink(path + "/" + name) }
         unsafe rmdir(path)
     }
 }
