@@ -85,6 +85,8 @@ extension Worker {
             publishExports(host)
             for waiter in host.openWaiters { waiter(nil) }
             host.openWaiters = []
+            // It was still opening when all were to close.
+            if onStoresClosed != nil { close(host) }
         case .failed(let error):
             shared.sink(.storeFailed(path: host.path, error))
             for waiter in host.openWaiters { waiter(error) }
@@ -98,12 +100,18 @@ extension Worker {
     // MARK: - The end
 
     /// Closes all stores; `onStoresClosed` is called when they are.
+    ///
+    /// One that is opening cannot be closed before it is ready.
     func closeStores() {
-        for host in hosts where host.store.state == .ready || host.store.state == .opening {
-            host.store.close()
-            pump(host)
-        }
+        for host in hosts where host.store.state == .ready { close(host) }
         finishClosing()
+    }
+
+    private func close(_ host: StoreHost) {
+        host.store.close()
+        pump(host)
+        // The store goes on in its next turn.
+        host.deadline = now
     }
 
     private func finishClosing() {

@@ -1,6 +1,7 @@
 import BlockCore
 import LogStore
 import Reactor
+import StorageIO
 import StorageNode
 import Testing
 
@@ -126,6 +127,35 @@ import Testing
         let data = pattern(byteCount: 3 << 20, seed: 9)
         try client.write(0, data)
         #expect(try client.read(0, 3 << 20) == data)
+        await node.stop()
+    }
+}
+
+@Suite("A node that cannot start", .serialized, .timeLimit(.minutes(1))) struct StartFailureTests {
+    /// The second store becomes ready only after the first has failed and all are to close.
+    @Test(arguments: [1, 2]) func oneStoreIsNone_otherStillOpens_throws(
+        reactorCount: Int
+    ) async throws {
+        let directory = try TestDirectory()
+        let plan = FaultPlan()
+        plan.add(.delay(nanoseconds: 300_000_000), to: .read, count: 2)
+        await #expect {
+            _ = try await TestNode(storeCount: 2, directory: directory, isNew: true) {
+                // Zeroes are no store.
+                #expect(throws: Never.self) { try TestFiles.blank(directory.path + "/store0") }
+                $0.reactorCount = reactorCount
+                $0.stores[1].device.faults = plan
+            }
+        } throws: { error in
+            guard case .store(_, .notAStore)? = error as? NodeError else { return false }
+            return true
+        }
+        // Nothing stays open: what was sound can be served at once.
+        let node = try await TestNode(directory: directory) {
+            $0.stores[0].path = directory.path + "/store1"
+        }
+        try await node.makeVolume("disk", id: 1)
+        _ = try node.client("disk").read(0, 4096)
         await node.stop()
     }
 }

@@ -40,9 +40,10 @@ final class TestNode: Sendable {
         storeCount: Int = 1,
         storeByteCount: UInt64 = 256 << 20,
         directory: TestDirectory? = nil,
+        isNew: Bool? = nil,
         configure: (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
-        let isNew = directory == nil
+        let isNew = isNew ?? (directory == nil)
         let directory = try directory ?? TestDirectory()
         self.directory = directory
         events = EventLog()
