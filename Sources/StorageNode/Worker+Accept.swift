@@ -105,7 +105,11 @@ extension Worker {
         if let index = freeConnections.popLast() { return connections[Int(index)] }
         // Memory comes in lots, so that a node with ten clients does not pay for thousands.
         let lotCount = 64
-        let arena = MemoryArena(byteCount: ConnectionMemory.byteCount * lotCount)
+        // Sparse: most connections never touch most of theirs.
+        let arena = MemoryArena(
+            byteCount: ConnectionMemory.byteCount * lotCount,
+            usesHugePages: false
+        )
         connectionArenas.append(arena)
         for _ in 0..<lotCount {
             let memory = arena.allocate(byteCount: ConnectionMemory.byteCount)

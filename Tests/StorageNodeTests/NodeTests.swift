@@ -201,6 +201,21 @@ import Testing
 }
 
 @Suite("What a node takes at start", .serialized) struct StartMemoryTests {
+    /// In huge pages it would be all of a GiB.
+    @Test func sparseArena_onePageTouched_takesOnePage() throws {
+        let before = try TestFiles.residentByteCount()
+        let arenas = (0..<16).map { _ in MemoryArena(byteCount: 64 << 20, usesHugePages: false) }
+        for arena in arenas {
+            for offset in stride(from: 0, to: 64 << 20, by: 2 << 20) {
+                arena.region.store(1 as UInt8, at: offset)
+            }
+        }
+        #expect(try TestFiles.residentByteCount() - before < 600 << 20)
+        withExtendedLifetime(arenas) {}
+    }
+
+    /// Tables for what can be in work, touched as they are used.
+    ///
     /// 64 MiB of buffers, 13 of the store, about 6 for each reactor's tables, and what the tests
     /// that run beside this one take. Tables for all connections on each of them were 1.6 GB.
     @Test func sixteenReactors_defaultLimits_takeLittle() async throws {
