@@ -31,6 +31,8 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
     public var timedOutCount: UInt64 = 0
     /// Connections dropped because the other side broke the protocol.
     public var violationCount: UInt64 = 0
+    /// TLS connections that ended without the protocol's word for it (close_notify).
+    public var truncatedCount: UInt64 = 0
     /// Open connections.
     public var connectionCountNow: UInt64 = 0
     /// Requests in work.
@@ -55,6 +57,7 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
         left.refusedCount &+= right.refusedCount
         left.timedOutCount &+= right.timedOutCount
         left.violationCount &+= right.violationCount
+        left.truncatedCount &+= right.truncatedCount
         left.connectionCountNow &+= right.connectionCountNow
         left.requestCountNow &+= right.requestCountNow
     }
@@ -75,6 +78,7 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
             ("nbd.refused", refusedCount),
             ("nbd.timed_out", timedOutCount),
             ("nbd.violations", violationCount),
+            ("nbd.tls_truncated", truncatedCount),
             ("nbd.connections.now", connectionCountNow),
             ("nbd.requests.now", requestCountNow),
         ]

@@ -143,6 +143,11 @@ extension Worker {
                 return true
             case .wantMore where takenByteCount > 0:
                 continue
+            case .wantMore where connection.isInputEnded:
+                // All that came has been read. What it asked for is still answered, so the
+                // session is not told yet: it could send nothing any more.
+                onInputEnded(connection)
+                return false
             case .wantMore, .wantDrain:
                 connection.isReceivingPayload = false
                 encrypt(connection, tls)
@@ -191,10 +196,24 @@ extension Worker {
         guard let tls = connection.tls else { return true }
         if !tls.isShutDown {
             tls.isShutDown = true
+            checkEnd(connection, tls)
             tls.session.shutdown()
             encrypt(connection, tls)
         }
         return !tls.isSending
+    }
+
+    /// Tells the session that its stream has ended, when it has, after everything was answered.
+    ///
+    /// Without close_notify nobody knows whether more was on its way. What came was whole, or was
+    /// given up with the connection, so this is no violation; clients that are killed end so.
+    private func checkEnd(_ connection: Connection, _ tls: TLSConnection) {
+        guard connection.isInputEnded, tls.session.state == .established else { return }
+        tls.session.transportEnded()
+        let result = tls.session.readPlaintext(into: connection.memory.receive)
+        if result == .failed, tls.session.failure?.isTruncation == true {
+            counters.truncatedCount &+= 1
+        }
     }
 
     /// Encrypts what fits and sends it; the end of the batch is the end of its last ciphertext.
