@@ -12,6 +12,12 @@ public struct NodeLimits: Sendable, Hashable {
     /// Requests (and parts of large ones) in work per reactor, beside ``ownSlotCount`` for each
     /// connection that lives there.
     public var slotCount: Int = 4096
+    /// Device transfers in flight per reactor, divided among its stores; the rest waits in the
+    /// stores' queues.
+    ///
+    /// More than devices take at a time (NVMe 1023, libaio here 1024); and with the default
+    /// connections what the reactor's default table leaves: 16,384 - 3 x (4160 + 21 listeners).
+    public var deviceOperationCount: Int = 3840
     /// Requests in work per connection: above the deepest queue that clients use (fio and QEMU
     /// stop at 128), below what one client could hold up others with.
     public var requestsPerConnectionMax: Int = 256
@@ -44,6 +50,12 @@ public struct NodeLimits: Sendable, Hashable {
     /// Places for connections, over all reactors; any reactor may come to have all of them.
     @inlinable
     public var placeCountMax: Int { connectionCountMax + NodeLimits.leavingCountMax }
+    /// Operations of a reactor's sockets in flight, or ended and not taken: a receive, a send and a
+    /// close of each connection; an accept, its connection and a close of each listener.
+    @inlinable
+    public func socketOperationCountMax(listenerCount: Int) -> Int {
+        3 * (placeCountMax + listenerCount)
+    }
     /// The most requests in work on one reactor, when all connections live there.
     ///
     /// 4096 + 2 x 4160 = 12,416. The table is so long on each reactor, but of it only what was

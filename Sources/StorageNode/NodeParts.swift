@@ -57,6 +57,11 @@ struct NodeParts {
         guard configuration.limits.slotCount >= 64, configuration.limits.slotCount <= 1 << 16,
             configuration.limits.connectionCountMax >= 1
         else { throw .configuration("64 to 65536 slots and at least one connection") }
+        guard configuration.limits.deviceOperationCount >= 1,
+            configuration.operationCountMax <= ReactorOptions.operationCountLimit
+        else {
+            throw .configuration("more connections and device transfers than a reactor can have")
+        }
     }
 
     private static func tlsContext(

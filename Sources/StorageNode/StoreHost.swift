@@ -49,6 +49,8 @@ final class StoreHost {
     /// Requests submitted and not completed; at most `admittedCountMax`.
     var requestCount = 0
     let admittedCountMax: Int
+    /// Device transfers submitted whose ends it has not been told.
+    var deviceOperationCount = 0
     /// Requests that wait to be submitted, in order.
     let waiting: FixedRing<StoreRequest>
     private(set) var opened: [ExportKey: OpenExport] = [:]

@@ -6,9 +6,9 @@ internal import Reactor
 internal import StorageIO
 
 extension Worker {
-    /// Operations kept free for sockets: a receive, a send and a close for each connection would
-    /// be more than the table holds, but no device transfer waits for another's socket.
-    private static let socketOperationCountMin = 2048
+    /// Device transfers that each store may have in flight: an equal part, so that no busy store
+    /// has another one wait, nor a connection.
+    private var deviceOperationShare: Int { max(limits.deviceOperationCount / hosts.count, 1) }
 
     /// Gives a request to a store and handles what that ends at once.
     func submit(_ request: StoreRequest, to host: StoreHost) {
@@ -45,28 +45,31 @@ extension Worker {
                 }
             }
         } while submitWaiting(host)
-        while reactor.freeOperationCount > Self.socketOperationCountMin,
+        guard !host.store.deviceRequests.isEmpty else { return endCommands(host) }
+        let share = deviceOperationShare
+        while host.deviceOperationCount < share,
             let request = host.store.deviceRequests.popFirst()
         {
+            host.deviceOperationCount += 1
             reactor.submit(
                 request,
                 to: host.deviceHandle,
                 token: Token(kind: TokenKind.device, index: UInt32(host.place)).rawValue
             )
         }
-        if !host.store.commandCompletions.isEmpty { endCommands(host) }
+        endCommands(host)
     }
 
     /// Ends a turn of a store's: what was batched goes out.
     func endTurn(_ host: StoreHost) {
         host.deadline = host.store.onTurn(now: now)
         pump(host)
-        // Transfers that found no free operation go with the next turn's.
-        if !host.store.deviceRequests.isEmpty { host.deadline = now }
+        // Transfers beyond its share go when others of it end; there are some, so a turn comes.
         if host.store.state != host.lastState { onStateChanged(host) }
     }
 
     private func endCommands(_ host: StoreHost) {
+        guard !host.store.commandCompletions.isEmpty else { return }
         let ended = host.store.commandCompletions
         host.store.commandCompletions.removeAll()
         for command in ended {

@@ -3,6 +3,8 @@
 // Invariants
 //   what one connection holds of slots and pool ≤ its share or its own (NodeLimits)
 //   slots in use = those that are their connections' own + sharedSlotCount
+//   operations of sockets ≤ 3 for each connection and listener; device transfers in flight
+//   ≤ limits.deviceOperationCount; both together ≤ the reactor's operationCountMax
 //   a buffer has one owner: the pool, a slot, a batch on its way, or another reactor's store
 //   a connection's place is free only when its socket is closed and none of its requests is in
 //   work; a completion that comes late finds another generation and is dropped
@@ -136,7 +138,10 @@ final class Worker: @unchecked Sendable {
         self.index = index
         self.shared = shared
         limits = configuration.limits
-        reactor = try Reactor(options: configuration.reactor)
+        var options = configuration.reactor
+        options.operationCountMax = configuration.operationCountMax
+        options.deviceCountMax = max(options.deviceCountMax, configuration.stores.count)
+        reactor = try Reactor(options: options)
         let slotCount = limits.slotCountOfReactor
         // Alone nobody writes to it.
         mailbox = Mailbox(
@@ -227,6 +232,7 @@ final class Worker: @unchecked Sendable {
             if let connection = connection(token) { onSent(connection, completion.result) }
         case TokenKind.device:
             let host = hosts[Int(token.index)]
+            host.deviceOperationCount -= 1
             host.store.onDeviceCompletion(
                 DeviceCompletion(token: completion.requestToken, errno: completion.errno),
                 now: now

@@ -160,6 +160,41 @@ import Testing
     }
 }
 
+@Suite("Operations of a reactor", .serialized) struct OperationCountTests {
+    /// One transfer at a time for each of two stores: slow, but nothing stands still.
+    @Test func fewDeviceTransfers_everyStoreIsServed() async throws {
+        let node = try await TestNode(storeCount: 2) { $0.limits.deviceOperationCount = 2 }
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        let clients = [try node.client("a"), try node.client("b")]
+        let block = pattern(byteCount: 65_536, seed: 4)
+        for client in clients {
+            var bytes: [UInt8] = []
+            for index in 0..<64 as Range<UInt64> {
+                bytes += client.request(1, index * 65_536, 65_536, flags: 1, payload: block).bytes
+            }
+            try client.send(bytes)
+        }
+        for client in clients {
+            for _ in 0..<64 { #expect(try client.reply().error == 0) }
+            #expect(try client.read(0, 4 << 20) == (0..<64).flatMap { _ in block })
+        }
+        await node.stop()
+    }
+
+    @Test func moreConnectionsThanAReactorCanHave_isRefusedAtStart() async throws {
+        await #expect {
+            _ = try await TestNode { $0.limits.connectionCountMax = 20_000 }
+        } throws: { error in
+            guard case .configuration? = error as? NodeError else { return false }
+            return true
+        }
+        // More than the reactor's table was asked to hold: it is made larger.
+        let node = try await TestNode { $0.limits.connectionCountMax = 6000 }
+        await node.stop()
+    }
+}
+
 @Suite("Stores on other reactors", .serialized) struct HopTests {
     @Test func spreadConnections_reachTheirStore() async throws {
         let node = try await TestNode(storeCount: 2) { configuration in
