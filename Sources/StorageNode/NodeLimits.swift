@@ -18,6 +18,18 @@ public struct NodeLimits: Sendable, Hashable {
     /// More than devices take at a time (NVMe 1023, libaio here 1024); and with the default
     /// connections what the reactor's default table leaves: 16,384 - 3 x (4160 + 21 listeners).
     public var deviceOperationCount: Int = 3840
+    /// Requests in work in one store at most; more wait in front of it.
+    ///
+    /// A slot of a store takes about 250 bytes and is touched at start: 4 MiB for each store. More
+    /// in flight than this no device makes use of, and one reactor alone (12,416) never waits.
+    public var storeRequestCountMax: Int = 16_384
+    /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
+    ///
+    /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their
+    /// ends and 2 x 4160 messages about connections, of some 200 bytes, and all of it comes into
+    /// use because a mailbox is a ring: 16 MiB for each. This is 0.8 MiB, and eight turns' worth
+    /// for a reactor that handles 512 messages a turn.
+    public var mailboxMessageCount: Int = 4096
     /// Requests in work per connection: above the deepest queue that clients use (fio and QEMU
     /// stop at 128), below what one client could hold up others with.
     public var requestsPerConnectionMax: Int = 256
@@ -70,20 +82,6 @@ public struct NodeLimits: Sendable, Hashable {
     public func requestCountMax(reactorCount: Int) -> Int {
         reactorCount * slotCount + NodeLimits.ownSlotCount * placeCountMax
     }
-    /// Requests in work in one store at most; more wait in front of it.
-    ///
-    /// A slot of a store takes about 250 bytes and is touched at start: 4 MiB for each store. More
-    /// in flight than this no device makes use of, and one reactor alone (12,416) never waits.
-    @inlinable
-    public static var storeRequestCountMax: Int { 16_384 }
-    /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
-    ///
-    /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their
-    /// ends and 2 x 4160 messages about connections, of some 200 bytes, and all of it comes into
-    /// use because a mailbox is a ring: 16 MiB for each. This is 0.8 MiB, and eight turns' worth
-    /// for a reactor that handles 512 messages a turn.
-    @inlinable
-    public static var mailboxMessageCount: Int { 4096 }
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }

@@ -57,6 +57,9 @@ struct NodeParts {
         guard configuration.limits.slotCount >= 64, configuration.limits.slotCount <= 1 << 16,
             configuration.limits.connectionCountMax >= 1
         else { throw .configuration("64 to 65536 slots and at least one connection") }
+        guard configuration.limits.storeRequestCountMax >= 1,
+            configuration.limits.mailboxMessageCount >= 1
+        else { throw .configuration("room for at least one request and one message") }
         guard configuration.limits.deviceOperationCount >= 1,
             configuration.operationCountMax <= ReactorOptions.operationCountLimit
         else {
@@ -114,7 +117,7 @@ extension Worker {
         var log = configuration.log
         // What all reactors can send it, as far as it is let in, and the store's own trims.
         let comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
-        let admittedCount = min(comingCount, NodeLimits.storeRequestCountMax)
+        let admittedCount = min(comingCount, limits.storeRequestCountMax)
         log.requestCountMax = admittedCount + 64
         let host = StoreHost(
             index: index,

@@ -145,7 +145,7 @@ final class Worker: @unchecked Sendable {
         let slotCount = limits.slotCountOfReactor
         // Alone nobody writes to it.
         mailbox = Mailbox(
-            capacityMin: workerCount > 1 ? NodeLimits.mailboxMessageCount : 1,
+            capacityMin: workerCount > 1 ? limits.mailboxMessageCount : 1,
             waker: reactor.waker
         )
         backlogs = Array(repeating: [], count: workerCount)

@@ -219,6 +219,57 @@ import Testing
         await node.stop()
     }
 
+    /// Nothing is lost, and nothing stands still, where everything has to wait in line.
+    @Test func smallMailboxesAndStores_everythingIsAnswered() async throws {
+        let node = try await TestNode(storeCount: 2) { configuration in
+            configuration.reactorCount = 3
+            configuration.spreadsConnections = true
+            configuration.limits.mailboxMessageCount = 2
+            configuration.limits.storeRequestCountMax = 3
+        }
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        let clients = try (0..<6).map { try node.client($0 % 2 == 0 ? "a" : "b") }
+        for round in 0..<8 as Range<UInt64> {
+            for (index, client) in clients.enumerated() {
+                var bytes: [UInt8] = []
+                for request in 0..<64 as Range<UInt64> {
+                    let offset = (UInt64(index) * 64 + request) * 4096
+                    let payload = [UInt8](repeating: UInt8(truncatingIfNeeded: round), count: 4096)
+                    bytes += client.request(1, offset, 4096, payload: payload).bytes
+                }
+                try client.send(bytes)
+            }
+            for client in clients {
+                for _ in 0..<64 { #expect(try client.reply().error == 0) }
+            }
+        }
+        for (index, client) in clients.enumerated() {
+            let data = try client.read(UInt64(index) * 64 * 4096, 64 * 4096)
+            #expect(data.allSatisfy { $0 == 7 })
+        }
+        // Connections that go while their export is being opened elsewhere.
+        for index in 0..<32 {
+            let client = try TestClient(path: node.socketPath)
+            try client.greet()
+            let name = Array((index % 2 == 0 ? "a" : "b").utf8)
+            let data = big(UInt32(1)) + name + [0, 0]
+            try client.send(Array("IHAVEOPT".utf8) + big(UInt32(7)) + big(UInt32(7)) + data)
+        }
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 6 {
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        #expect(await node.node.counters().connectionCountNow == 6)
+        for volume in [VolumeID(1), VolumeID(2)] {
+            for _ in 0..<2000 where await node.node.connectionCount(of: volume) > 3 {
+                try await Task.sleep(for: .milliseconds(1))
+            }
+            #expect(await node.node.connectionCount(of: volume) == 3)
+        }
+        withExtendedLifetime(clients) {}
+        await node.stop()
+    }
+
     @Test func lostAccess_closesConnectionsOnEveryReactor() async throws {
         let node = try await TestNode { configuration in
             configuration.reactorCount = 2
