@@ -14,10 +14,15 @@ public final class MemoryArena: @unchecked Sendable {
 
     /// Maps `byteCount` bytes of zeroed memory.
     ///
+    /// - Parameters:
+    ///   - byteCount: Bytes wanted; rounded up to whole pages.
+    ///   - usesHugePages: Whether 2 MiB come into memory where one byte is touched: right for what
+    ///     is used all over, wrong for what is sparse. Without, pages never touched cost nothing.
     /// - Precondition: the kernel grants the memory; start-up cannot go on without it.
-    public init(byteCount: Int) {
+    public init(byteCount: Int, usesHugePages: Bool = true) {
         let rounded = (max(byteCount, 1) + 4095) & ~4095
-        guard let base = unsafe cbl_map_anonymous(rounded) else {
+        let mapped = unsafe usesHugePages ? cbl_map_anonymous(rounded) : cbl_map_sparse(rounded)
+        guard let base = unsafe mapped else {
             preconditionFailure("the kernel refused the memory asked for at start-up")
         }
         // SAFETY: freshly mapped; unmapped only in deinit.
@@ -35,7 +40,7 @@ public final class MemoryArena: @unchecked Sendable {
         byteCount: Int,
         _ body: (ByteRegion) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let arena = MemoryArena(byteCount: byteCount)
+        let arena = MemoryArena(byteCount: byteCount, usesHugePages: false)
         defer { withExtendedLifetime(arena) {} }
         return try body(arena.region.slice(0, byteCount))
     }

@@ -61,8 +61,9 @@ public struct NBDExport: Sendable, Hashable {
     public var sizes: NBDBlockSizes
     /// Commands and flags it supports, of ``capabilitiesAll``.
     public var capabilities: NBDTransmissionFlags
-    /// Metadata contexts it offers.
-    public var contexts: [NBDMetaContext]
+    /// Metadata contexts it offers; a slice, so that the exports of many snapshots can share one
+    /// array, of which each offers the beginning.
+    public var contexts: ArraySlice<NBDMetaContext>
 
     /// Everything an export can be capable of; the other transmission flags follow from the
     /// connection or from ``isReadOnly``.
@@ -88,20 +89,31 @@ public struct NBDExport: Sendable, Hashable {
         self.isReadOnly = isReadOnly
         self.sizes = sizes
         self.capabilities = capabilities
-        self.contexts = contexts
+        self.contexts = contexts[...]
     }
 }
 
 /// Where a session finds exports; asked during the handshake only.
 public protocol NBDExportSource: AnyObject {
+    /// What LIST walks through.
+    associatedtype Listing: Sequence<NBDExport>
+
     /// The export that `name` opens, or nil.
     ///
     /// The empty name asks for the default export. Names that differ in bytes are different
     /// names, also where Swift compares the strings as equal.
     func export(named name: String) -> NBDExport?
 
-    /// What LIST shows.
-    func exports() -> [NBDExport]
+    /// What LIST shows: the exports of this moment.
+    ///
+    /// A client that does not read has the session hold the sequence's iterator for as long as a
+    /// handshake may last; so it is to make each export when it is asked for it.
+    func exports() -> Listing
+}
+
+extension NBDExportSource {
+    /// A walk through the exports, whose type does not show.
+    var iterator: AnyIterator<NBDExport> { AnyIterator(exports().makeIterator()) }
 }
 
 /// A metadata context that a client selected for its connection.

@@ -18,9 +18,12 @@ extension NBDSession {
         var option: NBDOption?
         var dataByteCount = 0
         var refusal = OptionRefusal(kind: .unsupported, text: "")
-        var listed: [NBDExport] = []
-        var listedContexts: [(id: UInt32, name: String)] = []
-        var listedCount = 0
+        // Listings go on where they stopped when the client reads; what they walk through belongs
+        // to the catalogue, so that many clients that do not read hold no copies of it.
+        var listed: AnyIterator<NBDExport>?
+        /// The export that did not fit into the last output.
+        var nextListed: NBDExport?
+        var listedContexts: ContextListing?
         var mode: NBDReplyMode = .simple
         var contextCount = 0
         var contextExportName: [UInt8] = []
@@ -35,6 +38,26 @@ extension NBDSession {
             contextCount = 0
             contextExportName = []
         }
+
+        /// Forgets what only options needed.
+        mutating func endNegotiation() {
+            exports = nil
+            listed = nil
+            nextListed = nil
+            listedContexts = nil
+            contextExportName = []
+            exportName = []
+        }
+    }
+
+    /// A listing of contexts on its way.
+    struct ContextListing {
+        /// What is still to be looked at.
+        var rest: ArraySlice<NBDMetaContext>
+        /// What the client asked for; nothing stands for everything.
+        var queries: [String]
+        /// The id of the next one when they are selected, 0 when they are only listed.
+        var nextID: UInt32
     }
 
     /// An error reply to an option.
@@ -217,8 +240,8 @@ extension NBDSession {
         phase = .optionHeader
         switch handshake.option {
         case .list:
-            handshake.listed = handshake.exports?.exports().filter(\.isListable) ?? []
-            handshake.listedCount = 0
+            handshake.listed = handshake.exports?.iterator
+            handshake.nextListed = nil
             phase = .listing
             return nil
         case .startTLS:
@@ -256,6 +279,8 @@ extension NBDSession {
 
     private func beginOpening(_ export: NBDExport, name: ByteRegion) {
         handshake.export = export
+        // Selected before; the connection is not to keep the catalogue's array for its life.
+        handshake.export?.contexts = []
         handshake.exportName = name.array()
         phase = .open
     }
@@ -340,6 +365,7 @@ extension NBDSession {
         phase = .request
         if handshake.option == .go {
             describe(export, name: handshake.exportName)
+            handshake.endNegotiation()
             return acknowledge()
         }
         outputByteCount = NBDExportInfo(exportByteCount: export.byteCount, flags: flags)
@@ -348,13 +374,14 @@ extension NBDSession {
             output.slice(outputByteCount, NBDExportInfo.paddingByteCount).zero()
             outputByteCount += NBDExportInfo.paddingByteCount
         }
+        handshake.endNegotiation()
         return emit()
     }
 }
 
 extension NBDExport {
     /// Whether the export may appear in a listing.
-    fileprivate var isListable: Bool {
+    var isListable: Bool {
         NBDText.isAllowed(name) && NBDText.isAllowed(description)
     }
 

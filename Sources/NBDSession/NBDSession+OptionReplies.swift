@@ -64,38 +64,48 @@ extension NBDSession {
 
     /// One output of a LIST.
     func list() -> NBDEvent {
-        while handshake.listedCount < handshake.listed.count {
-            let export = handshake.listed[handshake.listedCount]
+        while let export = handshake.nextListed ?? handshake.listed?.next() {
+            handshake.nextListed = nil
+            guard export.isListable else { continue }
             let nameByteCount = export.name.utf8.count
             let dataByteCount = 4 + nameByteCount + export.description.utf8.count
-            guard hasRoom(dataByteCount) else { return emit() }
+            guard hasRoom(dataByteCount) else {
+                handshake.nextListed = export
+                return emit()
+            }
             append(.server, dataByteCount: dataByteCount)
             output.storeBigEndian(UInt32(nameByteCount), at: outputByteCount)
             outputByteCount += 4
             outputByteCount += output.copy(utf8: export.name, at: outputByteCount)
             outputByteCount += output.copy(utf8: export.description, at: outputByteCount)
-            handshake.listedCount += 1
         }
-        handshake.listed = []
+        handshake.listed = nil
         phase = .optionHeader
         return acknowledge()
     }
 
     /// One output of a LIST_META_CONTEXT or SET_META_CONTEXT.
     func listContexts() -> NBDEvent {
-        while handshake.listedCount < handshake.listedContexts.count {
-            let context = handshake.listedContexts[handshake.listedCount]
-            let dataByteCount = 4 + context.name.utf8.count
-            guard hasRoom(dataByteCount) else { return emit() }
-            append(.metaContext, dataByteCount: dataByteCount)
-            output.storeBigEndian(context.id, at: outputByteCount)
-            outputByteCount += 4
-            outputByteCount += output.copy(utf8: context.name, at: outputByteCount)
-            handshake.listedCount += 1
+        while let context = handshake.listedContexts?.rest.first {
+            let isAnswer = handshake.listedContexts?.names(context) ?? false
+            if isAnswer {
+                let dataByteCount = 4 + context.name.utf8.count
+                guard hasRoom(dataByteCount) else { return emit() }
+                let id = handshake.listedContexts?.takeID() ?? 0
+                append(.metaContext, id: id, context.name)
+            }
+            _ = handshake.listedContexts?.rest.popFirst()
         }
-        handshake.listedContexts = []
+        handshake.listedContexts = nil
         phase = .optionHeader
         return acknowledge()
+    }
+
+    private func append(_ kind: NBDOptionReplyKind, id: UInt32, _ name: String) {
+        append(kind, dataByteCount: 4 + name.utf8.count)
+        output.storeBigEndian(id, at: outputByteCount)
+        outputByteCount += 4
+        outputByteCount += output.copy(utf8: name, at: outputByteCount)
     }
 
     // MARK: - Metadata contexts
@@ -123,9 +133,8 @@ extension NBDSession {
             }
             handshake.contextExportName = query.name.array()
         } else {
-            handshake.listedContexts = export.listing(queries).map { (id: 0, name: $0) }
+            handshake.listedContexts = export.listing(queries)
         }
-        handshake.listedCount = 0
         phase = .listingContexts
         return nil
     }
@@ -140,46 +149,63 @@ extension NBDSession {
     }
 
     /// Selects the contexts that the queries name in full; false when they are too many.
-    private func select(_ contexts: [NBDMetaContext], _ queries: [String]) -> Bool {
+    private func select(_ contexts: ArraySlice<NBDMetaContext>, _ queries: [String]) -> Bool {
         let chosen = contexts.filter { context in
             NBDText.isAllowed(context.name)
                 && queries.contains { $0.hasSameBytes(as: context.name) }
         }
         guard chosen.count <= Self.contextCountMax else { return false }
-        handshake.listedContexts = []
         for (index, context) in chosen.enumerated() {
-            let id = UInt32(index + 1)
             selected[index] = NBDSelectedContext(
-                id: id,
+                id: UInt32(index + 1),
                 kind: context.kind,
                 snapshotHandle: context.snapshotHandle
             )
-            handshake.listedContexts.append((id: id, name: context.name))
         }
+        handshake.listedContexts = NBDSession.ContextListing(
+            rest: chosen[...],
+            queries: [],
+            nextID: 1
+        )
         handshake.contextCount = chosen.count
         return true
     }
 }
 
 extension NBDExport {
-    /// The names that answer a LIST_META_CONTEXT.
+    /// What answers a LIST_META_CONTEXT.
     ///
     /// Without queries: everything that can be selected; but families with more members than can
     /// be selected together are named by their wildcard, which a client may then ask for. A query
     /// that ends in a colon is a wildcard for the names that begin with it.
-    fileprivate func listing(_ queries: [String]) -> [String] {
-        let contexts = contexts.filter { NBDText.isAllowed($0.name) }
-        guard queries.isEmpty else {
-            return contexts.map(\.name).filter { name in
-                queries.contains { $0.hasSameBytes(as: name) || $0.isWildcard(for: name) }
-            }
+    fileprivate func listing(_ queries: [String]) -> NBDSession.ContextListing {
+        var listing = NBDSession.ContextListing(rest: contexts, queries: queries, nextID: 0)
+        guard queries.isEmpty, contexts.count > NBDSession.contextCountMax else { return listing }
+        listing.rest = []
+        var families: Set<String> = []
+        for var context in contexts where NBDText.isAllowed(context.name) {
+            context.name = context.family ?? context.name
+            if families.insert(context.name).inserted { listing.rest.append(context) }
         }
-        guard contexts.count > NBDSession.contextCountMax else { return contexts.map(\.name) }
-        var names: [String] = []
-        for name in contexts.map({ $0.family ?? $0.name }) where !names.contains(name) {
-            names.append(name)
+        return listing
+    }
+}
+
+extension NBDSession.ContextListing {
+    /// Whether the client asked for `context`.
+    fileprivate func names(_ context: NBDMetaContext) -> Bool {
+        guard NBDText.isAllowed(context.name) else { return false }
+        guard !queries.isEmpty else { return true }
+        return queries.contains {
+            $0.hasSameBytes(as: context.name) || $0.isWildcard(for: context.name)
         }
-        return names
+    }
+
+    /// The id of the next context that is told.
+    fileprivate mutating func takeID() -> UInt32 {
+        guard nextID > 0 else { return 0 }
+        defer { nextID += 1 }
+        return nextID
     }
 }
 

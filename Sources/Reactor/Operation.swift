@@ -103,7 +103,10 @@ final class OperationTable {
         for index in 0..<count { slots[index].next = index + 1 < count ? Int32(index + 1) : -1 }
         freeHead = 0
         messageOffset = count * Reactor.sendRegionCountMax * MemoryLayout<ByteRegion>.stride
-        vectorMemory = MemoryArena(byteCount: messageOffset + count * Self.messageStride)
+        vectorMemory = MemoryArena(
+            byteCount: messageOffset + count * Self.messageStride,
+            usesHugePages: false
+        )
     }
 
     /// Takes a free slot; the caller has checked that there is one.

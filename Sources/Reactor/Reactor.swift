@@ -71,7 +71,10 @@ public final class Reactor {
     ///
     /// - Throws: ``ReactorError`` when the engine asked for, or both, cannot be had.
     public init(options: ReactorOptions = ReactorOptions()) throws(ReactorError) {
-        precondition(options.operationCountMax <= 32_768, "operationCountMax: 32,768 at most")
+        precondition(
+            options.operationCountMax <= ReactorOptions.operationCountLimit,
+            "operationCountMax: 32,768 at most"
+        )
         let event = cbl_event_create(options.engine == .aio)
         guard event >= 0 else { throw .aioUnavailable(errno: 0 - event) }
         waker = Waker(eventDescriptor: event)

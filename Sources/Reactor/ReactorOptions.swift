@@ -18,15 +18,17 @@ public enum EngineKind: String, Sendable, Hashable {
 
 /// Limits and options of a reactor, decided once.
 public struct ReactorOptions: Sendable {
+    /// The most that ``operationCountMax`` can be.
+    public static var operationCountLimit: Int { 32_768 }
+
     /// Which engine.
     public var engine: EngineChoice = .auto
     /// Operations in flight or completed but not yet taken, at most; more trap, so the owner
     /// looks at ``Reactor/freeOperationCount``.
     ///
     /// At most 32,768, so that the kernel's largest completion queue (65,536) holds every
-    /// completion and every cancellation. The default covers a full queue of a store's device
-    /// requests (8192) and thousands of
-    /// connections with a receive and a send each.
+    /// completion and every cancellation. The default covers thousands of connections with a
+    /// receive, a send and a close each, and thousands of device transfers.
     public var operationCountMax: Int = 16_384
     /// Descriptors have numbers below this; an accepted one beyond it is closed at once.
     public var descriptorCountMax: Int = 65_536

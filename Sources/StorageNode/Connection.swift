@@ -72,6 +72,9 @@ final class Connection {
     var host: StoreHost?
     /// The reactor of the store.
     var storeWorker: Int32 = -1
+    /// Another reactor was asked to open the export and has not answered: the place is kept, so
+    /// that no connection has more than one such question under way.
+    var isAttaching = false
     /// The export was opened on its store's reactor and must be closed there.
     var isAttached = false
 

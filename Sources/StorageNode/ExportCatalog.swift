@@ -1,41 +1,28 @@
 // What a node exports: the volumes of its stores and their snapshots, by name.
 
-internal import BlockCore
-internal import LogStore
-internal import NBDSession
+package import BlockCore
+package import LogStore
+package import NBDSession
 internal import NBDWire
 
 /// One name that clients can open.
-struct ExportEntry: Sendable {
-    /// A snapshot that changes can be asked for since.
-    struct Snapshot: Sendable {
-        var name: String
-        var layer: LayerID
-    }
-
+package struct ExportEntry: Sendable {
     var key: ExportKey
     var name: String
     var description: String
     var byteCount: UInt64
     var logicalBlockByteCount: UInt32
     var isReadOnly: Bool
-    /// The snapshots older than what is exported.
-    var snapshots: [Snapshot]
+    /// What can be asked about its blocks; with one context for each snapshot older than what is
+    /// exported.
+    ///
+    /// The exports of a volume share one array, of which each takes the beginning: a thousand
+    /// snapshots with a thousand contexts of their own each would take a million.
+    package var contexts: ArraySlice<NBDMetaContext>
 
-    /// The export as the handshake shows it; contexts only where they are needed, because a
-    /// thousand snapshots have a thousand each.
-    func nbdExport(withContexts: Bool) -> NBDExport {
-        var contexts: [NBDMetaContext] = []
-        if withContexts {
-            contexts = [.allocation, .allocationDepth]
-            for snapshot in snapshots {
-                contexts += NBDMetaContext.changedSince(
-                    snapshot: snapshot.name,
-                    handle: snapshot.layer.rawValue
-                )
-            }
-        }
-        return NBDExport(
+    /// The export as the handshake shows it.
+    var nbdExport: NBDExport {
+        var export = NBDExport(
             handle: 0,
             name: name,
             description: description,
@@ -46,13 +33,15 @@ struct ExportEntry: Sendable {
                 blockByteCountPreferred: UInt32(BlockGeometry.blockByteCount),
                 payloadByteCountMax: NBDLimits.payloadByteCountDefault
             ),
-            contexts: contexts
+            contexts: []
         )
+        export.contexts = contexts
+        return export
     }
 }
 
 /// All exports of a node at one moment; each change makes a new catalogue.
-final class ExportCatalog: Sendable {
+package final class ExportCatalog: Sendable {
     let entries: [ExportEntry]
     // By bytes: names that Swift compares as equal are different names on the wire.
     private let indexByName: [[UInt8]: Int]
@@ -91,14 +80,29 @@ final class ExportCatalog: Sendable {
     /// The exports that a store's volumes make.
     static func entries(of volumes: [VolumeSummary], storeIndex: Int32) -> [ExportEntry] {
         volumes.filter { $0.specification.access != .none }.flatMap { volume in
-            entries(of: volume, storeIndex: storeIndex)
+            entries(
+                of: volume.specification,
+                snapshots: volume.snapshots.map { ($0.layer, $0.name, $0.byteCount) },
+                storeIndex: storeIndex
+            )
         }
     }
 
-    private static func entries(of volume: VolumeSummary, storeIndex: Int32) -> [ExportEntry] {
-        let specification = volume.specification
-        let snapshots = volume.snapshots.map {
-            ExportEntry.Snapshot(name: $0.name, layer: $0.layer)
+    /// The exports of one volume and its snapshots, oldest first.
+    package static func entries(
+        of specification: VolumeSpecification,
+        snapshots: [(layer: LayerID, name: String, byteCount: UInt64)],
+        storeIndex: Int32
+    ) -> [ExportEntry] {
+        var contexts: [NBDMetaContext] = [.allocation, .allocationDepth]
+        // Where the contexts of what is older than each snapshot end.
+        var ends: [Int] = []
+        for snapshot in snapshots {
+            ends.append(contexts.count)
+            contexts += NBDMetaContext.changedSince(
+                snapshot: snapshot.name,
+                handle: snapshot.layer.rawValue
+            )
         }
         var entries = [
             ExportEntry(
@@ -108,10 +112,10 @@ final class ExportCatalog: Sendable {
                 byteCount: specification.byteCount,
                 logicalBlockByteCount: specification.logicalBlockByteCount,
                 isReadOnly: specification.access != .readWrite,
-                snapshots: snapshots
+                contexts: contexts[...]
             )
         ]
-        for (index, snapshot) in volume.snapshots.enumerated() {
+        for (snapshot, end) in zip(snapshots, ends) {
             entries.append(
                 ExportEntry(
                     key: ExportKey(
@@ -124,7 +128,7 @@ final class ExportCatalog: Sendable {
                     byteCount: snapshot.byteCount,
                     logicalBlockByteCount: specification.logicalBlockByteCount,
                     isReadOnly: true,
-                    snapshots: Array(snapshots.prefix(index))
+                    contexts: contexts[..<end]
                 )
             )
         }
@@ -137,8 +141,10 @@ final class ExportDirectory: NBDExportSource {
     var catalog = ExportCatalog([])
 
     func export(named name: String) -> NBDExport? {
-        catalog.entry(named: name)?.nbdExport(withContexts: true)
+        catalog.entry(named: name)?.nbdExport
     }
 
-    func exports() -> [NBDExport] { catalog.entries.map { $0.nbdExport(withContexts: false) } }
+    func exports() -> LazyMapSequence<[ExportEntry], NBDExport> {
+        catalog.entries.lazy.map(\.nbdExport)
+    }
 }

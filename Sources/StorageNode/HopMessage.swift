@@ -50,7 +50,8 @@ struct HopMessage: BitwiseCopyable, Sendable {
 
 /// Requests of other reactors at a store of this one.
 ///
-/// Sized for everything that the others can have in work, so it is never full.
+/// Sized for everything that the others can have in work, so it is never full; what was never in
+/// use has touched no memory.
 final class RemoteTable {
     struct Entry: BitwiseCopyable {
         var worker: Int32 = -1
@@ -59,22 +60,20 @@ final class RemoteTable {
         var next: Int32 = -1
     }
 
-    private let entries: FixedArray<Entry>
+    private let entries: SparseTable<Entry>
     private let freeHead: FixedArray<Int32>
 
     init(count: Int) {
-        entries = FixedArray(repeating: Entry(), count: max(count, 1))
-        freeHead = FixedArray(repeating: 0, count: 1)
-        for index in 0..<entries.count {
-            entries[index].next = index + 1 < entries.count ? Int32(index + 1) : -1
-        }
+        entries = SparseTable(capacity: count)
+        freeHead = FixedArray(repeating: -1, count: 1)
     }
 
     func take(worker: Int32, token: UInt64, region: ByteRegion) -> Int32 {
+        let entry = Entry(worker: worker, token: token, region: region)
         let index = freeHead[0]
-        precondition(index >= 0, "more remote requests than slots on all reactors")
+        guard index >= 0 else { return Int32(entries.append(entry)) }
         freeHead[0] = entries[Int(index)].next
-        entries[Int(index)] = Entry(worker: worker, token: token, region: region)
+        entries[Int(index)] = entry
         return index
     }
 

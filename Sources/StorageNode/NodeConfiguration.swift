@@ -81,6 +81,13 @@ public struct NodeConfiguration: Sendable {
     /// The least buffer memory of one reactor: some chunks and the largest part.
     public static var bufferMemoryByteCountMin: Int { 4 << 20 }
 
+    /// Operations that each reactor needs room for: what was asked for, at least what all
+    /// connections and as many device transfers as there may be can have in flight together.
+    var operationCountMax: Int {
+        let socketCount = limits.socketOperationCountMax(listenerCount: listeners.count)
+        return max(reactor.operationCountMax, socketCount + limits.deviceOperationCount)
+    }
+
     /// Creates a configuration.
     public init(stores: [StoreConfiguration], listeners: [ListenAddress]) {
         self.stores = stores

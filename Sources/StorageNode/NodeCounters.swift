@@ -25,12 +25,14 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
     public var hopCount: UInt64 = 0
     /// Connections accepted.
     public var acceptedCount: UInt64 = 0
-    /// Connections refused because the table was full.
+    /// Connections refused because the table was full, or TLS had used up its part of the pool.
     public var refusedCount: UInt64 = 0
     /// Connections dropped because a time limit passed.
     public var timedOutCount: UInt64 = 0
     /// Connections dropped because the other side broke the protocol.
     public var violationCount: UInt64 = 0
+    /// TLS connections that ended without the protocol's word for it (close_notify).
+    public var truncatedCount: UInt64 = 0
     /// Open connections.
     public var connectionCountNow: UInt64 = 0
     /// Requests in work.
@@ -55,6 +57,7 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
         left.refusedCount &+= right.refusedCount
         left.timedOutCount &+= right.timedOutCount
         left.violationCount &+= right.violationCount
+        left.truncatedCount &+= right.truncatedCount
         left.connectionCountNow &+= right.connectionCountNow
         left.requestCountNow &+= right.requestCountNow
     }
@@ -75,6 +78,7 @@ public struct NodeCounters: Sendable, Hashable, BitwiseCopyable {
             ("nbd.refused", refusedCount),
             ("nbd.timed_out", timedOutCount),
             ("nbd.violations", violationCount),
+            ("nbd.tls_truncated", truncatedCount),
             ("nbd.connections.now", connectionCountNow),
             ("nbd.requests.now", requestCountNow),
         ]

@@ -10,8 +10,26 @@ public struct NodeLimits: Sendable, Hashable {
     /// Connections open at the same time, over all reactors.
     public var connectionCountMax: Int = 4096
     /// Requests (and parts of large ones) in work per reactor, beside ``ownSlotCount`` for each
-    /// connection.
+    /// connection that lives there.
     public var slotCount: Int = 4096
+    /// Device transfers in flight per reactor, divided among its stores; the rest waits in the
+    /// stores' queues.
+    ///
+    /// More than devices take at a time (NVMe 1023, libaio here 1024); and with the default
+    /// connections what the reactor's default table leaves: 16,384 - 3 x (4160 + 21 listeners).
+    public var deviceOperationCount: Int = 3840
+    /// Requests in work in one store at most; more wait in front of it.
+    ///
+    /// A slot of a store takes about 250 bytes and is touched at start: 4 MiB for each store. More
+    /// in flight than this no device makes use of, and one reactor alone (12,416) never waits.
+    public var storeRequestCountMax: Int = 16_384
+    /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
+    ///
+    /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their
+    /// ends and 2 x 4160 messages about connections, of some 200 bytes, and all of it comes into
+    /// use because a mailbox is a ring: 16 MiB for each. This is 0.8 MiB, and eight turns' worth
+    /// for a reactor that handles 512 messages a turn.
+    public var mailboxMessageCount: Int = 4096
     /// Requests in work per connection: above the deepest queue that clients use (fio and QEMU
     /// stop at 128), below what one client could hold up others with.
     public var requestsPerConnectionMax: Int = 256
@@ -37,9 +55,33 @@ public struct NodeLimits: Sendable, Hashable {
     /// Slots that a connection gets whatever others hold: a large request and a part of it.
     @inlinable
     public static var ownSlotCount: Int { 2 }
-    /// All slots of a reactor.
+    /// Connections beyond ``connectionCountMax`` that are on their way out: each has made room for
+    /// a new one that is there already.
     @inlinable
-    public var slotCountOfReactor: Int { slotCount + NodeLimits.ownSlotCount * connectionCountMax }
+    public static var leavingCountMax: Int { 64 }
+    /// Places for connections, over all reactors; any reactor may come to have all of them.
+    @inlinable
+    public var placeCountMax: Int { connectionCountMax + NodeLimits.leavingCountMax }
+    /// Operations of a reactor's sockets in flight, or ended and not taken: a receive, a send and a
+    /// close of each connection; an accept, its connection and a close of each listener.
+    @inlinable
+    public func socketOperationCountMax(listenerCount: Int) -> Int {
+        3 * (placeCountMax + listenerCount)
+    }
+    /// The most requests in work on one reactor, when all connections live there.
+    ///
+    /// 4096 + 2 x 4160 = 12,416. The table is so long on each reactor, but of it only what was
+    /// used at some time has been touched.
+    @inlinable
+    public var slotCountOfReactor: Int { slotCount + NodeLimits.ownSlotCount * placeCountMax }
+    /// The most requests in work over all reactors: a connection's own slots exist once, wherever
+    /// it lives.
+    ///
+    /// 16 reactors: 16 x 4096 + 2 x 4160 = 73,856.
+    @inlinable
+    public func requestCountMax(reactorCount: Int) -> Int {
+        reactorCount * slotCount + NodeLimits.ownSlotCount * placeCountMax
+    }
     /// Parts of one request in work at the same time: keeps a disk busy, bounds the memory.
     @inlinable
     public static var partsPerRequestMax: Int { 4 }
@@ -59,6 +101,9 @@ public struct NodeLimits: Sendable, Hashable {
     /// Many small replies then make one segment; larger data is sent from its own buffer. Measured:
     /// a copy of 16 KiB in cache costs 0.15 µs, less than the bookkeeping and the page pinning of a
     /// segment of its own.
+    ///
+    /// At least ``partByteCountMin``: what fits into a connection's own request buffer is never
+    /// sent from there, because a batch gives the buffers it was handed back to the pool.
     @inlinable
     public static var copiedReplyByteCountMax: Int { 16 << 10 }
     /// The chunk in which replies are gathered, in bytes: a queue of 32 replies of 4 KiB.
@@ -67,6 +112,16 @@ public struct NodeLimits: Sendable, Hashable {
     /// The chunk that requests are received into, in bytes.
     @inlinable
     public static var receiveByteCount: Int { 128 << 10 }
+    /// Of the pool, the part that the buffers of TLS connections may take: one half, so that as
+    /// much is left for requests whoever comes.
+    @inlinable
+    static var tlsPoolDivisor: Int { 2 }
+    /// Of the pool, the part for TLS connections that have not opened an export: whoever can
+    /// connect gets that far, so those who have proved themselves must keep room.
+    ///
+    /// A quarter: 512 handshakes at a time with 128 MiB on one reactor.
+    @inlinable
+    static var tlsHandshakePoolDivisor: Int { 4 }
     /// Chunks of a read reply at most, so that scattered holes do not explode a reply.
     @inlinable
     public static var replyChunkCountMax: Int { 32 }

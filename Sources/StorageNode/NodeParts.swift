@@ -57,6 +57,14 @@ struct NodeParts {
         guard configuration.limits.slotCount >= 64, configuration.limits.slotCount <= 1 << 16,
             configuration.limits.connectionCountMax >= 1
         else { throw .configuration("64 to 65536 slots and at least one connection") }
+        guard configuration.limits.storeRequestCountMax >= 1,
+            configuration.limits.mailboxMessageCount >= 1
+        else { throw .configuration("room for at least one request and one message") }
+        guard configuration.limits.deviceOperationCount >= 1,
+            configuration.operationCountMax <= ReactorOptions.operationCountLimit
+        else {
+            throw .configuration("more connections and device transfers than a reactor can have")
+        }
     }
 
     private static func tlsContext(
@@ -107,15 +115,19 @@ extension Worker {
             device = try Device.open(path: configuration.path, options: configuration.device)
         } catch { throw .device(path: configuration.path, error) }
         var log = configuration.log
-        // All slots of all reactors, and the store's own trims.
-        log.requestCountMax = limits.slotCountOfReactor * shared.configuration.reactorCount + 64
+        // What all reactors can send it, as far as it is let in, and the store's own trims.
+        let comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
+        let admittedCount = min(comingCount, limits.storeRequestCountMax)
+        log.requestCountMax = admittedCount + 64
         let host = StoreHost(
             index: index,
             place: hosts.count,
             path: configuration.path,
             device: device,
             handle: reactor.attach(device),
-            store: LogStore(configuration: log, geometry: device.geometry)
+            store: LogStore(configuration: log, geometry: device.geometry),
+            admittedCountMax: admittedCount,
+            waitingCountMax: comingCount - admittedCount
         )
         hosts.append(host)
         hostsByStore[Int(index)] = host

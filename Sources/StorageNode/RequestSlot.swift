@@ -63,9 +63,10 @@ struct RequestSlot: BitwiseCopyable {
     var readyHead: Int32 = none
 }
 
-/// The slots of one reactor; nothing allocates after `init`.
+/// The slots of one reactor; nothing allocates after `init`, and only slots that were in use at
+/// some time have touched memory.
 final class SlotTable {
-    private let slots: FixedArray<RequestSlot>
+    private let slots: SparseTable<RequestSlot>
     private let state: FixedArray<(freeHead: Int32, freeCount: Int)>
 
     /// The number of slots.
@@ -73,11 +74,8 @@ final class SlotTable {
 
     init(count: Int) {
         self.count = count
-        slots = FixedArray(repeating: RequestSlot(), count: count)
-        state = FixedArray(repeating: (freeHead: 0, freeCount: count), count: 1)
-        for index in 0..<count {
-            slots[index].next = index + 1 < count ? Int32(index + 1) : RequestSlot.none
-        }
+        slots = SparseTable(capacity: count)
+        state = FixedArray(repeating: (freeHead: RequestSlot.none, freeCount: count), count: 1)
     }
 
     /// The number of free slots.
@@ -90,9 +88,13 @@ final class SlotTable {
 
     /// Takes a free slot; nil when all are taken.
     func take(_ role: RequestSlot.Role, connection: Int32, request: NBDRequest) -> Int32? {
-        let index = state[0].freeHead
-        guard index != RequestSlot.none else { return nil }
-        state[0].freeHead = slots[Int(index)].next
+        guard state[0].freeCount > 0 else { return nil }
+        var index = state[0].freeHead
+        if index == RequestSlot.none {
+            index = Int32(slots.append(RequestSlot()))
+        } else {
+            state[0].freeHead = slots[Int(index)].next
+        }
         state[0].freeCount -= 1
         var slot = RequestSlot()
         slot.role = role

@@ -46,8 +46,13 @@ final class StoreHost {
     let store: LogStore
     /// When `onTurn` wants to be called again.
     var deadline: Instant?
-    /// Requests submitted and not completed.
+    /// Requests submitted and not completed; at most `admittedCountMax`.
     var requestCount = 0
+    let admittedCountMax: Int
+    /// Device transfers submitted whose ends it has not been told.
+    var deviceOperationCount = 0
+    /// Requests that wait to be submitted, in order.
+    let waiting: FixedRing<StoreRequest>
     private(set) var opened: [ExportKey: OpenExport] = [:]
     private var waits: [DrainWait] = []
     var commands: [UInt64: (Result<StoreCommandResult, StoreCommandError>) -> Void] = [:]
@@ -65,7 +70,9 @@ final class StoreHost {
         path: String,
         device: Device,
         handle: DeviceHandle,
-        store: LogStore
+        store: LogStore,
+        admittedCountMax: Int,
+        waitingCountMax: Int
     ) {
         self.index = index
         self.place = place
@@ -73,6 +80,8 @@ final class StoreHost {
         self.device = device
         self.deviceHandle = handle
         self.store = store
+        self.admittedCountMax = admittedCountMax
+        waiting = FixedRing(capacityMin: max(waitingCountMax, 1))
         openedAt = Instant(nanoseconds: 0)
     }
 

@@ -70,7 +70,7 @@ extension Worker {
         guard let oldest else { return false }
         counters.refusedCount &+= 1
         drop(oldest)
-        return shared.connectionCount.add(limit: limits.connectionCountMax + 64)
+        return shared.connectionCount.add(limit: limits.placeCountMax)
     }
 
     /// Takes a new connection.
@@ -105,7 +105,11 @@ extension Worker {
         if let index = freeConnections.popLast() { return connections[Int(index)] }
         // Memory comes in lots, so that a node with ten clients does not pay for thousands.
         let lotCount = 64
-        let arena = MemoryArena(byteCount: ConnectionMemory.byteCount * lotCount)
+        // Sparse: most connections never touch most of theirs.
+        let arena = MemoryArena(
+            byteCount: ConnectionMemory.byteCount * lotCount,
+            usesHugePages: false
+        )
         connectionArenas.append(arena)
         for _ in 0..<lotCount {
             let memory = arena.allocate(byteCount: ConnectionMemory.byteCount)
@@ -217,7 +221,7 @@ extension Worker {
     /// Frees the place of a closed connection when no request of it is in work.
     func freeIfUnused(_ connection: Connection) {
         guard connection.state == .closed, connection.slotCount == 0, !connection.isReady,
-            !connection.isWaiting, !connection.wantsFlush
+            !connection.isWaiting, !connection.wantsFlush, !connection.isAttaching
         else { return }
         precondition(connection.heldByteCount == 0, "a connection that ended with buffers")
         detach(connection)

@@ -7,10 +7,26 @@ internal import Reactor
 extension Worker {
     /// Sends a message; the receiver is woken at the end of the turn.
     func post(_ message: HopMessage, to worker: Int) {
-        // A mailbox holds everything that all slots and connections can have on the way.
-        let isTaken = peers[worker].enqueue(message)
-        precondition(isTaken, "a mailbox is full: it is sized so that it cannot be")
         needsWake[worker] = true
+        // Behind those that wait: a receiver counts on the order of one sender's messages.
+        if backlogs[worker].isEmpty, peers[worker].enqueue(message) { return }
+        backlogs[worker].append(message)
+        hasBacklog = true
+    }
+
+    /// Sends what found a mailbox full.
+    func postBacklogs() {
+        guard hasBacklog else { return }
+        hasBacklog = false
+        for worker in backlogs.indices where !backlogs[worker].isEmpty {
+            var count = 0
+            while count < backlogs[worker].count, peers[worker].enqueue(backlogs[worker][count]) {
+                count += 1
+            }
+            backlogs[worker].removeFirst(count)
+            needsWake[worker] = true
+            if !backlogs[worker].isEmpty { hasBacklog = true }
+        }
     }
 
     func wakePeers() {
@@ -82,15 +98,18 @@ extension Worker {
     // MARK: - On the connection's side
 
     private func onAttachedMessage(_ message: HopMessage) {
-        let token = Token(rawValue: message.connection)
-        let connection = connection(token)
-        let isWaiting = connection?.state == .opening
-        guard let connection, isWaiting else {
-            // It has gone in the meantime.
-            guard message.isOpened else { return }
-            var detach = HopMessage(.detach, worker: index)
-            detach.key = message.key
-            return post(detach, to: Int(message.worker))
+        guard let connection = connection(Token(rawValue: message.connection)) else {
+            preconditionFailure("a connection that did not wait for its export")
+        }
+        connection.isAttaching = false
+        guard connection.state == .opening else {
+            // It is going, and its place was kept for this answer.
+            if message.isOpened {
+                var detach = HopMessage(.detach, worker: index)
+                detach.key = message.key
+                post(detach, to: Int(message.worker))
+            }
+            return freeIfUnused(connection)
         }
         onAttached(connection, message.isOpened ? message.handle : nil)
     }

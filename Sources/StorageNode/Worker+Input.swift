@@ -98,7 +98,7 @@ extension Worker {
 
     /// Has more bytes received, into the buffer that waits for them where that is worth it.
     private func receive(_ connection: Connection) {
-        guard !connection.isReceiving else { return }
+        guard !connection.isReceiving, !connection.isInputEnded else { return }
         guard connection.tls == nil else { return receiveCiphertext(connection) }
         let target = receiveTarget(connection)
         connection.isReceiving = true
@@ -138,8 +138,10 @@ extension Worker {
         connection.isReceiving = false
         guard connection.takesInput else { return }
         guard result > 0 else {
+            guard result == 0 else { return drop(connection) }
             connection.isInputEnded = true
-            return result == 0 ? onInputEnded(connection) : drop(connection)
+            guard connection.tls == nil else { return markReady(connection) }
+            return onInputEnded(connection)
         }
         counters.receiveCount &+= 1
         if connection.tls != nil {
@@ -234,6 +236,7 @@ extension Worker {
         connection.host = hostsByStore[storeIndex]
         guard let host = connection.host else {
             connection.state = .opening
+            connection.isAttaching = true
             var message = HopMessage(.attach, worker: index)
             message.connection = token(0, connection)
             message.key = entry.key
@@ -257,6 +260,7 @@ extension Worker {
             return drop(connection)
         }
         connection.state = .open
+        endTLSHandshake(connection)
         connection.socket.enlargeLocalBuffer(byteCount: NodeLimits.localSocketByteCount)
         connection.deadline = nil
         connection.session.onOpened()

@@ -112,8 +112,17 @@ extension Worker {
             return batch.append(data: zeroes.slice(0, byteCount), owning: .empty)
         }
         settle(slot)
-        batch.append(data: slots[slot].data, owning: slots[slot].buffer)
+        let buffer = takeBuffer(slot, connection)
+        batch.append(data: slots[slot].data, owning: buffer)
+    }
+
+    /// Takes a slot's buffer for a batch, which gives it back to the pool.
+    private func takeBuffer(_ slot: Int32, _ connection: Connection) -> ByteRegion {
+        let buffer = slots[slot].buffer
+        // Not the connection's own: it holds so little that its data is copied.
+        precondition(!connection.memory.request.holds(buffer), "a batch with a buffer not its own")
         slots[slot].buffer = .empty
+        return buffer
     }
 
     // MARK: - Holes between data
@@ -166,8 +175,7 @@ extension Worker {
                 batch.didWrite(byteCount: run.byteCount)
             } else {
                 // The first reference takes the buffer along; the others live as long.
-                batch.append(data: data, owning: slots[slot].buffer)
-                slots[slot].buffer = .empty
+                batch.append(data: data, owning: takeBuffer(slot, connection))
             }
         }
         markFlush(connection)

@@ -180,17 +180,18 @@ extension Worker {
         _ request: NBDRequest,
         _ connection: Connection
     ) -> Int32? {
-        let ownCount = NodeLimits.ownSlotCount
-        // Each connection's own stay free for it, unless it has taken them.
-        let sharedFreeCount = slots.freeCount - ownCount * limits.connectionCountMax
+        // Its own are nobody else's; beyond them it takes of what all share.
+        let sharedHeldCount = connection.slotCount - NodeLimits.ownSlotCount
+        let sharedFreeCount = limits.slotCount - sharedSlotCount
         guard
-            connection.slotCount < ownCount
-                || NodeLimits.mayTake(1, held: connection.slotCount, free: sharedFreeCount),
+            sharedHeldCount < 0
+                || NodeLimits.mayTake(1, held: sharedHeldCount, free: sharedFreeCount),
             let slot = slots.take(role, connection: connection.index, request: request)
         else {
             markWaiting(connection)
             return nil
         }
+        if sharedHeldCount >= 0 { sharedSlotCount += 1 }
         connection.slotCount += 1
         counters.requestCountNow &+= 1
         return slot
@@ -249,6 +250,7 @@ extension Worker {
         }
         slots.release(slot)
         connection.slotCount -= 1
+        if connection.slotCount >= NodeLimits.ownSlotCount { sharedSlotCount -= 1 }
         counters.requestCountNow &-= 1
         hasFreed = true
         switch connection.state {

@@ -6,15 +6,27 @@ internal import Reactor
 internal import StorageIO
 
 extension Worker {
-    /// Operations kept free for sockets: a receive, a send and a close for each connection would
-    /// be more than the table holds, but no device transfer waits for another's socket.
-    private static let socketOperationCountMin = 2048
+    /// Device transfers that each store may have in flight: an equal part, so that no busy store
+    /// has another one wait, nor a connection.
+    private var deviceOperationShare: Int { max(limits.deviceOperationCount / hosts.count, 1) }
 
     /// Gives a request to a store and handles what that ends at once.
     func submit(_ request: StoreRequest, to host: StoreHost) {
+        guard host.requestCount < host.admittedCountMax else { return host.waiting.append(request) }
         host.requestCount += 1
         host.store.submit(request)
         pump(host)
+    }
+
+    /// Gives the store requests that waited for others to end; false when there are none.
+    private func submitWaiting(_ host: StoreHost) -> Bool {
+        var isAny = false
+        while host.requestCount < host.admittedCountMax, let request = host.waiting.popFirst() {
+            host.requestCount += 1
+            host.store.submit(request)
+            isAny = true
+        }
+        return isAny
     }
 
     /// Moves everything that a store has to say.
@@ -22,37 +34,42 @@ extension Worker {
     /// Completions first, and all of them before the store is called again: their data may lie
     /// in its memory.
     func pump(_ host: StoreHost) {
-        while let completion = host.store.completions.popFirst() {
-            host.requestCount -= 1
-            let token = Token(rawValue: completion.token)
-            if token.kind == TokenKind.localRequest {
-                finish(completion)
-            } else {
-                returnHop(completion)
+        repeat {
+            while let completion = host.store.completions.popFirst() {
+                host.requestCount -= 1
+                let token = Token(rawValue: completion.token)
+                if token.kind == TokenKind.localRequest {
+                    finish(completion)
+                } else {
+                    returnHop(completion)
+                }
             }
-        }
-        while reactor.freeOperationCount > Self.socketOperationCountMin,
+        } while submitWaiting(host)
+        guard !host.store.deviceRequests.isEmpty else { return endCommands(host) }
+        let share = deviceOperationShare
+        while host.deviceOperationCount < share,
             let request = host.store.deviceRequests.popFirst()
         {
+            host.deviceOperationCount += 1
             reactor.submit(
                 request,
                 to: host.deviceHandle,
                 token: Token(kind: TokenKind.device, index: UInt32(host.place)).rawValue
             )
         }
-        if !host.store.commandCompletions.isEmpty { endCommands(host) }
+        endCommands(host)
     }
 
     /// Ends a turn of a store's: what was batched goes out.
     func endTurn(_ host: StoreHost) {
         host.deadline = host.store.onTurn(now: now)
         pump(host)
-        // Transfers that found no free operation go with the next turn's.
-        if !host.store.deviceRequests.isEmpty { host.deadline = now }
+        // Transfers beyond its share go when others of it end; there are some, so a turn comes.
         if host.store.state != host.lastState { onStateChanged(host) }
     }
 
     private func endCommands(_ host: StoreHost) {
+        guard !host.store.commandCompletions.isEmpty else { return }
         let ended = host.store.commandCompletions
         host.store.commandCompletions.removeAll()
         for command in ended {
@@ -71,6 +88,8 @@ extension Worker {
             publishExports(host)
             for waiter in host.openWaiters { waiter(nil) }
             host.openWaiters = []
+            // It was still opening when all were to close.
+            if onStoresClosed != nil { close(host) }
         case .failed(let error):
             shared.sink(.storeFailed(path: host.path, error))
             for waiter in host.openWaiters { waiter(error) }
@@ -84,12 +103,18 @@ extension Worker {
     // MARK: - The end
 
     /// Closes all stores; `onStoresClosed` is called when they are.
+    ///
+    /// One that is opening cannot be closed before it is ready.
     func closeStores() {
-        for host in hosts where host.store.state == .ready || host.store.state == .opening {
-            host.store.close()
-            pump(host)
-        }
+        for host in hosts where host.store.state == .ready { close(host) }
         finishClosing()
+    }
+
+    private func close(_ host: StoreHost) {
+        host.store.close()
+        pump(host)
+        // The store goes on in its next turn.
+        host.deadline = now
     }
 
     private func finishClosing() {

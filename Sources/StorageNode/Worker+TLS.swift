@@ -8,6 +8,8 @@ internal import Reactor
 final class TLSConnection {
     /// Ciphertext received and not yet taken, and ciphertext to send: one full record and more.
     static let bufferByteCount = 32 << 10
+    /// Both.
+    static let buffersByteCount = 2 * bufferByteCount
 
     let session: TLSSession
     /// Both buffers, of the pool.
@@ -18,6 +20,8 @@ final class TLSConnection {
     var incomingEnd = 0
     var isSending = false
     var isShutDown = false
+    /// An export was opened: it is not one of the handshakes any more.
+    var hasOpened = false
     /// How far the batch on its way has been encrypted.
     var regionIndex = 0
     var regionOffset = 0
@@ -59,21 +63,40 @@ extension Worker {
             connection.isBlocked = true
             return false
         }
-        guard let session = try? shared.tls?.makeSession(),
-            let buffers = pool.allocate(byteCount: 2 * TLSConnection.bufferByteCount)
+        guard mayCreateTLS, let session = try? shared.tls?.makeSession(),
+            let buffers = pool.allocate(byteCount: TLSConnection.buffersByteCount)
         else {
             counters.refusedCount &+= 1
             drop(connection)
             return false
         }
         connection.tls = TLSConnection(session: session, buffers: buffers)
+        tlsCount += 1
+        tlsHandshakeCount += 1
         return true
+    }
+
+    /// Whether TLS connections have not used up their part of the pool.
+    private var mayCreateTLS: Bool {
+        let byteCount = TLSConnection.buffersByteCount
+        return (tlsCount + 1) * byteCount <= pool.byteCount / NodeLimits.tlsPoolDivisor
+            && (tlsHandshakeCount + 1) * byteCount
+                <= pool.byteCount / NodeLimits.tlsHandshakePoolDivisor
+    }
+
+    /// Counts the connection no more among those that have not opened an export.
+    func endTLSHandshake(_ connection: Connection) {
+        guard let tls = connection.tls, !tls.hasOpened else { return }
+        tls.hasOpened = true
+        tlsHandshakeCount -= 1
     }
 
     /// Gives back what TLS needed.
     func endTLS(_ connection: Connection) {
         connection.isStartingTLS = false
         guard let tls = connection.tls else { return }
+        endTLSHandshake(connection)
+        tlsCount -= 1
         pool.release(tls.buffers)
         connection.tls = nil
         hasFreed = true
@@ -120,6 +143,11 @@ extension Worker {
                 return true
             case .wantMore where takenByteCount > 0:
                 continue
+            case .wantMore where connection.isInputEnded:
+                // All that came has been read. What it asked for is still answered, so the
+                // session is not told yet: it could send nothing any more.
+                onInputEnded(connection)
+                return false
             case .wantMore, .wantDrain:
                 connection.isReceivingPayload = false
                 encrypt(connection, tls)
@@ -168,10 +196,24 @@ extension Worker {
         guard let tls = connection.tls else { return true }
         if !tls.isShutDown {
             tls.isShutDown = true
+            checkEnd(connection, tls)
             tls.session.shutdown()
             encrypt(connection, tls)
         }
         return !tls.isSending
+    }
+
+    /// Tells the session that its stream has ended, when it has, after everything was answered.
+    ///
+    /// Without close_notify nobody knows whether more was on its way. What came was whole, or was
+    /// given up with the connection, so this is no violation; clients that are killed end so.
+    private func checkEnd(_ connection: Connection, _ tls: TLSConnection) {
+        guard connection.isInputEnded, tls.session.state == .established else { return }
+        tls.session.transportEnded()
+        let result = tls.session.readPlaintext(into: connection.memory.receive)
+        if result == .failed, tls.session.failure?.isTruncation == true {
+            counters.truncatedCount &+= 1
+        }
     }
 
     /// Encrypts what fits and sends it; the end of the batch is the end of its last ciphertext.

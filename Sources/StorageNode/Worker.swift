@@ -2,6 +2,9 @@
 //
 // Invariants
 //   what one connection holds of slots and pool ≤ its share or its own (NodeLimits)
+//   slots in use = those that are their connections' own + sharedSlotCount
+//   operations of sockets ≤ 3 for each connection and listener; device transfers in flight
+//   ≤ limits.deviceOperationCount; both together ≤ the reactor's operationCountMax
 //   a buffer has one owner: the pool, a slot, a batch on its way, or another reactor's store
 //   a connection's place is free only when its socket is closed and none of its requests is in
 //   work; a completion that comes late finds another generation and is dropped
@@ -60,6 +63,8 @@ final class Worker: @unchecked Sendable {
     let arena: MemoryArena
     let pool: BufferPool
     let slots: SlotTable
+    /// Slots in use beyond their connections' own; at most `limits.slotCount`.
+    var sharedSlotCount = 0
     let remotes: RemoteTable
     /// What holes are answered with where the protocol has no word for them.
     let zeroes: ByteRegion
@@ -69,6 +74,13 @@ final class Worker: @unchecked Sendable {
     var peers: [Mailbox<HopMessage>] = []
     var peerWakers: [Waker] = []
     var needsWake: [Bool] = []
+    /// Messages for each worker whose mailbox was full, in order.
+    ///
+    /// Bounded by the requests and connections of this worker: each has one message under way.
+    var backlogs: [[HopMessage]]
+    var hasBacklog = false
+    /// How long messages wait before their mailbox is tried again.
+    private static let backlogNanoseconds: UInt64 = 100_000
     /// The worker of each store.
     var storeWorkers: [Int32] = []
 
@@ -83,6 +95,9 @@ final class Worker: @unchecked Sendable {
     var connections: [Connection] = []
     var freeConnections: [Int32] = []
     var connectionArenas: [MemoryArena] = []
+    /// Connections under TLS, and of these the ones that have not opened an export.
+    var tlsCount = 0
+    var tlsHandshakeCount = 0
     let ready: FixedRing<Int32>
     let waiting: FixedRing<Int32>
     let flushing: FixedRing<Int32>
@@ -113,17 +128,27 @@ final class Worker: @unchecked Sendable {
     private static let zeroByteCount = NodeLimits.partByteCountMax
 
     init(index: Int32, shared: NodeShared) throws(ReactorError) {
+        // Else connections' own request buffers would go to batches, and from there to the pool.
+        precondition(
+            NodeLimits.copiedReplyByteCountMax >= NodeLimits.partByteCountMin,
+            "data of a connection's own request buffer must be copied"
+        )
         let configuration = shared.configuration
         let workerCount = configuration.reactorCount
         self.index = index
         self.shared = shared
         limits = configuration.limits
-        reactor = try Reactor(options: configuration.reactor)
+        var options = configuration.reactor
+        options.operationCountMax = configuration.operationCountMax
+        options.deviceCountMax = max(options.deviceCountMax, configuration.stores.count)
+        reactor = try Reactor(options: options)
         let slotCount = limits.slotCountOfReactor
+        // Alone nobody writes to it.
         mailbox = Mailbox(
-            capacityMin: 2 * workerCount * slotCount + 4 * limits.connectionCountMax,
+            capacityMin: workerCount > 1 ? limits.mailboxMessageCount : 1,
             waker: reactor.waker
         )
+        backlogs = Array(repeating: [], count: workerCount)
         control = ControlQueue(waker: reactor.waker)
         let poolByteCount = max(
             configuration.bufferMemoryByteCount / workerCount,
@@ -133,10 +158,11 @@ final class Worker: @unchecked Sendable {
         pool = BufferPool(region: arena.allocate(byteCount: poolByteCount & ~4095))
         zeroes = arena.allocate(byteCount: Self.zeroByteCount)
         slots = SlotTable(count: slotCount)
-        remotes = RemoteTable(count: slotCount * (workerCount - 1))
-        ready = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        waiting = FixedRing(capacityMin: limits.connectionCountMax + 1)
-        flushing = FixedRing(capacityMin: limits.connectionCountMax + 1)
+        // All that is in work on the others.
+        remotes = RemoteTable(count: limits.requestCountMax(reactorCount: workerCount - 1))
+        ready = FixedRing(capacityMin: limits.placeCountMax)
+        waiting = FixedRing(capacityMin: limits.placeCountMax)
+        flushing = FixedRing(capacityMin: limits.placeCountMax)
         again = FixedRing(capacityMin: slotCount)
         now = MonotonicClock.now()
         sweepAt = now
@@ -176,6 +202,7 @@ final class Worker: @unchecked Sendable {
         if !flushing.isEmpty { reactor.submitDeviceOperations() }
         flushAll()
         if sweepAt <= now { sweep() }
+        postBacklogs()
         wakePeers()
     }
 
@@ -187,6 +214,10 @@ final class Worker: @unchecked Sendable {
         var deadline = needsSweep ? sweepAt : nil
         for index in hosts.indices {
             guard let due = hosts[index].deadline else { continue }
+            deadline = min(deadline ?? due, due)
+        }
+        if hasBacklog {
+            let due = now.advanced(byNanoseconds: Self.backlogNanoseconds)
             deadline = min(deadline ?? due, due)
         }
         return deadline
@@ -201,6 +232,7 @@ final class Worker: @unchecked Sendable {
             if let connection = connection(token) { onSent(connection, completion.result) }
         case TokenKind.device:
             let host = hosts[Int(token.index)]
+            host.deviceOperationCount -= 1
             host.store.onDeviceCompletion(
                 DeviceCompletion(token: completion.requestToken, errno: completion.errno),
                 now: now

@@ -389,3 +389,55 @@ import Testing
         #expect(connection.closeReason == .disconnected)
     }
 }
+
+/// Exports that are made when they are asked for, and counted.
+private final class CountedExports: NBDExportSource {
+    private(set) var madeCount = 0
+    private let count: Int
+
+    init(count: Int) { self.count = count }
+
+    func export(named name: String) -> NBDExport? { nil }
+
+    func exports() -> LazyMapSequence<Range<Int>, NBDExport> {
+        (0..<count).lazy.map { [self] index in
+            madeCount += 1
+            return NBDExport(
+                handle: UInt64(index),
+                name: "volume-\(index)",
+                byteCount: 1 << 20,
+                sizes: ModelExports.byteSizes
+            )
+        }
+    }
+}
+
+@Suite("Listings cost what is sent of them") struct NBDListingTests {
+    /// Feeds options and takes one output; the session is then left alone.
+    private func outputByteCount(_ session: NBDSession, _ bytes: [UInt8]) -> Int {
+        MemoryArena.withTemporary(byteCount: max(bytes.count, 1)) { region in
+            region.copy(from: bytes)
+            let (_, event) = session.next(input: region.slice(0, bytes.count))
+            guard case .output(let output) = event else { return 0 }
+            return output.byteCount
+        }
+    }
+
+    @Test func list_clientDoesNotRead_makesOneOutputOfExports() {
+        let arena = MemoryArena(byteCount: NBDSession.memoryByteCount)
+        let session = NBDSession(memory: arena.region)
+        let exports = CountedExports(count: 100_000)
+        session.reset(exports: exports, tlsMode: .off)
+        #expect(outputByteCount(session, []) == 18)
+        let first = outputByteCount(session, [0, 0, 0, 3] + Client.option(.list))
+        #expect(first > NBDSession.outputByteCountMax / 2)
+        #expect(exports.madeCount < 1000)
+        withExtendedLifetime(arena) {}
+    }
+
+    @Test func transmission_keepsNoContexts() {
+        let connection = ModelConnection.transmitting(.structured, contexts: ["base:allocation"])
+        #expect(connection.session.export?.contexts.isEmpty == true)
+        #expect(connection.session.contextCount == 1)
+    }
+}

@@ -1,6 +1,8 @@
 import BlockCore
 import Glibc
 import LogStore
+import Reactor
+import StorageIO
 import StorageNode
 import Testing
 
@@ -40,6 +42,44 @@ import Testing
         await node.stop()
     }
 
+    /// Each handshake takes 64 KiB of the pool: these would take all of it.
+    @Test func unfinishedTLSHandshakes_leaveTheOthersTheirMemory() async throws {
+        let directory = try TestDirectory()
+        let keys = directory.path + "/keys"
+        try TestFiles.write("alice:00112233445566778899aabbccddeeff\n", to: keys)
+        let node = try await TestNode { configuration in
+            configuration.bufferMemoryByteCount = 4 << 20
+            configuration.tlsPolicy = .allow
+            configuration.tls = TLSConfiguration(presharedKeysPath: keys)
+        }
+        try await node.makeVolume("disk", id: 1)
+        let good = try node.client("disk")
+        var started: [TestClient] = []
+        for _ in 0..<96 {
+            let client = try TestClient(path: node.socketPath)
+            try client.greet()
+            #expect(try client.option(5).last?.type == 1)
+            started.append(client)
+        }
+        try work(good)
+        let data = pattern(byteCount: 2 << 20, seed: 2)
+        try good.write(8 << 20, data)
+        #expect(try good.read(8 << 20, 2 << 20) == data)
+        #expect(await node.node.counters().refusedCount == 80)
+        started.removeAll()
+        try work(node.client("disk"))
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
+            try work(good, rounds: 1)
+        }
+        // What the first ones held is there for the next.
+        let later = try TestClient(path: node.socketPath)
+        try later.greet()
+        _ = try later.option(5)
+        try work(good)
+        #expect(await node.node.counters().refusedCount == 80)
+        await node.stop()
+    }
+
     @Test func moreRequestsThanSlots_areAllAnswered() async throws {
         let node = try await TestNode { $0.limits.slotCount = 64 }
         try await node.makeVolume("disk", id: 1)
@@ -52,6 +92,54 @@ import Testing
         for client in clients {
             for _ in 0..<64 { #expect(try client.reply().error == 0) }
         }
+        await node.stop()
+    }
+
+    /// Own slots that are taken are not taken from what is shared: here 120 of 128 are.
+    @Test func ownSlotsTaken_othersStillGetDeep() async throws {
+        let plan = FaultPlan()
+        let node = try await TestNode { configuration in
+            configuration.limits.slotCount = 64
+            configuration.limits.connectionCountMax = 64
+            configuration.bufferMemoryByteCount = 128 << 20
+            configuration.stores[0].device.faults = plan
+        }
+        try await node.makeVolume("disk", id: 1)
+        let deep = try node.client("disk")
+        var stuck: [TestClient] = []
+        for _ in 0..<60 {
+            let client = try node.client("disk")
+            let byteCount = 3 << 20
+            let payload = [UInt8](repeating: 1, count: byteCount)
+            let write = client.request(1, 32 << 20, UInt64(byteCount), payload: payload).bytes
+            try client.send(Array(write.prefix(100)))
+            stuck.append(client)
+        }
+        for _ in 0..<2000 where await node.node.counters().requestCountNow < 120 {
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        #expect(await node.node.counters().requestCountNow == 120)
+        // Durable writes that take their time.
+        _ = await node.node.valueOnReactor(0) {
+            for kind in [DeviceRequest.Kind.write, .writeDurable, .flush] {
+                plan.add(.delay(nanoseconds: 300_000_000), to: kind, count: 1000)
+            }
+            return 0
+        }
+        var writes: [UInt8] = []
+        let block = [UInt8](repeating: 2, count: 512)
+        for index in 0..<32 as Range<UInt64> {
+            writes += deep.request(1, index * 4096, 512, flags: 1, payload: block).bytes
+        }
+        try deep.send(writes)
+        var deepest: UInt64 = 0
+        for _ in 0..<200 {
+            deepest = max(deepest, await node.node.counters().requestCountNow)
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        #expect(deepest >= 120 + 10, "\(deepest)")
+        for _ in 0..<32 { #expect(try deep.reply().error == 0) }
+        stuck.removeAll()
         await node.stop()
     }
 

@@ -1,6 +1,7 @@
 import BlockCore
 import LogStore
 import Reactor
+import StorageIO
 import StorageNode
 import Testing
 
@@ -130,6 +131,70 @@ import Testing
     }
 }
 
+@Suite("A node that cannot start", .serialized, .timeLimit(.minutes(1))) struct StartFailureTests {
+    /// The second store becomes ready only after the first has failed and all are to close.
+    @Test(arguments: [1, 2]) func oneStoreIsNone_otherStillOpens_throws(
+        reactorCount: Int
+    ) async throws {
+        let directory = try TestDirectory()
+        let plan = FaultPlan()
+        plan.add(.delay(nanoseconds: 300_000_000), to: .read, count: 2)
+        await #expect {
+            _ = try await TestNode(storeCount: 2, directory: directory, isNew: true) {
+                // Zeroes are no store.
+                #expect(throws: Never.self) { try TestFiles.blank(directory.path + "/store0") }
+                $0.reactorCount = reactorCount
+                $0.stores[1].device.faults = plan
+            }
+        } throws: { error in
+            guard case .store(_, .notAStore)? = error as? NodeError else { return false }
+            return true
+        }
+        // Nothing stays open: what was sound can be served at once.
+        let node = try await TestNode(directory: directory) {
+            $0.stores[0].path = directory.path + "/store1"
+        }
+        try await node.makeVolume("disk", id: 1)
+        _ = try node.client("disk").read(0, 4096)
+        await node.stop()
+    }
+}
+
+@Suite("Operations of a reactor", .serialized) struct OperationCountTests {
+    /// One transfer at a time for each of two stores: slow, but nothing stands still.
+    @Test func fewDeviceTransfers_everyStoreIsServed() async throws {
+        let node = try await TestNode(storeCount: 2) { $0.limits.deviceOperationCount = 2 }
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        let clients = [try node.client("a"), try node.client("b")]
+        let block = pattern(byteCount: 65_536, seed: 4)
+        for client in clients {
+            var bytes: [UInt8] = []
+            for index in 0..<64 as Range<UInt64> {
+                bytes += client.request(1, index * 65_536, 65_536, flags: 1, payload: block).bytes
+            }
+            try client.send(bytes)
+        }
+        for client in clients {
+            for _ in 0..<64 { #expect(try client.reply().error == 0) }
+            #expect(try client.read(0, 4 << 20) == (0..<64).flatMap { _ in block })
+        }
+        await node.stop()
+    }
+
+    @Test func moreConnectionsThanAReactorCanHave_isRefusedAtStart() async throws {
+        await #expect {
+            _ = try await TestNode { $0.limits.connectionCountMax = 20_000 }
+        } throws: { error in
+            guard case .configuration? = error as? NodeError else { return false }
+            return true
+        }
+        // More than the reactor's table was asked to hold: it is made larger.
+        let node = try await TestNode { $0.limits.connectionCountMax = 6000 }
+        await node.stop()
+    }
+}
+
 @Suite("Stores on other reactors", .serialized) struct HopTests {
     @Test func spreadConnections_reachTheirStore() async throws {
         let node = try await TestNode(storeCount: 2) { configuration in
@@ -154,6 +219,57 @@ import Testing
         await node.stop()
     }
 
+    /// Nothing is lost, and nothing stands still, where everything has to wait in line.
+    @Test func smallMailboxesAndStores_everythingIsAnswered() async throws {
+        let node = try await TestNode(storeCount: 2) { configuration in
+            configuration.reactorCount = 3
+            configuration.spreadsConnections = true
+            configuration.limits.mailboxMessageCount = 2
+            configuration.limits.storeRequestCountMax = 3
+        }
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        let clients = try (0..<6).map { try node.client($0 % 2 == 0 ? "a" : "b") }
+        for round in 0..<8 as Range<UInt64> {
+            for (index, client) in clients.enumerated() {
+                var bytes: [UInt8] = []
+                for request in 0..<64 as Range<UInt64> {
+                    let offset = (UInt64(index) * 64 + request) * 4096
+                    let payload = [UInt8](repeating: UInt8(truncatingIfNeeded: round), count: 4096)
+                    bytes += client.request(1, offset, 4096, payload: payload).bytes
+                }
+                try client.send(bytes)
+            }
+            for client in clients {
+                for _ in 0..<64 { #expect(try client.reply().error == 0) }
+            }
+        }
+        for (index, client) in clients.enumerated() {
+            let data = try client.read(UInt64(index) * 64 * 4096, 64 * 4096)
+            #expect(data.allSatisfy { $0 == 7 })
+        }
+        // Connections that go while their export is being opened elsewhere.
+        for index in 0..<32 {
+            let client = try TestClient(path: node.socketPath)
+            try client.greet()
+            let name = Array((index % 2 == 0 ? "a" : "b").utf8)
+            let data = big(UInt32(1)) + name + [0, 0]
+            try client.send(Array("IHAVEOPT".utf8) + big(UInt32(7)) + big(UInt32(7)) + data)
+        }
+        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 6 {
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        #expect(await node.node.counters().connectionCountNow == 6)
+        for volume in [VolumeID(1), VolumeID(2)] {
+            for _ in 0..<2000 where await node.node.connectionCount(of: volume) > 3 {
+                try await Task.sleep(for: .milliseconds(1))
+            }
+            #expect(await node.node.connectionCount(of: volume) == 3)
+        }
+        withExtendedLifetime(clients) {}
+        await node.stop()
+    }
+
     @Test func lostAccess_closesConnectionsOnEveryReactor() async throws {
         let node = try await TestNode { configuration in
             configuration.reactorCount = 2
@@ -166,6 +282,40 @@ import Testing
         _ = try await node.node.perform(.deleteVolume(VolumeID(1)))
         for client in clients { #expect(client.isClosed()) }
         #expect(await node.node.volumes().isEmpty)
+        await node.stop()
+    }
+}
+
+@Suite("What a node takes at start", .serialized) struct StartMemoryTests {
+    /// In huge pages it would be all of a GiB.
+    @Test func sparseArena_onePageTouched_takesOnePage() throws {
+        let before = try TestFiles.residentByteCount()
+        let arenas = (0..<16).map { _ in MemoryArena(byteCount: 64 << 20, usesHugePages: false) }
+        for arena in arenas {
+            for offset in stride(from: 0, to: 64 << 20, by: 2 << 20) {
+                arena.region.store(1 as UInt8, at: offset)
+            }
+        }
+        #expect(try TestFiles.residentByteCount() - before < 600 << 20)
+        withExtendedLifetime(arenas) {}
+    }
+
+    /// Tables for what can be in work, touched as they are used.
+    ///
+    /// 64 MiB of buffers, 13 of the store, about 6 for each reactor's tables, and what the tests
+    /// that run beside this one take. Tables for all connections on each of them were 1.6 GB.
+    @Test func sixteenReactors_defaultLimits_takeLittle() async throws {
+        let before = try TestFiles.residentByteCount()
+        let node = try await TestNode { configuration in
+            configuration.reactorCount = 16
+            configuration.bufferMemoryByteCount = 64 << 20
+            configuration.limits = NodeLimits()
+            configuration.reactor = ReactorOptions()
+        }
+        let taken = try TestFiles.residentByteCount() - before
+        #expect(taken < 600 << 20, "\(taken >> 20) MiB")
+        try await node.makeVolume("disk", id: 1)
+        _ = try node.client("disk").read(0, 4096)
         await node.stop()
     }
 }

@@ -23,7 +23,7 @@ final class TestDirectory: Sendable {
 
     deinit {
         // SAFETY: the strings are borrowed for the calls.
-        for name in ["store0", "store1", "nbd", "nbd1"] { unsafe unlink(path + "/" + name) }
+        for name in ["store0", "store1", "nbd", "nbd1", "keys"] { unsafe unlink(path + "/" + name) }
         unsafe rmdir(path)
     }
 }
@@ -40,9 +40,10 @@ final class TestNode: Sendable {
         storeCount: Int = 1,
         storeByteCount: UInt64 = 256 << 20,
         directory: TestDirectory? = nil,
+        isNew: Bool? = nil,
         configure: (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
-        let isNew = directory == nil
+        let isNew = isNew ?? (directory == nil)
         let directory = try directory ?? TestDirectory()
         self.directory = directory
         events = EventLog()

@@ -34,6 +34,16 @@ static inline void *cbl_map_anonymous(size_t byte_count) {
     return aligned;
 }
 
+/// As above, for memory of which little may come to be used: in ordinary pages whatever the system
+/// does by itself, so that what is never touched is never there.
+static inline void *cbl_map_sparse(size_t byte_count) {
+    void *p =
+        mmap(NULL, byte_count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, byte_count, MADV_NOHUGEPAGE);
+    return p;
+}
+
 static inline void cbl_unmap(void *base, size_t byte_count) {
     munmap(base, byte_count);
 }
