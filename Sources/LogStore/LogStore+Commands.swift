@@ -165,10 +165,7 @@ extension LogStore {
         guard !bytes.isEmpty, bytes.count <= VolumeSpecification.nameByteCountMax else {
             throw .invalid
         }
-        for slot in catalogue.snapshots(of: id)
-        where catalogue.snapshotNames[catalogue.layers[slot].id] == bytes {
-            throw .alreadyExists
-        }
+        guard catalogue.snapshot(named: bytes, of: id) == nil else { throw .alreadyExists }
         guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .createSnapshot(
@@ -200,12 +197,11 @@ extension LogStore {
     ) throws(StoreCommandError) -> ControlRecord {
         guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
         guard !catalogue.isOpen(id) else { throw .inUse }
-        let own = Set(catalogue.layers(of: id))
-        for slot in catalogue.slotByLayer.values
-        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent))
-            && catalogue.layers[slot].role != .dropped
-        {
-            throw .inUse
+        for slot in catalogue.layers(of: id) {
+            for child in catalogue.children(of: slot)
+            where catalogue.layers[child].volume != id && catalogue.layers[child].role != .dropped {
+                throw .inUse
+            }
         }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .deleteVolume(id)

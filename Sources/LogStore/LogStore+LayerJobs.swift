@@ -45,7 +45,7 @@ extension LogStore {
             guard stepLayerJob() else {
                 guard sawFailedPage else { return false }
                 // A page of it cannot be read: it rests until the store is opened again.
-                catalogue.layers[layerJob.slot].isStuck = true
+                catalogue.setStuck(layerJob.slot)
                 layerJob.slot = -1
                 layerJob.mayHaveWork = true
                 return true
@@ -55,31 +55,12 @@ extension LogStore {
     }
 
     private func findLayerWork() {
-        for slot in catalogue.slotByLayer.values.sorted() {
-            let layer = catalogue.layers[slot]
-            guard !layer.isStuck else { continue }
-            switch layer.role {
-            case .top, .snapshot: continue
-            case .dropped:
-                guard layer.childCount == 0 else { continue }
-                layerJob.slot = slot
-                layerJob.child = -1
-                return
-            case .unnamed:
-                if layer.childCount == 0 {
-                    catalogue.layers[slot].role = .dropped
-                    layerJob.slot = slot
-                    layerJob.child = -1
-                    return
-                }
-                guard let child = catalogue.onlyChild(of: slot),
-                    catalogue.layers[child].role != .dropped
-                else { continue }
-                layerJob.slot = slot
-                layerJob.child = child
-                return
-            }
+        guard let slot = catalogue.nextWork else { return }
+        if catalogue.layers[slot].role == .unnamed, catalogue.layers[slot].childCount == 0 {
+            catalogue.setRole(slot, .dropped)
         }
+        layerJob.slot = slot
+        layerJob.child = catalogue.onlyChild(of: slot) ?? -1
     }
 
     /// Handles one page.
