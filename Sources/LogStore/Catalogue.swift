@@ -74,11 +74,14 @@ final class Catalogue {
 
     var layerCount: Int { slotByLayer.count }
 
+    /// Whether a command may add a layer.
+    var hasRoomForLayer: Bool { layerCount < layerCountMax - Catalogue.layerReserveCount }
+
     func slot(of id: LayerID) -> Int? { slotByLayer[id] }
 
     /// Adds a layer.
     ///
-    /// - Precondition: there is room; commands check it first.
+    /// - Precondition: there is room: commands ask ``hasRoomForLayer`` first.
     func addLayer(_ record: LayerRecord) -> Int {
         let slot: Int
         if let reused = freeSlots.popLast() {

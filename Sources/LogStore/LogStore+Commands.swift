@@ -124,7 +124,7 @@ extension LogStore {
         let record = try checked(specification, top: top, epoch: 1)
         guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
         else { throw .alreadyExists }
-        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         return record
     }
 
@@ -166,7 +166,7 @@ extension LogStore {
             throw .invalid
         }
         guard catalogue.snapshot(named: bytes, of: id) == nil else { throw .alreadyExists }
-        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .createSnapshot(
             volume: id,
@@ -186,6 +186,7 @@ extension LogStore {
             catalogue.layers[slot].volume == id
         else { throw .snapshotNotFound }
         guard !catalogue.isOpen(id) else { throw .inUse }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         let top = LayerID(catalogue.nextLayerID)
         pending.result = StoreCommandResult(volume: id, layer: top)
         return .rollback(volume: id, layer: layer, newTop: top)

@@ -132,4 +132,29 @@ import Testing
         #expect(bench.store.volume(VolumeID(1))?.layerCount == 1)
         #expect(bench.store.brokenInvariant() == nil)
     }
+
+    @Test("At the limit of layers every command that adds one is refused, rollbacks too")
+    func rollback_layerLimit_refused() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.layerCountMax = 32
+        let bench = try StoreBench(configuration: configuration)
+        bench.store.closeVolume(try bench.volume(1, byteCount: 1 << 20))
+        let made = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        // All at once: background work gets no turn to give the old tops back.
+        for token in 0..<100 {
+            bench.store.submit(
+                .rollback(volume: VolumeID(1), layer: made.layer),
+                token: UInt64(1_000_000 + token)
+            )
+        }
+        bench.pump { bench.endedCommands.keys.filter { $0 >= 1_000_000 }.count == 100 }
+        let refused = bench.endedCommands.values.filter {
+            $0 == .failure(StoreCommandError.tooMany)
+        }
+        #expect(refused.count == 100 - (32 - 8 - 2))
+        bench.settle()
+        _ = try bench.command(.rollback(volume: VolumeID(1), layer: made.layer))
+        try bench.crash()
+        #expect(bench.store.volume(VolumeID(1))?.layerCount == 2)
+    }
 }
