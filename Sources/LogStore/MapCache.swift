@@ -165,6 +165,16 @@ final class MapCache {
         return frame
     }
 
+    /// Makes sure that the next `wanted` calls of ``allocate(_:)`` find a frame.
+    ///
+    /// - Returns: false when too many frames are dirty, pinned or loading.
+    func reserve(_ wanted: Int) -> Bool {
+        while count - usedCount < wanted {
+            guard evictOne() else { return false }
+        }
+        return true
+    }
+
     /// Gives a clean frame back.
     func release(_ frame: Int) {
         precondition(frames[frame].isUsed, "released twice")

@@ -102,6 +102,11 @@ final class StoreBench {
         Issue.record("the store does not come to an end")
     }
 
+    /// Executes the oldest device request, without a turn of the loop.
+    func executeOne() {
+        if let request = store.deviceRequests.popFirst() { execute(request) }
+    }
+
     /// Lets background work run until nothing moves.
     func settle(turnCount: Int = 300) {
         var turns = 0

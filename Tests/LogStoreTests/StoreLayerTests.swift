@@ -157,4 +157,93 @@ import Testing
         try bench.crash()
         #expect(bench.store.volume(VolumeID(1))?.layerCount == 2)
     }
+
+    @Test("A volume that grows while every frame is being read into waits, and grows")
+    func resize_framesLoading_waits() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.mapMemoryByteCount = LogStoreConfiguration.mapMemoryByteCountMin
+        configuration.cacheMemoryByteCount = 0
+        configuration.requestCountMax = 256
+        let bench = try StoreBench(configuration: configuration)
+        let volume = try bench.volume(1, byteCount: 200 << 20, block: 4096)
+        for leaf in 0..<200 {
+            let bytes = StoreBench.pattern(leaf, 4096)
+            try #require(try bench.write(volume, at: UInt64(leaf) << 20, bytes) == .ok)
+        }
+        try bench.flush(volume)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        for leaf in 0..<200 {
+            bench.store.submit(
+                StoreRequest(
+                    kind: .read,
+                    volume: again,
+                    offset: UInt64(leaf) << 20,
+                    byteCount: 4096,
+                    region: bench.buffers.region.slice(leaf * 4096, 4096),
+                    token: UInt64(1_000_000 + leaf)
+                )
+            )
+        }
+        // The root arrives; then every other frame is being read into.
+        while bench.store.deviceRequests.count < 100 { bench.executeOne() }
+        bench.store.submit(.resizeVolume(VolumeID(1), byteCount: 100 << 30), token: 7)
+        for _ in 0..<10 {
+            bench.now = bench.now.advanced(byNanoseconds: 100_000)
+            _ = bench.store.onTurn(now: bench.now)
+        }
+        #expect(bench.endedCommands[7] == nil)
+        #expect(bench.store.commandCompletions.isEmpty)
+        bench.pump {
+            bench.endedCommands[7] != nil
+                && bench.ended.keys.filter { $0 >= 1_000_000 }.count == 200
+        }
+        _ = try #require(bench.endedCommands[7]).get()
+        for leaf in 0..<200 {
+            let found = bench.buffers.region.slice(leaf * 4096, 4096).array()
+            try #require(found == StoreBench.pattern(leaf, 4096))
+        }
+        #expect(bench.store.brokenInvariant() == nil)
+        #expect(try bench.write(again, at: 99 << 30, StoreBench.pattern(5, 4096)) == .ok)
+        try bench.flush(again)
+        try bench.crash()
+        let last = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(last, at: 99 << 30, 4096) == StoreBench.pattern(5, 4096))
+        #expect(try bench.read(last, at: 77 << 20, 4096) == StoreBench.pattern(77, 4096))
+    }
+
+    @Test("Growth that finds no frame in replay is refused by name, and opens with more memory")
+    func replay_growthWithoutFrames_mapMemoryTooSmall() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.checkpointByteCount = 1 << 30
+        var tight = configuration
+        tight.mapMemoryByteCount = LogStoreConfiguration.mapMemoryByteCountMin
+        var refusedCount = 0
+        var openedCount = 0
+        // The leaves, the root and two pages above it in 128 frames.
+        for leafCount in 122..<130 {
+            let bench = try StoreBench(configuration: configuration)
+            let volume = try bench.volume(1, byteCount: 200 << 20, block: 4096)
+            for leaf in 0..<leafCount {
+                let bytes = StoreBench.pattern(leaf, 4096)
+                try #require(try bench.write(volume, at: UInt64(leaf) << 20, bytes) == .ok)
+            }
+            _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 100 << 30))
+            bench.reopen(tight)
+            switch bench.store.state {
+            case .ready: openedCount += 1
+            case .failed(.mapMemoryTooSmall): refusedCount += 1
+            case let other: Issue.record("\(other)")
+            }
+            bench.reopen(configuration)
+            let again = try #require(bench.store.openVolume(VolumeID(1)))
+            for leaf in 0..<leafCount {
+                let bytes = try bench.read(again, at: UInt64(leaf) << 20, 4096)
+                #expect(bytes == StoreBench.pattern(leaf, 4096))
+            }
+            #expect(bench.store.volume(VolumeID(1))?.specification.byteCount == 100 << 30)
+        }
+        #expect(refusedCount > 0)
+        #expect(openedCount > 0)
+    }
 }
