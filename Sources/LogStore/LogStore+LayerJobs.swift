@@ -210,6 +210,7 @@ extension LogStore {
             if level == 0 {
                 moveEntries(frame, slot, into: into, index)
                 restartResolving(index)
+                statusWalks.onMerge(leafIndex: index)
             }
             freePage(frame, slot, level, index)
         default: preconditionFailure("not a page record")
@@ -296,6 +297,7 @@ extension LogStore {
                 map.release(frame)
             }
         }
+        statusWalks.onRemoval(of: slot, parent: parent)
         catalogue.removeLayer(slot)
         layerJob.mayHaveWork = true
     }
