@@ -14,6 +14,7 @@ extension LogStore {
         case .ready, .closing: break
         }
         return brokenMap() ?? brokenLog() ?? brokenSegments() ?? catalogue.brokenIndex()
+            ?? map.brokenResolving()
     }
 
     /// A dirty page's parent is resident, dirty and pinned once per dirty child; no page is

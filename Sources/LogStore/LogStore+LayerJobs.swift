@@ -209,7 +209,7 @@ extension LogStore {
             else { return }
             if level == 0 {
                 moveEntries(frame, slot, into: into, index)
-                restartResolving(index)
+                map.restartResolving(index)
                 statusWalks.onMerge(leafIndex: index)
             }
             freePage(frame, slot, level, index)
@@ -240,14 +240,6 @@ extension LogStore {
             } else if entry.isData {
                 segments.removeLive(entry.location)
             }
-        }
-    }
-
-    /// Leaves that were being looked up may have passed the child before it took over.
-    private func restartResolving(_ leafIndex: UInt64) {
-        for frame in 0..<map.count where map.frames[frame].resolveNext >= 0 {
-            let key = PageKey(rawValue: map.frames[frame].key)
-            if key.level == 0, key.index == leafIndex { map.frames[frame].resolveNext = -1 }
         }
     }
 
@@ -286,9 +278,7 @@ extension LogStore {
         }
         for frame in 0..<map.count where map.frames[frame].isUsed {
             if map.frames[frame].resolveNext == Int32(slot) {
-                map.frames[frame].resolveNext = parent
-                // Nothing is left to look up below the bottom.
-                if parent < 0 { map.frames[frame].resolveNext = -1 }
+                map.setResolveNext(frame, parent)
             }
             if PageKey(rawValue: map.frames[frame].key).layer == slot,
                 !map.frames[frame].flags.contains(.loading)

@@ -161,6 +161,9 @@ extension LogStore {
     /// Layers that commands and summaries looked at since the store was opened.
     package var layerStepCount: UInt64 { catalogue.stepCount }
 
+    /// Frames of map memory that merging layers looked at since the store was opened.
+    package var resolvingStepCount: UInt64 { map.resolvingStepCount }
+
     /// What the store is doing in the background and what for, in one line, for reports of
     /// stores that do not come to rest.
     package var progressDescription: String {

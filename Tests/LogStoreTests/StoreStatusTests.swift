@@ -131,7 +131,7 @@ import Testing
             for snapshot in snapshots[(round * 10)..<(round * 10 + 10)] {
                 bench.store.submit(.deleteSnapshot(layer: snapshot), token: snapshot.rawValue)
             }
-            bench.pump { bench.ended[request.token] != nil }
+            bench.pump(requestsPerTurn: 2) { bench.ended[request.token] != nil }
             let completion = try #require(bench.ended[request.token])
             try #require(completion.status == .ok)
             #expect(
@@ -141,5 +141,39 @@ import Testing
         bench.settle(turnCount: 3000)
         #expect(bench.store.volume(VolumeID(1))?.layerCount == 1)
         #expect(bench.store.brokenInvariant() == nil)
+    }
+
+    @Test("Reads that wait for pages while layers below are merged miss nothing")
+    func read_layersMergedMeanwhile_isRight() throws {
+        let (bench, volume, rounds, snapshots) = try Self.make()
+        for round in 0..<20 {
+            for snapshot in snapshots[(round * 10)..<(round * 10 + 10)] {
+                bench.store.submit(.deleteSnapshot(layer: snapshot), token: snapshot.rawValue)
+            }
+            let blocks = (0..<4).map { $0 * 256 + round * 11 }
+            for (index, block) in blocks.enumerated() {
+                bench.store.submit(
+                    StoreRequest(
+                        kind: .read,
+                        volume: volume,
+                        offset: UInt64(block) * 4096,
+                        byteCount: 4096,
+                        region: bench.buffers.region.slice(index * 8192, 8192),
+                        token: UInt64(1_000_000 + block)
+                    )
+                )
+            }
+            bench.pump(requestsPerTurn: 2) {
+                blocks.allSatisfy { bench.ended[UInt64(1_000_000 + $0)] != nil }
+            }
+            for block in blocks {
+                let completion = try #require(bench.ended[UInt64(1_000_000 + block)])
+                try #require(completion.status == .ok)
+                let found = completion.region.isEmpty ? nil : completion.region.array()
+                try #require(found == rounds[block].map { StoreBench.pattern($0, 4096) })
+            }
+            #expect(bench.store.brokenInvariant() == nil)
+        }
+        #expect(bench.store.resolvingStepCount > 0)
     }
 }
