@@ -40,7 +40,11 @@ struct OpenVolume: BitwiseCopyable {
 }
 
 /// All volumes and layers of a store.
+///
+/// Parents, roles and volumes of layers change here only: ``LayerIndex`` follows each change.
 final class Catalogue {
+    /// Layers that commands leave free, so that what is under way never finds the table full.
+    static let layerReserveCount = 8
     /// The most layers a store serves at once.
     let layerCountMax: Int
     /// The most handles open at once.
@@ -54,6 +58,7 @@ final class Catalogue {
     private(set) var snapshotNames: [LayerID: [UInt8]] = [:]
     private(set) var forwards: [LayerID: LayerForward] = [:]
     var nextLayerID: UInt64 = 1
+    private let index: LayerIndex
     private var freeSlots: [Int] = []
     private var unusedSlot = 0
 
@@ -62,17 +67,21 @@ final class Catalogue {
         self.openVolumeCountMax = openVolumeCountMax
         layers = FixedArray(repeating: Layer(), count: layerCountMax)
         open = FixedArray(repeating: OpenVolume(), count: openVolumeCountMax)
+        index = LayerIndex(layerCountMax: layerCountMax)
     }
 
     // MARK: - Layers
 
     var layerCount: Int { slotByLayer.count }
 
+    /// Whether a command may add a layer.
+    var hasRoomForLayer: Bool { layerCount < layerCountMax - Catalogue.layerReserveCount }
+
     func slot(of id: LayerID) -> Int? { slotByLayer[id] }
 
     /// Adds a layer.
     ///
-    /// - Precondition: there is room; commands check it first.
+    /// - Precondition: there is room: commands ask ``hasRoomForLayer`` first.
     func addLayer(_ record: LayerRecord) -> Int {
         let slot: Int
         if let reused = freeSlots.popLast() {
@@ -92,13 +101,14 @@ final class Catalogue {
         layer.volume = record.volume
         layer.byteCount = record.byteCount
         layer.sealSequence = record.sealSequence
-        if record.parent != .none, let parent = slotByLayer[record.parent] {
-            layer.parent = Int32(parent)
-            layers[parent].childCount += 1
-        }
         layers[slot] = layer
         slotByLayer[record.id] = slot
-        if record.role == .snapshot { snapshotNames[record.id] = record.name }
+        index.addLayer(slot, of: record.volume)
+        if record.role == .snapshot { setName(slot, record.name) }
+        if record.parent != .none, let parent = slotByLayer[record.parent] {
+            setParent(slot, Int32(parent))
+        }
+        refreshWork(slot)
         nextLayerID = max(nextLayerID, record.id.rawValue + 1)
         return slot
     }
@@ -106,24 +116,76 @@ final class Catalogue {
     /// Puts `slot` on `parent` instead of what it stood on.
     func setParent(_ slot: Int, _ parent: Int32) {
         let old = layers[slot].parent
-        if old >= 0 { layers[Int(old)].childCount -= 1 }
+        if old >= 0 {
+            layers[Int(old)].childCount -= 1
+            index.removeChild(slot, from: Int(old))
+        }
         layers[slot].parent = parent
-        if parent >= 0 { layers[Int(parent)].childCount += 1 }
+        if parent >= 0 {
+            layers[Int(parent)].childCount += 1
+            index.addChild(slot, to: Int(parent))
+        }
+        refreshWork(Int(old))
+        refreshWork(Int(parent))
     }
 
     func removeLayer(_ slot: Int) {
         precondition(layers[slot].isUsed && layers[slot].childCount == 0, "layer still in use")
         setParent(slot, -1)
+        setName(slot, nil)
+        index.removeLayer(slot, of: layers[slot].volume)
         slotByLayer[layers[slot].id] = nil
-        snapshotNames[layers[slot].id] = nil
         layers[slot].isUsed = false
+        refreshWork(slot)
         freeSlots.append(slot)
     }
 
     func setRole(_ slot: Int, _ role: LayerRole, name: [UInt8] = []) {
         layers[slot].role = role
-        snapshotNames[layers[slot].id] = role == .snapshot ? name : nil
+        setName(slot, role == .snapshot ? name : nil)
+        refreshWork(slot)
+        refreshWork(Int(layers[slot].parent))
     }
+
+    /// Has background work leave a layer alone from now on.
+    func setStuck(_ slot: Int) {
+        layers[slot].isStuck = true
+        refreshWork(slot)
+    }
+
+    private func setName(_ slot: Int, _ name: [UInt8]?) {
+        let layer = layers[slot]
+        if let old = snapshotNames[layer.id] {
+            index.removeName(old, of: layer.volume, layer: layer.id)
+        }
+        snapshotNames[layer.id] = name
+        if let name { index.addName(name, of: layer.volume, layer: layer.id) }
+    }
+
+    /// Lists a layer for background work, or no longer, after it or its children changed.
+    private func refreshWork(_ slot: Int) {
+        guard slot >= 0 else { return }
+        index.setWork(slot, isWorkable(slot))
+    }
+
+    /// Whether a layer can be given back or merged into its only child.
+    func isWorkable(_ slot: Int) -> Bool {
+        let layer = layers[slot]
+        guard layer.isUsed, !layer.isStuck else { return false }
+        switch layer.role {
+        case .top, .snapshot: return false
+        case .dropped: return layer.childCount == 0
+        case .unnamed:
+            guard layer.childCount > 0 else { return true }
+            guard let child = onlyChild(of: slot) else { return false }
+            return layers[child].role != .dropped
+        }
+    }
+
+    /// The layer to be merged or given back next, or nil.
+    var nextWork: Int? { index.nextWork }
+
+    func isListedForWork(_ slot: Int) -> Bool { index.hasWork(slot) }
 
     func addForward(_ forward: LayerForward) { forwards[forward.from] = forward }
 
@@ -153,22 +215,34 @@ final class Catalogue {
     func isAncestor(_ slot: Int, of layer: Int) -> Bool {
         var current = layers[layer].parent
         while current >= 0 {
+            index.stepCount += 1
             if Int(current) == slot { return true }
             current = layers[Int(current)].parent
         }
         return false
     }
 
-    /// The only child of a layer, or nil.
-    func onlyChild(of slot: Int) -> Int? {
-        guard layers[slot].childCount == 1 else { return nil }
-        for child in slotByLayer.values where layers[child].parent == Int32(slot) { return child }
-        return nil
+    /// A layer and all it stands on, from the top down.
+    func stack(of layer: Int) -> [Int] {
+        var slots: [Int] = []
+        var current = Int32(layer)
+        while current >= 0 {
+            slots.append(Int(current))
+            current = layers[Int(current)].parent
+        }
+        index.stepCount += UInt64(slots.count)
+        return slots
     }
 
-    func children(of slot: Int) -> [Int] {
-        slotByLayer.values.filter { layers[$0].parent == Int32(slot) }
+    /// The only child of a layer, or nil.
+    func onlyChild(of slot: Int) -> Int? {
+        layers[slot].childCount == 1 ? index.firstChild(of: slot) : nil
     }
+
+    func children(of slot: Int) -> [Int] { index.children(of: slot) }
+
+    /// Layers looked at so far by whatever walks over several.
+    var stepCount: UInt64 { index.stepCount }
 
     // MARK: - Volumes
 
@@ -191,15 +265,20 @@ final class Catalogue {
 
     /// The snapshots of a volume, oldest first; after a rollback some may lie off its stack.
     func snapshots(of id: VolumeID) -> [Int] {
-        slotByLayer.values
-            .filter { layers[$0].volume == id && layers[$0].role == .snapshot }
+        index.layers(of: id)
+            .filter { layers[$0].role == .snapshot }
             .sorted { layers[$0].sealSequence < layers[$1].sealSequence }
     }
 
-    /// All layers made for a volume.
-    func layers(of id: VolumeID) -> [Int] {
-        slotByLayer.values.filter { layers[$0].volume == id }
+    /// The layer of a volume's snapshot `name`, or nil.
+    func snapshot(named name: [UInt8], of id: VolumeID) -> LayerID? {
+        index.snapshotByName[SnapshotName(volume: id, name: name)]
     }
+
+    var snapshotNameCount: Int { index.snapshotByName.count }
+
+    /// All layers made for a volume.
+    func layers(of id: VolumeID) -> [Int] { index.layers(of: id) }
 
     // MARK: - Handles
 

@@ -94,10 +94,16 @@ extension LogStore {
 
     /// Logs and applies a control record.
     ///
-    /// - Returns: false when there is no room in the log now.
+    /// - Returns: false when there is no room in the log, or no frame for a new root page, now.
     func logControl(_ record: ControlRecord) -> Bool {
         let bytes = record.encode()
         guard makeRoom(.client, .metadata, tailByteCount: bytes.count, payloadBlockCount: 0) else {
+            return false
+        }
+        // After making room, which may change what is in memory.
+        guard map.reserve(growthFrameCount(record)) else {
+            // Pages on their way free their frames; dirty ones only a checkpoint frees.
+            if ops.inFlightCount == 0, map.dirtyCount > 0 { checkpoint.isRequested = true }
             return false
         }
         let span = beginRecord(
@@ -111,7 +117,8 @@ extension LogStore {
             )
         )
         span.header.copy(from: bytes, at: span.tailOffset)
-        applyControl(record, batchSequence: span.batchSequence)
+        let isApplied = applyControl(record, batchSequence: span.batchSequence)
+        precondition(isApplied, "the frames for it were reserved")
         return true
     }
 
@@ -124,7 +131,7 @@ extension LogStore {
         let record = try checked(specification, top: top, epoch: 1)
         guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
         else { throw .alreadyExists }
-        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         return record
     }
 
@@ -165,11 +172,8 @@ extension LogStore {
         guard !bytes.isEmpty, bytes.count <= VolumeSpecification.nameByteCountMax else {
             throw .invalid
         }
-        for slot in catalogue.snapshots(of: id)
-        where catalogue.snapshotNames[catalogue.layers[slot].id] == bytes {
-            throw .alreadyExists
-        }
-        guard catalogue.layerCount < catalogue.layerCountMax - 8 else { throw .tooMany }
+        guard catalogue.snapshot(named: bytes, of: id) == nil else { throw .alreadyExists }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .createSnapshot(
             volume: id,
@@ -189,6 +193,7 @@ extension LogStore {
             catalogue.layers[slot].volume == id
         else { throw .snapshotNotFound }
         guard !catalogue.isOpen(id) else { throw .inUse }
+        guard catalogue.hasRoomForLayer else { throw .tooMany }
         let top = LayerID(catalogue.nextLayerID)
         pending.result = StoreCommandResult(volume: id, layer: top)
         return .rollback(volume: id, layer: layer, newTop: top)
@@ -200,12 +205,11 @@ extension LogStore {
     ) throws(StoreCommandError) -> ControlRecord {
         guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
         guard !catalogue.isOpen(id) else { throw .inUse }
-        let own = Set(catalogue.layers(of: id))
-        for slot in catalogue.slotByLayer.values
-        where !own.contains(slot) && own.contains(Int(catalogue.layers[slot].parent))
-            && catalogue.layers[slot].role != .dropped
-        {
-            throw .inUse
+        for slot in catalogue.layers(of: id) {
+            for child in catalogue.children(of: slot)
+            where catalogue.layers[child].volume != id && catalogue.layers[child].role != .dropped {
+                throw .inUse
+            }
         }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .deleteVolume(id)
@@ -281,7 +285,10 @@ extension LogStore {
     // MARK: - Applying
 
     /// Changes the catalogue as a record says; the same at run time and in replay.
-    func applyControl(_ record: ControlRecord, batchSequence: UInt64) {
+    ///
+    /// - Returns: false when there is no frame for a new root page; to be called again when there
+    ///   is one. At run time frames are reserved first.
+    func applyControl(_ record: ControlRecord, batchSequence: UInt64) -> Bool {
         switch record {
         case .createVolume(let volume):
             addTop(of: volume, parent: .none)
@@ -292,7 +299,7 @@ extension LogStore {
         case .createSnapshot(let id, let name, let newTop, let sealSequence):
             guard var volume = catalogue.volumes[id],
                 let slot = catalogue.slot(of: volume.topLayer)
-            else { return }
+            else { return true }
             catalogue.layers[slot].byteCount = volume.byteCount
             catalogue.layers[slot].sealSequence = sealSequence
             catalogue.setRole(slot, .snapshot, name: name)
@@ -304,7 +311,7 @@ extension LogStore {
             guard var volume = catalogue.volumes[id],
                 let old = catalogue.slot(of: volume.topLayer),
                 let target = catalogue.slot(of: layer)
-            else { return }
+            else { return true }
             catalogue.setRole(old, .dropped)
             volume.topLayer = newTop
             volume.byteCount = catalogue.layers[target].byteCount
@@ -312,7 +319,7 @@ extension LogStore {
             catalogue.setVolume(volume)
             layerJob.mayHaveWork = true
         case .deleteSnapshot(let layer):
-            guard let slot = catalogue.slot(of: layer) else { return }
+            guard let slot = catalogue.slot(of: layer) else { return true }
             catalogue.setRole(slot, .unnamed)
             layerJob.mayHaveWork = true
         case .deleteVolume(let id):
@@ -321,7 +328,8 @@ extension LogStore {
             layerJob.mayHaveWork = true
         case .updateVolume(let volume):
             if let top = catalogue.slot(of: volume.topLayer) {
-                growRoot(top, to: MapGeometry.rootLevel(byteCount: volume.byteCount))
+                let level = MapGeometry.rootLevel(byteCount: volume.byteCount)
+                guard growRoot(top, to: level) else { return false }
             }
             catalogue.setVolume(volume)
         case .removeLayer(let layer, let child):
@@ -329,6 +337,7 @@ extension LogStore {
         case .reclaimPage, .mergePage:
             preconditionFailure("page records are applied with their pages")
         }
+        return true
     }
 
     private func addTop(of volume: VolumeRecord, parent: LayerID) {
@@ -352,23 +361,44 @@ extension LogStore {
         )
     }
 
+    /// Frames that applying a record takes: one for each new root page.
+    private func growthFrameCount(_ record: ControlRecord) -> Int {
+        guard case .updateVolume(let volume) = record,
+            let slot = catalogue.slot(of: volume.topLayer)
+        else { return 0 }
+        let layer = catalogue.layers[slot]
+        let level = MapGeometry.rootLevel(byteCount: volume.byteCount)
+        guard level > layer.rootLevel, layer.root.isData || hasDirtyRoot(slot) else { return 0 }
+        return Int(level - layer.rootLevel)
+    }
+
+    private func hasDirtyRoot(_ slot: Int) -> Bool {
+        let level = catalogue.layers[slot].rootLevel
+        let frame = map.find(PageKey(layer: slot, level: level, index: 0))
+        return frame >= 0 && map.frames[frame].flags.contains(.dirty)
+    }
+
     /// Puts new root pages on a layer's map until it covers `level`.
-    private func growRoot(_ slot: Int, to level: UInt8) {
+    ///
+    /// - Returns: false when there was no frame for one; those below it stay, and the next call
+    ///   goes on from there.
+    private func growRoot(_ slot: Int, to level: UInt8) -> Bool {
         while catalogue.layers[slot].rootLevel < level {
-            let oldLevel = catalogue.layers[slot].rootLevel
-            let oldFrame = map.find(PageKey(layer: slot, level: oldLevel, index: 0))
-            let isDirty = oldFrame >= 0 && map.frames[oldFrame].flags.contains(.dirty)
-            catalogue.layers[slot].rootLevel = oldLevel + 1
-            guard isDirty || catalogue.layers[slot].root.isData else { continue }
-            let frame = map.allocate(PageKey(layer: slot, level: oldLevel + 1, index: 0))
-            precondition(frame >= 0, "at least half of the frames are not dirty")
-            map.page(frame).zero()
-            map.page(frame).setMapEntry(catalogue.layers[slot].root, 0)
-            catalogue.layers[slot].root = .absent
-            catalogue.layers[slot].unlinkedPageCount += 1
-            map.frames[frame].flags.insert(.unlinked)
-            map.setDirty(frame)
-            if isDirty { map.frames[frame].pinCount += 1 }
+            let newLevel = catalogue.layers[slot].rootLevel + 1
+            let isDirty = hasDirtyRoot(slot)
+            if isDirty || catalogue.layers[slot].root.isData {
+                let frame = map.allocate(PageKey(layer: slot, level: newLevel, index: 0))
+                guard frame >= 0 else { return false }
+                map.page(frame).zero()
+                map.page(frame).setMapEntry(catalogue.layers[slot].root, 0)
+                catalogue.layers[slot].root = .absent
+                catalogue.layers[slot].unlinkedPageCount += 1
+                map.frames[frame].flags.insert(.unlinked)
+                map.setDirty(frame)
+                if isDirty { map.frames[frame].pinCount += 1 }
+            }
+            catalogue.layers[slot].rootLevel = newLevel
         }
+        return true
     }
 }

@@ -6,14 +6,15 @@ internal import LogFormat
 extension LogStore {
     /// Looks for a broken invariant in memory.
     ///
-    /// - Complexity: O(frames + segments).
+    /// - Complexity: O(frames + segments + layers).
     /// - Returns: What is broken, or nil.
     package func brokenInvariant() -> String? {
         switch state {
         case .opening, .closed, .failed: return nil
         case .ready, .closing: break
         }
-        return brokenMap() ?? brokenLog() ?? brokenSegments()
+        return brokenMap() ?? brokenLog() ?? brokenSegments() ?? catalogue.brokenIndex()
+            ?? map.brokenResolving()
     }
 
     /// A dirty page's parent is resident, dirty and pinned once per dirty child; no page is

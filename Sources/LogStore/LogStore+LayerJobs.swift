@@ -45,7 +45,7 @@ extension LogStore {
             guard stepLayerJob() else {
                 guard sawFailedPage else { return false }
                 // A page of it cannot be read: it rests until the store is opened again.
-                catalogue.layers[layerJob.slot].isStuck = true
+                catalogue.setStuck(layerJob.slot)
                 layerJob.slot = -1
                 layerJob.mayHaveWork = true
                 return true
@@ -55,31 +55,12 @@ extension LogStore {
     }
 
     private func findLayerWork() {
-        for slot in catalogue.slotByLayer.values.sorted() {
-            let layer = catalogue.layers[slot]
-            guard !layer.isStuck else { continue }
-            switch layer.role {
-            case .top, .snapshot: continue
-            case .dropped:
-                guard layer.childCount == 0 else { continue }
-                layerJob.slot = slot
-                layerJob.child = -1
-                return
-            case .unnamed:
-                if layer.childCount == 0 {
-                    catalogue.layers[slot].role = .dropped
-                    layerJob.slot = slot
-                    layerJob.child = -1
-                    return
-                }
-                guard let child = catalogue.onlyChild(of: slot),
-                    catalogue.layers[child].role != .dropped
-                else { continue }
-                layerJob.slot = slot
-                layerJob.child = child
-                return
-            }
+        guard let slot = catalogue.nextWork else { return }
+        if catalogue.layers[slot].role == .unnamed, catalogue.layers[slot].childCount == 0 {
+            catalogue.setRole(slot, .dropped)
         }
+        layerJob.slot = slot
+        layerJob.child = catalogue.onlyChild(of: slot) ?? -1
     }
 
     /// Handles one page.
@@ -228,7 +209,8 @@ extension LogStore {
             else { return }
             if level == 0 {
                 moveEntries(frame, slot, into: into, index)
-                restartResolving(index)
+                map.restartResolving(index)
+                statusWalks.onMerge(leafIndex: index)
             }
             freePage(frame, slot, level, index)
         default: preconditionFailure("not a page record")
@@ -258,14 +240,6 @@ extension LogStore {
             } else if entry.isData {
                 segments.removeLive(entry.location)
             }
-        }
-    }
-
-    /// Leaves that were being looked up may have passed the child before it took over.
-    private func restartResolving(_ leafIndex: UInt64) {
-        for frame in 0..<map.count where map.frames[frame].resolveNext >= 0 {
-            let key = PageKey(rawValue: map.frames[frame].key)
-            if key.level == 0, key.index == leafIndex { map.frames[frame].resolveNext = -1 }
         }
     }
 
@@ -304,9 +278,7 @@ extension LogStore {
         }
         for frame in 0..<map.count where map.frames[frame].isUsed {
             if map.frames[frame].resolveNext == Int32(slot) {
-                map.frames[frame].resolveNext = parent
-                // Nothing is left to look up below the bottom.
-                if parent < 0 { map.frames[frame].resolveNext = -1 }
+                map.setResolveNext(frame, parent)
             }
             if PageKey(rawValue: map.frames[frame].key).layer == slot,
                 !map.frames[frame].flags.contains(.loading)
@@ -315,6 +287,7 @@ extension LogStore {
                 map.release(frame)
             }
         }
+        statusWalks.onRemoval(of: slot, parent: parent)
         catalogue.removeLayer(slot)
         layerJob.mayHaveWork = true
     }

@@ -166,7 +166,7 @@ extension LogStore {
 
     private func resolve(_ frame: Int, layer: Int, index: UInt64) -> PageResult {
         if map.frames[frame].resolveNext < 0 {
-            map.frames[frame].resolveNext = catalogue.layers[layer].parent
+            map.setResolveNext(frame, catalogue.layers[layer].parent)
         }
         // An ancestor's page may need a frame: ours must not be taken for it.
         map.frames[frame].pinCount += 1
@@ -190,10 +190,10 @@ extension LogStore {
                 let isComplete = inherit(into: frame, from: source)
                 if isComplete, map.frames[source].flags.contains(.resolved) { break }
             }
-            map.frames[frame].resolveNext = catalogue.layers[ancestor].parent
+            map.setResolveNext(frame, catalogue.layers[ancestor].parent)
         }
         map.frames[frame].flags.insert([.resolved, .referenced])
-        map.frames[frame].resolveNext = -1
+        map.setResolveNext(frame, -1)
         return .ready(frame)
     }
 
@@ -240,7 +240,7 @@ extension LogStore {
         }
         map.frames[frame].clearInherited()
         map.frames[frame].flags.remove(.resolved)
-        map.frames[frame].resolveNext = -1
+        map.setResolveNext(frame, -1)
     }
 
     // MARK: - Changing
@@ -342,7 +342,7 @@ extension LogStore {
         // What the ancestors hold here is unknown again when nothing is put in its place.
         if entry.isAbsent, catalogue.layers[layer].parent >= 0 {
             map.frames[frame].flags.remove(.resolved)
-            map.frames[frame].resolveNext = -1
+            map.setResolveNext(frame, -1)
         }
     }
 

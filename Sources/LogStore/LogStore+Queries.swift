@@ -36,11 +36,47 @@ extension LogStore {
     ///
     /// - Parameter id: The volume.
     /// - Returns: The summary, or nil when there is no such volume.
+    /// - Complexity: O(layers of the volume, of its stack, and their children).
     public func volume(_ id: VolumeID) -> VolumeSummary? {
         guard let record = catalogue.volumes[id], let top = catalogue.slot(of: record.topLayer)
         else { return nil }
-        let specification = VolumeSpecification(
-            id: id,
+        let stack = catalogue.stack(of: top)
+        let below = Set(stack)
+        return VolumeSummary(
+            specification: specification(of: record),
+            topLayer: record.topLayer,
+            snapshots: catalogue.snapshots(of: id).map {
+                summary(ofSnapshot: $0, isBelowVolume: below.contains($0))
+            },
+            space: volumeSpace(record, stack: stack),
+            layerCount: stack.count
+        )
+    }
+
+    /// What was asked for when a volume was made or last changed.
+    ///
+    /// - Parameter id: The volume.
+    /// - Returns: The specification, or nil when there is no such volume.
+    /// - Complexity: O(1).
+    public func specification(of id: VolumeID) -> VolumeSpecification? {
+        catalogue.volumes[id].map { specification(of: $0) }
+    }
+
+    /// The volume whose snapshot `layer` is.
+    ///
+    /// - Parameter layer: The snapshot's layer.
+    /// - Returns: The volume, or nil when there is no such snapshot.
+    /// - Complexity: O(1).
+    public func volume(ofSnapshot layer: LayerID) -> VolumeID? {
+        guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot
+        else { return nil }
+        let volume = catalogue.layers[slot].volume
+        return catalogue.volumes[volume] == nil ? nil : volume
+    }
+
+    private func specification(of record: VolumeRecord) -> VolumeSpecification {
+        VolumeSpecification(
+            id: record.id,
             name: String(decoding: record.name, as: UTF8.self),
             byteCount: record.byteCount,
             logicalBlockByteCount: record.logicalBlockByteCount,
@@ -48,32 +84,17 @@ extension LogStore {
             access: VolumeAccess(rawValue: record.access) ?? .none,
             descriptor: record.descriptor
         )
-        var depth = 0
-        var slot = Int32(top)
-        while slot >= 0 {
-            depth += 1
-            slot = catalogue.layers[Int(slot)].parent
-        }
-        return VolumeSummary(
-            specification: specification,
-            topLayer: record.topLayer,
-            snapshots: catalogue.snapshots(of: id).map { summary(ofSnapshot: $0, top: top) },
-            space: volumeSpace(record, top: top),
-            layerCount: depth
-        )
     }
 
-    private func summary(ofSnapshot slot: Int, top: Int) -> SnapshotSummary {
+    private func summary(ofSnapshot slot: Int, isBelowVolume: Bool) -> SnapshotSummary {
         let layer = catalogue.layers[slot]
-        var clones: Set<VolumeID> = []
-        collectClones(of: slot, notOf: layer.volume, into: &clones)
         return SnapshotSummary(
             layer: layer.id,
             name: String(decoding: catalogue.snapshotNames[layer.id] ?? [], as: UTF8.self),
             byteCount: layer.byteCount,
             ownByteCount: layer.ownBlockCount * 4096,
-            cloneCount: clones.count,
-            isBelowVolume: catalogue.isAncestor(slot, of: top)
+            cloneCount: clones(of: slot, notOf: layer.volume).count,
+            isBelowVolume: isBelowVolume
         )
     }
 
@@ -81,31 +102,31 @@ extension LogStore {
     ///
     /// Layers without a name are looked through: merging them, which happens in the background,
     /// changes nothing here.
-    private func collectClones(
-        of slot: Int,
-        notOf origin: VolumeID,
-        into clones: inout Set<VolumeID>
-    ) {
-        for child in catalogue.children(of: slot) {
-            let layer = catalogue.layers[child]
-            switch layer.role {
-            case .dropped: continue
-            case .top, .snapshot:
-                if layer.volume != origin { clones.insert(layer.volume) }
-            case .unnamed: collectClones(of: child, notOf: origin, into: &clones)
+    private func clones(of snapshot: Int, notOf origin: VolumeID) -> Set<VolumeID> {
+        var clones: Set<VolumeID> = []
+        var rest = [snapshot]
+        while let slot = rest.popLast() {
+            for child in catalogue.children(of: slot) {
+                let layer = catalogue.layers[child]
+                switch layer.role {
+                case .dropped: continue
+                case .top, .snapshot:
+                    if layer.volume != origin { clones.insert(layer.volume) }
+                case .unnamed: rest.append(child)
+                }
             }
         }
+        return clones
     }
 
-    private func volumeSpace(_ record: VolumeRecord, top: Int) -> VolumeSpace {
+    private func volumeSpace(_ record: VolumeRecord, stack: [Int]) -> VolumeSpace {
         var written: UInt64 = 0
         var shared: UInt64 = 0
         var reclaimable: UInt64 = 0
         // Below the first layer that another stack stands on, everything is shared.
         var isShared = false
-        var slot = Int32(top)
-        while slot >= 0 {
-            let layer = catalogue.layers[Int(slot)]
+        for slot in stack {
+            let layer = catalogue.layers[slot]
             let byteCount = layer.ownBlockCount * 4096
             if layer.childCount > 1 || layer.volume != record.id { isShared = true }
             written += byteCount
@@ -114,7 +135,6 @@ extension LogStore {
             } else if layer.role == .unnamed {
                 reclaimable += byteCount
             }
-            slot = layer.parent
         }
         return VolumeSpace(
             logicalByteCount: record.byteCount,
@@ -137,6 +157,12 @@ extension LogStore {
             garbageByteCount: (used > live ? used - live : 0) * 4096
         )
     }
+
+    /// Layers that commands and summaries looked at since the store was opened.
+    package var layerStepCount: UInt64 { catalogue.stepCount }
+
+    /// Frames of map memory that merging layers looked at since the store was opened.
+    package var resolvingStepCount: UInt64 { map.resolvingStepCount }
 
     /// What the store is doing in the background and what for, in one line, for reports of
     /// stores that do not come to rest.

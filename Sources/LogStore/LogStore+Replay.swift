@@ -108,7 +108,7 @@ extension LogStore {
             }
             applyPage(control)
         default:
-            applyControl(control, batchSequence: batch.sequence)
+            guard applyControl(control, batchSequence: batch.sequence) else { return false }
         }
         return true
     }

@@ -7,6 +7,9 @@ extension LogStore {
     /// Bytes of one extent in a status reply: byte count and value.
     private static var extentByteCount: Int { 16 }
 
+    /// Layers that one request looks at before others get their turn.
+    private static var layerCountPerTurn: UInt64 { 16_384 }
+
     func advanceStatus(_ slot: Int) -> Progress {
         let request = requests[slot].request
         let volume = catalogue.open[Int(request.volume.rawValue)]
@@ -14,85 +17,153 @@ extension LogStore {
         if request.statusKind == .changedSince {
             since = catalogue.slot(of: request.sinceLayer)
             guard let since, catalogue.isAncestor(since, of: Int(volume.layer)) else {
-                finish(slot, .invalid)
-                return .done
+                return endStatus(slot, .invalid)
             }
         }
-        var leafBudget = LogStore.leafCountPerTurn
+        var leafCount = 0
+        var layerCount: UInt64 = 0
         while requests[slot].cursor < requests[slot].end {
-            leafBudget -= 1
             // A shorter report is legal, and nobody waits behind a long one.
-            if leafBudget < 0, requests[slot].extentCount > 0 { break }
-            let block = requests[slot].cursor
-            switch skipAbsent(layer: Int(volume.layer), block: block) {
-            case .skip(let next):
-                let value: UInt64 = request.statusKind == .allocation ? 3 : 0
-                guard report(slot, value, until: min(next, requests[slot].end)) else {
-                    return endStatus(slot)
-                }
-            case .present:
-                let progress = reportLeaf(slot, layer: Int(volume.layer), since: since)
-                if let progress { return progress }
-            case .loading(let frame):
-                wait(slot, forFrame: frame)
-                return .waitsForPage
-            case .noResource: return .needsResource
-            case .failed:
-                finish(slot, .mediaError)
-                return .done
+            if leafCount >= LogStore.leafCountPerTurn || layerCount >= LogStore.layerCountPerTurn,
+                requests[slot].extentCount > 0
+            {
+                break
             }
+            guard let walk = statusWalk(slot) else { return .waitsForPage }
+            if let progress = walkStack(slot, walk, top: volume.layer, since: since) {
+                return progress
+            }
+            leafCount += 1
+            layerCount += statusWalks.walks[walk].depth
+            guard reportLeaf(slot, walk) else { break }
+            statusWalks.walks[walk].isFresh = true
         }
-        return endStatus(slot)
+        return endStatus(slot, requests[slot].status)
     }
 
-    private func reportLeaf(_ slot: Int, layer: Int, since: Int?) -> Progress? {
-        let request = requests[slot].request
-        let leafIndex = requests[slot].cursor >> MapEntry.pageShift
-        let leafEnd = min((leafIndex + 1) << MapEntry.pageShift, requests[slot].end)
-        // The values of the leaf's blocks, from the top layer down.
-        for index in 0..<MapEntry.countPerPage { statusValues[index] = UInt64.max }
-        var current = Int32(layer)
-        var depth: UInt64 = 1
-        while current >= 0 {
-            if let since, Int(current) == since { break }
-            switch loadPage(layer: Int(current), level: 0, index: leafIndex) {
-            case .ready(let frame):
-                note(frame: frame, kind: request.statusKind, depth: depth)
-            case .absent: break
+    /// The walk of a request; nil when it waits for one.
+    private func statusWalk(_ slot: Int) -> Int? {
+        if requests[slot].statusWalk >= 0 { return Int(requests[slot].statusWalk) }
+        if let walk = statusWalks.take() {
+            requests[slot].statusWalk = Int32(walk)
+            return walk
+        }
+        requests[slot].next = -1
+        if statusWalks.lastWaiter >= 0 {
+            requests[Int(statusWalks.lastWaiter)].next = Int32(slot)
+        } else {
+            statusWalks.firstWaiter = Int32(slot)
+        }
+        statusWalks.lastWaiter = Int32(slot)
+        return nil
+    }
+
+    /// Gathers what the layers say of the leaf at the cursor, from where the walk stopped before.
+    ///
+    /// - Returns: nil when all is known.
+    private func walkStack(_ slot: Int, _ walk: Int, top: Int32, since: Int?) -> Progress? {
+        let walks = statusWalks
+        if walks.walks[walk].isFresh {
+            let leafIndex = requests[slot].cursor >> MapEntry.pageShift
+            walks.begin(walk, leafIndex: leafIndex, layer: top)
+        }
+        while walks.walks[walk].layer >= 0 {
+            let layer = Int(walks.walks[walk].layer)
+            if layer == since { break }
+            switch leaf(walks.walks[walk].leafIndex, of: layer) {
+            case .present(let frame):
+                walks.walks[walk].hasLeaf = true
+                let isComplete = note(frame, walk, kind: requests[slot].request.statusKind)
+                if isComplete { return nil }
+            case .absent(let level):
+                walks.walks[walk].skipLevel = min(walks.walks[walk].skipLevel, level)
             case .loading(let frame):
                 wait(slot, forFrame: frame)
                 return .waitsForPage
             case .noResource: return .needsResource
-            case .failed:
-                finish(slot, .mediaError)
-                return .done
+            case .failed: return endStatus(slot, .mediaError)
             }
-            current = catalogue.layers[Int(current)].parent
-            depth += 1
-        }
-        let unknown: UInt64 = request.statusKind == .allocation ? 3 : 0
-        while requests[slot].cursor < leafEnd {
-            let index = Int(requests[slot].cursor & 255)
-            let value = statusValues[index] == UInt64.max ? unknown : statusValues[index]
-            guard report(slot, value, until: requests[slot].cursor + 1) else {
-                return endStatus(slot)
-            }
+            walks.walks[walk].layer = catalogue.layers[layer].parent
+            walks.walks[walk].depth += 1
         }
         return nil
     }
 
-    private func note(frame: Int, kind: BlockStatusKind, depth: UInt64) {
-        for index in 0..<MapEntry.countPerPage where statusValues[index] == UInt64.max {
-            let entry = ownEntry(frame: frame, index: index)
-            guard !entry.isAbsent else { continue }
-            switch kind {
-            case .allocation:
-                statusValues[index] =
-                    entry.isData ? 0 : entry.location == MapEntry.zeroLocation ? 2 : 3
-            case .allocationDepth: statusValues[index] = depth
-            case .changedSince: statusValues[index] = 1
+    /// What a layer has of a leaf.
+    private enum LayerLeaf {
+        case present(Int)
+        /// Nothing, nor of any other leaf below the same page of this level.
+        case absent(UInt8)
+        case loading(Int)
+        case noResource
+        case failed
+    }
+
+    private func leaf(_ leafIndex: UInt64, of layer: Int) -> LayerLeaf {
+        // From the root down: a dirty page has its whole path resident, so that the first absent
+        // one has nothing below.
+        var level = catalogue.layers[layer].rootLevel
+        while true {
+            let index = leafIndex >> (MapEntry.pageShift * UInt64(level))
+            switch loadPage(layer: layer, level: level, index: index) {
+            case .ready(let frame):
+                if level == 0 { return .present(frame) }
+                level -= 1
+            case .absent: return .absent(level)
+            case .loading(let frame): return .loading(frame)
+            case .noResource: return .noResource
+            case .failed: return .failed
             }
         }
+    }
+
+    /// Takes from a layer's leaf what the layers above it do not say.
+    ///
+    /// - Returns: Whether every block of the leaf is known now.
+    private func note(_ frame: Int, _ walk: Int, kind: BlockStatusKind) -> Bool {
+        var isComplete = true
+        for index in 0..<MapEntry.countPerPage
+        where statusWalks[walk, index] == StatusWalks.unknown {
+            let entry = ownEntry(frame: frame, index: index)
+            guard !entry.isAbsent else {
+                isComplete = false
+                continue
+            }
+            switch kind {
+            case .allocation:
+                statusWalks[walk, index] =
+                    entry.isData ? 0 : entry.location == MapEntry.zeroLocation ? 2 : 3
+            case .allocationDepth: statusWalks[walk, index] = statusWalks.walks[walk].depth
+            case .changedSince: statusWalks[walk, index] = 1
+            }
+        }
+        return isComplete
+    }
+
+    /// Reports what a walk found, from the cursor on.
+    ///
+    /// - Returns: false when the report ends here.
+    private func reportLeaf(_ slot: Int, _ walk: Int) -> Bool {
+        let unknown: UInt64 = requests[slot].request.statusKind == .allocation ? 3 : 0
+        let cursor = requests[slot].cursor
+        guard statusWalks.walks[walk].hasLeaf else {
+            let shift = MapEntry.pageShift * (UInt64(statusWalks.walks[walk].skipLevel) + 1)
+            let next = ((cursor >> shift) + 1) << shift
+            return report(slot, unknown, until: min(next, requests[slot].end))
+        }
+        let leafEnd = ((cursor >> MapEntry.pageShift) + 1) << MapEntry.pageShift
+        let end = min(leafEnd, requests[slot].end)
+        while requests[slot].cursor < end {
+            let value = statusWalks[walk, Int(requests[slot].cursor & 255)]
+            guard
+                report(
+                    slot,
+                    value == StatusWalks.unknown ? unknown : value,
+                    until: requests[slot].cursor + 1
+                )
+            else { return false }
+        }
+        return true
     }
 
     /// Adds the blocks from the cursor to `end` to the report.
@@ -123,8 +194,20 @@ extension LogStore {
         return true
     }
 
-    private func endStatus(_ slot: Int) -> Progress {
-        finish(slot, requests[slot].status)
+    /// Ends a status; who waits longest for a walk gets its own.
+    private func endStatus(_ slot: Int, _ status: StoreStatus) -> Progress {
+        if requests[slot].statusWalk >= 0 {
+            statusWalks.give(Int(requests[slot].statusWalk))
+            requests[slot].statusWalk = -1
+            let waiter = statusWalks.firstWaiter
+            if waiter >= 0 {
+                statusWalks.firstWaiter = requests[Int(waiter)].next
+                if statusWalks.firstWaiter < 0 { statusWalks.lastWaiter = -1 }
+                resourcesChanged = true
+                runnable.append(waiter)
+            }
+        }
+        finish(slot, status)
         return .done
     }
 }

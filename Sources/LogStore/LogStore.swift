@@ -142,8 +142,7 @@ public final class LogStore {
     let scratch: ScratchPool
     /// One block for superblocks on their way, one for checksums of manifests.
     let superblockMemory: ByteRegion
-    /// The values of one leaf's blocks, while a status is worked out.
-    let statusValues = FixedArray<UInt64>(repeating: 0, count: MapEntry.countPerPage)
+    let statusWalks = StatusWalks()
     var resourcesChanged = false
     /// A request stopped to let others run; the next turn should come at once.
     var hasDeferredWork = false

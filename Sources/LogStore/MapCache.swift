@@ -111,6 +111,11 @@ final class MapCache {
     private var hand = 0
     private(set) var dirtyCount = 0
     private(set) var usedCount = 0
+    private let resolvingLinks: SlotLinks
+    /// The frames whose `resolveNext` names a layer.
+    private var resolving = SlotList()
+    /// Frames looked at for layers that were merged; what tests bound instead of time.
+    private(set) var resolvingStepCount: UInt64 = 0
 
     init(count: Int, arena: MemoryArena) {
         self.count = count
@@ -118,6 +123,7 @@ final class MapCache {
         frames = FixedArray(repeating: Frame(), count: count)
         var bucketCount = 16
         while bucketCount < count * 2 { bucketCount *= 2 }
+        resolvingLinks = SlotLinks(count: count)
         buckets = FixedArray(repeating: -1, count: bucketCount)
         bucketMask = UInt64(bucketCount - 1)
         for index in stride(from: count - 1, through: 0, by: -1) {
@@ -165,11 +171,22 @@ final class MapCache {
         return frame
     }
 
+    /// Makes sure that the next `wanted` calls of ``allocate(_:)`` find a frame.
+    ///
+    /// - Returns: false when too many frames are dirty, pinned or loading.
+    func reserve(_ wanted: Int) -> Bool {
+        while count - usedCount < wanted {
+            guard evictOne() else { return false }
+        }
+        return true
+    }
+
     /// Gives a clean frame back.
     func release(_ frame: Int) {
         precondition(frames[frame].isUsed, "released twice")
         precondition(!frames[frame].flags.contains(.dirty), "a dirty page is never dropped")
         precondition(frames[frame].waitHead < 0, "requests wait for the page")
+        setResolveNext(frame, -1)
         let slot = bucket(frames[frame].key)
         var cursor = buckets[slot]
         if Int(cursor) == frame {
@@ -196,6 +213,47 @@ final class MapCache {
         guard frames[frame].flags.contains(.dirty) else { return }
         frames[frame].flags.remove([.dirty, .frozen])
         dirtyCount -= 1
+    }
+
+    // MARK: - Frames being looked up
+
+    /// Says in which layer's slot looking up goes on, or with -1 that it does not.
+    @inline(always)
+    func setResolveNext(_ frame: Int, _ layer: Int32) {
+        let old = frames[frame].resolveNext
+        frames[frame].resolveNext = layer
+        // Who looks up below more pages than there are frames must find its place again.
+        if layer >= 0 { frames[frame].flags.insert(.referenced) }
+        guard (old < 0) != (layer < 0) else { return }
+        if layer < 0 {
+            resolvingLinks.remove(frame, from: &resolving)
+        } else {
+            resolvingLinks.append(frame, to: &resolving)
+        }
+    }
+
+    /// Has leaves looked up from the top again that may have passed a layer before it took a
+    /// leaf's entries over.
+    func restartResolving(_ leafIndex: UInt64) {
+        var cursor = resolving.first
+        while cursor >= 0 {
+            let frame = Int(cursor)
+            cursor = resolvingLinks.next(frame)
+            resolvingStepCount += 1
+            let key = PageKey(rawValue: frames[frame].key)
+            if key.level == 0, key.index == leafIndex { setResolveNext(frame, -1) }
+        }
+    }
+
+    /// Looks for frames that are listed as being looked up and are not, or the other way round.
+    func brokenResolving() -> String? {
+        for frame in 0..<count {
+            let isResolving = frames[frame].isUsed && frames[frame].resolveNext >= 0
+            guard isResolving == resolvingLinks.isListed(frame) else {
+                return "frame \(frame) is being looked up: \(isResolving), listed otherwise"
+            }
+        }
+        return nil
     }
 
     private func evictOne() -> Bool {

@@ -51,6 +51,8 @@ struct RequestSlot: BitwiseCopyable {
     var statusValue: UInt64 = 0
     var statusByteCount: UInt64 = 0
     var coveredByteCount: UInt64 = 0
+    /// What a status has gathered of the leaf at `cursor`, or -1.
+    var statusWalk: Int32 = -1
 }
 
 /// The old copy of a block that a write covers in part.

@@ -28,6 +28,12 @@ final class StoreHost {
         var connectionCount: Int
     }
 
+    /// What a volume exports.
+    struct VolumeExports {
+        var summary: VolumeSummary
+        var entries: [ExportEntry]
+    }
+
     /// Somebody who waits until nobody uses a volume.
     struct DrainWait {
         var volume: VolumeID
@@ -63,6 +69,8 @@ final class StoreHost {
     var openWaiters: [(StoreError?) -> Void] = []
     /// Exports that are being taken away, although the store still has them.
     var withdrawn: Set<ExportKey> = []
+    /// What the store's volumes export, as last worked out.
+    private var exports: [VolumeID: VolumeExports] = [:]
 
     init(
         index: Int32,
@@ -91,9 +99,9 @@ final class StoreHost {
     func open(_ key: ExportKey) -> VolumeHandle? {
         let whole = ExportKey(storeIndex: key.storeIndex, volume: key.volume)
         guard !withdrawn.contains(key), !withdrawn.contains(whole) else { return nil }
-        guard let summary = store.volume(key.volume), summary.specification.access != .none else {
-            return nil
-        }
+        guard let specification = store.specification(of: key.volume),
+            specification.access != .none
+        else { return nil }
         if let found = opened[key] {
             opened[key]?.connectionCount += 1
             return found.handle
@@ -125,9 +133,36 @@ final class StoreHost {
         }
     }
 
+    /// What the store's volumes export, by name.
+    var exportsByName: [VolumeExports] {
+        exports.values.sorted { $0.summary.specification.name < $1.summary.specification.name }
+    }
+
+    /// Works out what every volume exports.
+    func refreshExports() {
+        exports = [:]
+        for summary in store.volumes() { setExports(of: summary) }
+    }
+
+    /// Works out what one volume exports: a command changes that of its own volume only.
+    func refreshExports(of volume: VolumeID) {
+        guard let summary = store.volume(volume) else {
+            exports[volume] = nil
+            return
+        }
+        setExports(of: summary)
+    }
+
+    private func setExports(of summary: VolumeSummary) {
+        exports[summary.specification.id] = VolumeExports(
+            summary: summary,
+            entries: ExportCatalog.entries(of: [summary], storeIndex: index)
+        )
+    }
+
     /// The volume whose snapshot `layer` is.
     func volume(ofSnapshot layer: LayerID) -> VolumeID? {
-        store.volumes().first { $0.snapshots.contains { $0.layer == layer } }?.specification.id
+        store.volume(ofSnapshot: layer)
     }
 
     /// Calls `isEnded` as soon as no connection uses `volume`, possibly at once.

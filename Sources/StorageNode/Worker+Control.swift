@@ -27,7 +27,7 @@ extension Worker {
             guard host.connectionCount(of: volume) == 0 else { return completion(.failure(.inUse)) }
             submit(command, on: host, completion)
         case .deleteVolume(let volume):
-            guard host.store.volume(volume) != nil else {
+            guard host.store.specification(of: volume) != nil else {
                 return completion(.failure(.volumeNotFound))
             }
             let key = ExportKey(storeIndex: host.index, volume: volume)
@@ -64,7 +64,8 @@ extension Worker {
     ) {
         host.submit(command) { [self] result in
             if let key { host.withdrawn.remove(key) }
-            publishExports(host)
+            if case .success(let made) = result { host.refreshExports(of: made.volume) }
+            sendExports(host)
             completion(result)
         }
         pump(host)
@@ -77,20 +78,26 @@ extension Worker {
         _ next: @escaping () -> Void
     ) {
         host.withdrawn.insert(key)
-        publishExports(host)
+        sendExports(host)
         host.whenUnused(key.volume, layer: key.layer == .none ? nil : key.layer, next)
     }
 
     // MARK: - Exports
 
-    /// Tells the node what a store exports now.
+    /// Tells the node what a store exports, all of it worked out anew.
     func publishExports(_ host: StoreHost) {
-        let volumes = host.store.volumes()
-        let entries = ExportCatalog.entries(of: volumes, storeIndex: host.index).filter { entry in
+        host.refreshExports()
+        sendExports(host)
+    }
+
+    /// Tells the node what a store exports and has not withdrawn.
+    private func sendExports(_ host: StoreHost) {
+        let volumes = host.exportsByName
+        let entries = volumes.flatMap(\.entries).filter { entry in
             let whole = ExportKey(storeIndex: host.index, volume: entry.key.volume)
             return !host.withdrawn.contains(entry.key) && !host.withdrawn.contains(whole)
         }
-        publisher?(host.index, entries, volumes)
+        publisher?(host.index, entries, volumes.map(\.summary))
     }
 
     /// Takes a new catalogue, and sees off the connections whose export is gone.

@@ -86,10 +86,15 @@ final class StoreBench {
         pump { self.store.state != .opening }
     }
 
-    /// Turns the loop until `isDone`, executing device requests at once.
-    func pump(_ isDone: () -> Bool) {
+    /// Turns the loop until `isDone`, executing device requests at once, or as many of them in a
+    /// turn as a slow device would.
+    func pump(requestsPerTurn: Int = .max, _ isDone: () -> Bool) {
         for _ in 0..<100_000 {
-            while let request = store.deviceRequests.popFirst() { execute(request) }
+            var count = 0
+            while count < requestsPerTurn, let request = store.deviceRequests.popFirst() {
+                execute(request)
+                count += 1
+            }
             while let completion = store.completions.popFirst() {
                 ended[completion.token] = completion
             }
@@ -97,11 +102,16 @@ final class StoreBench {
                 endedCommands[completion.token] = completion.result
             }
             store.commandCompletions = []
-            if isDone(), store.deviceRequests.isEmpty { return }
+            if isDone(), requestsPerTurn < .max || store.deviceRequests.isEmpty { return }
             now = now.advanced(byNanoseconds: 100_000)
             _ = store.onTurn(now: now)
         }
-        Issue.record("the store does not come to an end")
+        Issue.record("the store does not come to an end: \(store.progressDescription)")
+    }
+
+    /// Executes the oldest device request, without a turn of the loop.
+    func executeOne() {
+        if let request = store.deviceRequests.popFirst() { execute(request) }
     }
 
     /// Lets background work run until nothing moves.
