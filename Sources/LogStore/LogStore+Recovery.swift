@@ -160,6 +160,10 @@ extension LogStore {
             fail(.corrupt(offset: offset))
             return
         }
+        guard manifest.layers.count <= catalogue.layerCountMax else {
+            fail(.corrupt(offset: offset))
+            return
+        }
         recovery.manifest = manifest
         adoptSegments(manifest, superblock)
         adoptCatalogue(manifest)
