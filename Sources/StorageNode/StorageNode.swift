@@ -165,18 +165,40 @@ public final class StorageNode: Sendable {
     ///
     /// - Parameters:
     ///   - command: What to change.
-    ///   - store: The store that a new volume goes to; for everything else the volume says.
+    ///   - store: The store that a new volume goes to, or that holds the snapshot: each store
+    ///     numbers its layers by itself. For everything else the volume says.
     /// - Returns: What was made.
     /// - Throws: ``StoreCommandError``; nothing was changed.
     public func perform(
         _ command: StoreCommand,
         store: Int? = nil
     ) async throws(StoreCommandError) -> StoreCommandResult {
-        let index = store ?? directory.withLock { $0.store(of: command) } ?? 0
+        let found = directory.withLock { $0.stores(of: command) }
+        // Layers of several stores may have one number: the caller must have said which.
+        guard store != nil || found.count < 2 else { throw .snapshotNotFound }
+        let index = store ?? found.first ?? 0
         let result: CommandResult = await onStore(index) { worker, host, done in
             worker.perform(command, on: host, done)
         }
         return try result.get()
+    }
+
+    /// The store that holds a volume, or nil.
+    public func store(of volume: VolumeID) -> Int? {
+        directory.withLock { directory in
+            directory.volumes.firstIndex { $0.contains(volume) }
+        }
+    }
+
+    /// Whether every store serves; what one that does not holds is unknown, not absent.
+    public func areStoresReady() async -> Bool {
+        for store in storePaths.indices {
+            let isReady: Bool = await onStore(store) { _, host, done in
+                done(host.store.state == .ready)
+            }
+            if !isReady { return false }
+        }
+        return true
     }
 
     /// All volumes of all stores, by name within each.
@@ -329,17 +351,17 @@ private struct StoreDirectory {
     /// The layers that are snapshots.
     var layers: [Set<LayerID>]
 
-    /// The store that has the volume a command is about.
-    func store(of command: StoreCommand) -> Int? {
+    /// The stores that have the volume or layer a command is about.
+    func stores(of command: StoreCommand) -> [Int] {
         switch command {
-        case .createVolume: nil
+        case .createVolume: []
         case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
             .resizeVolume(let id, _):
-            volumes.firstIndex { $0.contains(id) }
+            volumes.indices.filter { volumes[$0].contains(id) }
         case .updateVolume(let specification):
-            volumes.firstIndex { $0.contains(specification.id) }
+            volumes.indices.filter { volumes[$0].contains(specification.id) }
         case .cloneSnapshot(let layer, _), .deleteSnapshot(let layer):
-            layers.firstIndex { $0.contains(layer) }
+            layers.indices.filter { layers[$0].contains(layer) }
         }
     }
 }

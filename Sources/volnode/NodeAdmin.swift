@@ -91,8 +91,16 @@ struct NodeAdmin: NodeService {
     // MARK: - Volumes
 
     func volumes() async throws(ControlError) -> [NodeVolume] {
-        await node.volumes().map(\.document)
+        guard await node.areStoresReady() else { throw Self.storeStopped }
+        return await node.volumes().map(\.document)
     }
+
+    /// What a stopped store holds is unknown: to say "not found" would have the caller believe
+    /// that it is gone.
+    private static let storeStopped = ControlError(
+        .unavailable,
+        "A store of this node has stopped or is being opened; its log says why."
+    )
 
     func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
         try await summary(id).document
@@ -100,6 +108,7 @@ struct NodeAdmin: NodeService {
 
     private func summary(_ id: UInt64) async throws(ControlError) -> VolumeSummary {
         guard let summary = await node.volume(VolumeID(id)) else {
+            guard await node.areStoresReady() else { throw Self.storeStopped }
             throw ControlError(.volumeNotFound, "This node has no volume with the id \(id).")
         }
         return summary
@@ -114,7 +123,13 @@ struct NodeAdmin: NodeService {
             durability: creation.durability.store,
             descriptor: Array(creation.descriptor.utf8)
         )
-        try await perform(.createVolume(specification), store: roomiestStore())
+        // A repeated request goes where the first one went.
+        let store = node.store(of: specification.id)
+        if let store {
+            try await perform(.createVolume(specification), store: store)
+        } else {
+            try await perform(.createVolume(specification), store: roomiestStore())
+        }
         return try await volume(creation.id)
     }
 
@@ -180,7 +195,8 @@ struct NodeAdmin: NodeService {
     }
 
     func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
-        try await perform(.deleteSnapshot(layer: snapshot(id, name).layer))
+        let layer = try await snapshot(id, name).layer
+        try await perform(.deleteSnapshot(layer: layer), store: node.store(of: VolumeID(id)))
     }
 
     func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume
@@ -205,7 +221,10 @@ struct NodeAdmin: NodeService {
             durability: creation.durability.store,
             descriptor: Array(creation.descriptor.utf8)
         )
-        try await perform(.cloneSnapshot(layer: snapshot.layer, specification))
+        try await perform(
+            .cloneSnapshot(layer: snapshot.layer, specification),
+            store: node.store(of: VolumeID(id))
+        )
         return try await volume(creation.id)
     }
 

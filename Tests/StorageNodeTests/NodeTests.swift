@@ -162,6 +162,26 @@ import Testing
 
 @Suite("Operations of a reactor", .serialized) struct OperationCountTests {
     /// One transfer at a time for each of two stores: slow, but nothing stands still.
+    @Test func snapshotsOfOneNumber_inTwoStores_areNotMixedUp() async throws {
+        let node = try await TestNode(storeCount: 2)
+        try await node.makeVolume("a", id: 1, store: 0)
+        try await node.makeVolume("b", id: 2, store: 1)
+        let first = try await node.node.perform(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let second = try await node.node.perform(.createSnapshot(volume: VolumeID(2), name: "s"))
+        try #require(first.layer == second.layer)
+        let deletion = StoreCommand.deleteSnapshot(layer: second.layer)
+        await #expect(throws: StoreCommandError.snapshotNotFound) {
+            try await node.node.perform(deletion)
+        }
+        let store = try #require(node.node.store(of: VolumeID(2)))
+        #expect(store == 1)
+        _ = try await node.node.perform(deletion, store: store)
+        #expect(await node.node.volume(VolumeID(1))?.snapshots.count == 1)
+        #expect(await node.node.volume(VolumeID(2))?.snapshots.isEmpty == true)
+        #expect(await node.node.areStoresReady())
+        await node.stop()
+    }
+
     @Test func fewDeviceTransfers_everyStoreIsServed() async throws {
         let node = try await TestNode(storeCount: 2) { $0.limits.deviceOperationCount = 2 }
         try await node.makeVolume("a", id: 1, store: 0)
