@@ -44,6 +44,8 @@ extension ControlPlane {
             if let existing {
                 guard
                     existing.byteCount == creation.byteCount, existing.source == nil,
+                    existing.logicalBlockByteCount == creation.logicalBlockByteCount ?? 512,
+                    existing.durability == (creation.durability ?? .writeback).rawValue,
                     existing.state == .creating
                 else { throw .volumeExists(creation.name) }
                 return nil
@@ -80,6 +82,7 @@ extension ControlPlane {
             if let existing {
                 guard
                     existing.source?.volumeName == volume, existing.source?.snapshot == snapshot,
+                    existing.durability == creation.durability?.rawValue ?? existing.durability,
                     existing.state == .creating
                 else { throw .volumeExists(creation.name) }
                 return nil

@@ -14,7 +14,11 @@ package struct VolumeAccess {
     private let ownHost: String?
 
     /// The host name under which this process attaches volumes; `volume show` shows it.
-    package static var ownHost: String { "volctl-\(getpid())" }
+    ///
+    /// Process ids repeat from one container to the next: two imports under one name would both
+    /// write.
+    package static let ownHost =
+        "volctl-\(getpid())-\(String(UInt32.random(in: .min ... .max), radix: 16))"
 
     /// Attaches `volume` for writing, refused while another host has it.
     package static func forWriting(

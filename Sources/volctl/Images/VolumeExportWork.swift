@@ -127,7 +127,7 @@ package struct VolumeExportWork {
         }
         let isInUse = volume.attachments.contains { $0.state == .attached && !$0.readOnly }
         guard isInUse else { return try copy(access.uri, byteCount, to: file, progress) }
-        let temporary = "volctl-export-\(getpid())"
+        let temporary = "export-\(VolumeAccess.ownHost)"
         progress.note("\(volume.name) is in use; exporting what it holds at this moment")
         _ = try await client.createSnapshot(temporary, of: volume.name)
         do {
