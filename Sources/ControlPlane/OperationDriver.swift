@@ -181,8 +181,9 @@ extension ControlError {
     /// A code that this build does not know is no proof of a refusal, so it counts as open.
     var leavesOutcomeOpen: Bool {
         switch code {
-        case .invalidArgument, .malformedRequest, .routeNotFound, .methodNotAllowed,
-            .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists, .inUse, .busy,
+        case .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
+            .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
+            .inUse, .busy,
             .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported, .noSpace,
             .unavailable, .unreachable:
             false
