@@ -109,7 +109,7 @@ public struct APICall: Sendable {
 
     /// Insists on the media type that a browser sends to another site only after asking it.
     ///
-    /// Without this, any web page open on the machine could post to a service on loopback.
+    /// What browsers say of themselves is refused before; this holds for those that do not.
     private func requireJSON() throws(ControlError) {
         let type = request.headers[.contentType]?.split(separator: ";").first ?? ""
         guard type.trimmingCharacters(in: .whitespaces).lowercased() == "application/json" else {
@@ -125,6 +125,9 @@ public struct APICall: Sendable {
 extension HTTPField.Name {
     /// Spec: draft-ietf-httpapi-idempotency-key-header.
     static let idempotencyKey = Self.make("Idempotency-Key")
+
+    /// Spec: W3C Fetch Metadata Request Headers, section 2.4.
+    static let secFetchSite = Self.make("Sec-Fetch-Site")
 
     /// The store that a request to a node is meant for.
     static let cairnStore = Self.make("Cairn-Store")
@@ -231,7 +234,7 @@ struct RouteTable {
     }
 }
 
-/// Turns whatever goes wrong into a problem document.
+/// Refuses web pages, and turns whatever goes wrong into a problem document.
 private struct ProblemMiddleware: RouterMiddleware {
     /// Methods by path pattern; a pattern's part that starts with `:` matches anything.
     let methodsByPath: [[Substring]: [String]]
@@ -242,6 +245,7 @@ private struct ProblemMiddleware: RouterMiddleware {
         next: @concurrent (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         do {
+            try requireNoBrowser(request)
             return try await next(request, context)
         } catch let error as ControlError {
             if error.code == .internalError {
@@ -258,6 +262,21 @@ private struct ProblemMiddleware: RouterMiddleware {
                 ControlError(.internalError, "The service failed; its log says why.")
             )
         }
+    }
+
+    /// Refuses what only browsers send, whatever the route, method and body.
+    ///
+    /// Without this, any web page open on the machine could use a service on loopback: its browser
+    /// sends a POST without a body, and anything to a name that came to mean 127.0.0.1, unasked.
+    /// Pages cannot leave these headers out, and programs have no reason to send them.
+    private func requireNoBrowser(_ request: Request) throws(ControlError) {
+        let names: [HTTPField.Name] = [.origin, .secFetchSite]
+        guard let name = names.first(where: { request.headers.contains($0) }) else { return }
+        throw ControlError(
+            .browserRefused,
+            "The request has the header \(name), so it comes from a web page; none may use this API.",
+            help: "Use volctl, curl or another program that is not a browser."
+        )
     }
 
     private func noRoute(_ request: Request) -> Response {

@@ -45,6 +45,8 @@ extension ControlError.Code {
     public static var routeNotFound: Self { Self(rawValue: "route_not_found") }
     /// The route does not take this method.
     public static var methodNotAllowed: Self { Self(rawValue: "method_not_allowed") }
+    /// The request comes from a web page.
+    public static var browserRefused: Self { Self(rawValue: "browser_refused") }
     /// No volume has this name or id.
     public static var volumeNotFound: Self { Self(rawValue: "volume_not_found") }
     /// The volume has no snapshot of this name.
@@ -92,6 +94,7 @@ extension ControlError.Code {
     public var httpStatus: Int {
         switch self {
         case .invalidArgument, .malformedRequest: 400
+        case .browserRefused: 403
         case .routeNotFound, .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
             .attachmentNotFound:
             404
@@ -112,8 +115,8 @@ extension ControlError.Code {
     /// All codes that this build sends.
     public static var all: [Self] {
         [
-            .invalidArgument, .malformedRequest, .routeNotFound, .methodNotAllowed,
-            .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
+            .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
+            .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
             .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .busy, .limitReached,
             .revisionCompacted, .bodyTooLarge, .unsupportedMediaType, .idempotencyKeyReused,
             .unsupported, .noSpace, .unavailable, .outcomeUnknown, .unreachable, .badResponse,

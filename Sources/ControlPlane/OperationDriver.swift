@@ -119,7 +119,8 @@ extension ControlPlane {
     ///   - isFirstAttempt: Whether the node cannot have heard of it before.
     /// - Returns: The volume after it.
     /// - Throws: ``ControlError``; the operation is abandoned when the node refused it or was
-    ///   never reached, and stays pending when nobody knows.
+    ///   never reached in any attempt. It stays pending when nobody knows, and then the error is
+    ///   ``ControlError/Code/outcomeUnknown``.
     func drive(
         _ volume: Versioned<VolumeRecord>,
         isFirstAttempt: Bool
@@ -163,9 +164,16 @@ extension ControlPlane {
             )
         }
         let isUnreachable = error.code == .unreachable || error.code == .unavailable
-        if !isUnreachable || isFirstAttempt {
-            _ = try await meta(await metadata.abandon(volume))
+        if isUnreachable, !isFirstAttempt {
+            // It stays pending: an earlier attempt may have reached the node.
+            return ControlError(
+                .outcomeUnknown,
+                "The node '\(name)' cannot be asked whether it has done it, in an earlier attempt.",
+                help: "It is carried out when the node is back, see 'volctl node list'; or repeat "
+                    + "the command then."
+            )
         }
+        _ = try await meta(await metadata.abandon(volume))
         guard isUnreachable else { return error }
         let help = "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
         guard error.code == .unavailable else {
@@ -181,8 +189,9 @@ extension ControlError {
     /// A code that this build does not know is no proof of a refusal, so it counts as open.
     var leavesOutcomeOpen: Bool {
         switch code {
-        case .invalidArgument, .malformedRequest, .routeNotFound, .methodNotAllowed,
-            .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists, .inUse, .busy,
+        case .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
+            .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
+            .inUse, .busy,
             .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported, .noSpace,
             .unavailable, .unreachable:
             false

@@ -20,28 +20,34 @@ extension ClusterMetadata {
     }
 
     /// Volumes in order of their names, from the one after `after`.
+    ///
+    /// Fewer than `countMax` only when there are no more.
     public func volumes(
         after: String? = nil,
         countMax: Int = .max
     ) async throws(MetadataError) -> [Versioned<VolumeRecord>] {
-        let ids = try await all(
-            UInt64.self,
-            prefix: keys.names,
-            after: after.map { keys.name($0) },
-            countMax: countMax
-        )
+        let pageCountMax = min(MetaLimits.rangeCountMax, MetaLimits.operationCountMax)
         var result: [Versioned<VolumeRecord>] = []
-        var rest = ids[...]
-        while !rest.isEmpty {
-            let page = rest.prefix(MetaLimits.operationCountMax)
-            rest = rest.dropFirst(page.count)
-            let transaction = MetaTransaction(
-                success: page.map { .get(keys.volume($0.value)) }
+        var last = after.map { keys.name($0) }
+        while result.count < countMax {
+            let countWanted = min(countMax - result.count, pageCountMax)
+            let range = MetaOperation.range(
+                prefix: keys.names,
+                after: last,
+                countMax: countWanted
             )
-            // One deleted since the names were read is left out.
-            for record in try await store.transact(transaction).records.compactMap(\.first) {
+            let names = try await store.transact(MetaTransaction(success: [range])).records[0]
+            var reads: [MetaOperation] = []
+            for name in names {
+                reads.append(.get(keys.volume(try decode(UInt64.self, name).value)))
+            }
+            // One deleted since its name was read is left out; the next takes its place.
+            let records = try await store.transact(MetaTransaction(success: reads)).records
+            for record in records.compactMap(\.first) {
                 result.append(try decode(VolumeRecord.self, record))
             }
+            guard names.count == countWanted else { break }
+            last = names.last?.key
         }
         return result
     }

@@ -10,7 +10,7 @@ package func printDocument(_ document: some Encodable) {
     guard let data = try? ControlJSON.encoder(pretty: true).encode(document) else {
         preconditionFailure("documents of this program are encodable")
     }
-    writeText(String(decoding: data, as: UTF8.self) + "\n", to: STDOUT_FILENO)
+    writeText(String(decoding: data, as: UTF8.self) + "\n", to: STDOUT_FILENO, for: .program)
 }
 
 /// Prints `document` on one line, for output that goes on for ever.
@@ -18,7 +18,7 @@ package func printLine(_ document: some Encodable) {
     guard let data = try? ControlJSON.encoder().encode(document) else {
         preconditionFailure("documents of this program are encodable")
     }
-    writeText(String(decoding: data, as: UTF8.self) + "\n", to: STDOUT_FILENO)
+    writeText(String(decoding: data, as: UTF8.self) + "\n", to: STDOUT_FILENO, for: .program)
 }
 
 /// Prints text for people.

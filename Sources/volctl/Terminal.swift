@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import ProgramMain
 
 /// One output stream and what may be written to it.
 package struct Terminal: Sendable {
@@ -55,8 +56,19 @@ package enum Style: String, Sendable {
     }
 }
 
-/// Writes all of `text` to `descriptor`; a closed pipe ends the program quietly, as `head` expects.
-package func writeText(_ text: String, to descriptor: Int32) {
+/// Who reads what is written.
+package enum Reader: Sendable {
+    /// A person, who may have seen enough.
+    case person
+    /// A program, for which half a document is none.
+    case program
+}
+
+/// Writes all of `text` to `descriptor`.
+///
+/// What cannot be written to standard output ends the program with a failure, so that nobody takes
+/// a part for the whole. A closed pipe ends text for people quietly, as `head` expects.
+package func writeText(_ text: String, to descriptor: Int32, for reader: Reader = .person) {
     var remaining = Array(text.utf8)[...]
     while !remaining.isEmpty {
         // SAFETY: the pointer and count are those of one live buffer.
@@ -64,9 +76,15 @@ package func writeText(_ text: String, to descriptor: Int32) {
             unsafe write(descriptor, bytes.baseAddress, bytes.count)
         }
         if count < 0 {
-            if errno == EINTR { continue }
-            if errno == EPIPE, descriptor == STDOUT_FILENO { exit(0) }
-            return
+            let code = errno
+            if code == EINTR { continue }
+            guard descriptor == STDOUT_FILENO else { return }
+            if code == EPIPE, reader == .person { exit(0) }
+            let reason = systemErrorText(code)
+            let line =
+                "volctl: Standard output cannot be written: \(reason). What is there is cut off.\n"
+            writeText(line, to: STDERR_FILENO)
+            exit(ProgramExit.failure)
         }
         remaining = remaining.dropFirst(count)
     }

@@ -72,8 +72,9 @@ package struct Volctl: AsyncParsableCommand {
     }
 
     private static func report(_ failure: CommandFailure, isJSON: Bool) -> Never {
-        if isJSON { printDocument(FailureDocument(failure)) }
+        // First for people: where the document cannot be written, this end is here.
         writeText(failure.line + "\n", to: STDERR_FILENO)
+        if isJSON { printDocument(FailureDocument(failure)) }
         Glibc.exit(Interruption.isRequested ? ProgramExit.interrupted : ProgramExit.failure)
     }
 }

@@ -197,6 +197,38 @@ struct RecoveryTests {
         try await cluster.requireAgreement("a second creation")
     }
 
+    @Test(
+        "A repetition that does not reach the node is not told that nothing was changed",
+        arguments: [FaultPlan.Kind.lostRequest, .lostAnswer]
+    )
+    func pending_repetitionUnreachable_isUnknown(first: FaultPlan.Kind) async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let snapshot = SnapshotCreation(name: "s")
+        func repeatUntilReached(
+            _ operation: @Sendable () async throws(ControlError) -> Void
+        ) async throws {
+            for kind in [first, .unreachable, .unreachable] {
+                cluster.faults.arm(kind, step: 1)
+                let error = await controlError(operation)
+                #expect(error?.code == .outcomeUnknown, "\(kind)")
+                #expect(cluster.faults.hasStruck)
+                let volume = try await cluster.metadata.volume(named: "v")
+                #expect(volume?.value.pending != nil, "\(kind)")
+            }
+            try await operation()
+            try await cluster.requireAgreement("a repetition that reached the node")
+        }
+        try await repeatUntilReached { () throws(ControlError) in
+            _ = try await plane.createVolume(creation, operation: "k1")
+        }
+        try await repeatUntilReached { () throws(ControlError) in
+            _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k2")
+        }
+    }
+
     @Test("While the node is silent, other operations on the volume say why they wait")
     func pending_nodeSilent_isBusy() async throws {
         let cluster = try await Cluster()

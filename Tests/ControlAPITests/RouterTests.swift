@@ -137,6 +137,48 @@ struct RouterTests {
         }
     }
 
+    @Test("No web page uses either API", arguments: ["Origin", "sec-fetch-site"])
+    func browser_isRefused(header: String) async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k1")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k2")
+        let name = try #require(HTTPField.Name(header))
+        // Even an empty one, and one of the same site: the site's name may have been rebound.
+        for value in ["null", "", "same-origin", "http://127.0.0.1:7400"] {
+            @Sendable func refuse(
+                _ client: some TestClientProtocol,
+                _ method: HTTPRequest.Method,
+                _ path: String
+            ) async throws {
+                let fields: HTTPFields = [name: value]
+                let answer = try await client.execute(uri: path, method: method, headers: fields)
+                #expect(answer.status == .forbidden, "\(method) \(path)")
+                #expect(answer.headers[.contentType] == ProblemDocument.mediaType)
+                let document = try problem(Data(answer.body.readableBytesView))
+                #expect(document.code == .browserRefused)
+                #expect(document.help != nil)
+            }
+            try await application(plane).test(.router) { client in
+                try await refuse(client, .post, "/v1/volumes/v/snapshots/s/rollback")
+                try await refuse(client, .get, "/v1/volumes")
+                try await refuse(client, .delete, "/v1/volumes/v")
+                try await refuse(client, .options, "/v1/volumes")
+                try await refuse(client, .get, "/nowhere")
+            }
+            let node = Application(
+                router: nodeRouter(service: cluster.nodes[0]),
+                logger: Cluster.quiet
+            )
+            try await node.test(.router) { client in
+                try await refuse(client, .post, "/v1/volumes/\(volume.id)/snapshots/s/rollback")
+                try await refuse(client, .get, "/v1/node")
+            }
+        }
+        #expect(cluster.nodes[0].held[volume.id]?.rollbacks == [])
+    }
+
     @Test(
         "Names outside the rule are refused everywhere, by name",
         arguments: [

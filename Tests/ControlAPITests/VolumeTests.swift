@@ -163,6 +163,29 @@ struct VolumeTests {
         #expect(second.nextAfter == nil)
     }
 
+    @Test("A volume deleted while a page is read does not end the list")
+    func list_deletedMeanwhile_goesOn() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        var ids: [String: UInt64] = [:]
+        for name in ["a", "b", "c", "d", "e"] {
+            let creation = VolumeCreation(name: name, byteCount: 4096)
+            ids[name] = try await plane.createVolume(creation, operation: name).id
+        }
+        // As the reader sees it who got the names before, and the records after the deletion.
+        for name in ["a", "b", "d"] {
+            let digits = String(try #require(ids[name]), radix: 16)
+            let hex = String(repeating: "0", count: 16 - digits.count) + digits
+            let deletion = MetaTransaction(success: [.delete("/cairn/default/v/\(hex)")])
+            #expect(try await cluster.store.transact(deletion).succeeded)
+        }
+        let first = try await plane.volumes(after: nil, countMax: 1)
+        #expect(first.volumes.map(\.name) == ["c"])
+        #expect(first.nextAfter == "c")
+        let second = try await plane.volumes(after: "c", countMax: 2)
+        #expect(second.volumes.map(\.name) == ["e"])
+        #expect(second.nextAfter == nil)
+    }
+
     @Test("Attached, cloned and catalogued volumes are not deleted, and the error says by whom")
     func delete_inUse() async throws {
         let (cluster, plane) = try await Cluster.serving()

@@ -61,6 +61,75 @@ import volctl
     }
 }
 
+@Suite struct OutputTests {
+    private enum Sink {
+        /// Makes standard output a device without room.
+        static func fill() {
+            // SAFETY: the C string lives for the call.
+            let descriptor = unsafe open("/dev/full", O_WRONLY)
+            precondition(descriptor >= 0 && dup2(descriptor, STDOUT_FILENO) >= 0)
+        }
+
+        /// Makes standard output a pipe that nobody reads.
+        static func abandon() {
+            signal(SIGPIPE, SIG_IGN)
+            let pipe = Pipe()
+            let writer = pipe.fileHandleForWriting.fileDescriptor
+            precondition(dup2(writer, STDOUT_FILENO) >= 0)
+            precondition(close(pipe.fileHandleForReading.fileDescriptor) == 0)
+        }
+    }
+
+    private func message(_ result: ExitTest.Result?) throws -> String {
+        String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+    }
+
+    @Test("what finds no room is a failure, for people and programs")
+    func writeText_full_fails() async throws {
+        let text = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            Sink.fill()
+            printText("a table")
+        }
+        #expect(try message(text).hasPrefix("volctl: Standard output cannot be written: No space"))
+        let document = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            Sink.fill()
+            printDocument(["a": 1])
+        }
+        #expect(try message(document).hasPrefix("volctl: Standard output cannot be written"))
+    }
+
+    @Test("a reader that has gone is a failure for a document, and none for text")
+    func writeText_brokenPipe_failsForPrograms() async throws {
+        let text = await #expect(
+            processExitsWith: .exitCode(0),
+            observing: [\.standardErrorContent]
+        ) {
+            Sink.abandon()
+            printText("a table")
+            exit(3)
+        }
+        #expect(try !message(text).contains("volctl:"))
+        let document = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            Sink.abandon()
+            printDocument(["a": 1])
+        }
+        #expect(try message(document).contains("Broken pipe"))
+        await #expect(processExitsWith: .exitCode(1)) {
+            Sink.abandon()
+            printLine(["a": 1])
+        }
+    }
+}
+
 @Suite struct FailureTests {
     @Test("a failure is one line that says what and what to do")
     func line_anyFailure_isOneLine() {

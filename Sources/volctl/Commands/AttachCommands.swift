@@ -12,7 +12,8 @@ package struct AttachCommand: ClusterCommand {
         abstract: "Give a host a volume, and get the URI to connect to.",
         discussion: """
             One host at a time, or several with --read-only. --force takes the volume from a host \
-            that is dead: whatever it still sends is refused from then on.
+            that is dead: its connections are closed. Stop the old host first: one that connects \
+            again by itself is served again, beside the new one.
 
             Examples:
               volctl attach vm1 --host hv1
@@ -33,7 +34,7 @@ package struct AttachCommand: ClusterCommand {
     var via: String?
     @Flag(help: "Attach for reading only; several hosts may.")
     var readOnly = false
-    @Flag(help: "Take it from the host that has it, fenced.")
+    @Flag(help: "Take it from the host that has it; stop that one first.")
     var force = false
     @Option(help: "How the host reaches it; default nbd.")
     var `protocol`: AttachmentProtocol?
@@ -81,7 +82,12 @@ package func attachmentText(_ attachment: Attachment) -> String {
 package struct DetachCommand: ClusterCommand {
     package static let configuration = CommandConfiguration(
         commandName: "detach",
-        abstract: "Take a volume back from a host; its connections are closed."
+        abstract: "Take a volume back from a host.",
+        discussion: """
+            The volume's connections are closed when no other host has it. Stop what uses it there \
+            first: the node does not tell hosts apart, and one that connects again by itself is \
+            served again while any host has the volume.
+            """
     )
 
     @Argument(help: "The volume.", completion: NameCompletion.volumes)
