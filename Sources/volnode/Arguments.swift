@@ -12,10 +12,20 @@ extension Preallocation: ExpressibleByArgument {}
 extension EngineChoice: ExpressibleByArgument {}
 extension TLSPolicy: ExpressibleByArgument {}
 
-/// Where to serve NBD over TCP: `HOST:PORT`.
-struct HostPort: Sendable {
+/// Where something is over TCP: `HOST:PORT`.
+struct HostPort: Sendable, CustomStringConvertible {
     var host: String
     var port: UInt16
+
+    /// The spelling that ``argument(_:)`` reads.
+    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
+    /// Whether it stands for every address of the machine, so that nobody can connect to it.
+    var isWildcard: Bool {
+        var rest = host.lowercased()[...]
+        if rest.hasPrefix("::ffff:") { rest = rest.dropFirst("::ffff:".count) }
+        return rest.allSatisfy { "0.:".contains($0) }
+    }
 
     /// Reads `HOST:PORT`, the host in brackets when it is an IPv6 address.
     ///
@@ -31,6 +41,19 @@ struct HostPort: Sendable {
         var host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
         return HostPort(host: String(host), port: port)
+    }
+
+    /// Reads the `HOST:PORT` that others are to connect to.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    static func advertised(_ text: String) throws -> HostPort {
+        let address = try argument(text)
+        guard address.port > 0, !address.isWildcard, (try? APIEndpoint("\(address)")) != nil else {
+            throw ValidationError(
+                "'\(text)' is no address to connect to; give HOST:PORT, such as 192.0.2.7:10809"
+            )
+        }
+        return address
     }
 }
 

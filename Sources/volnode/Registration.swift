@@ -12,9 +12,16 @@ actor Registration: Service {
     /// Between two attempts while the service does not answer, in milliseconds.
     private static let retryMilliseconds = 1000
 
+    /// Where others reach the node, if that is not where it listens.
+    struct Addresses: Sendable {
+        var nbd: HostPort?
+        var admin: HostPort?
+    }
+
     private let client: ControlClient
     private let name: String
     private let admin: NodeAdmin
+    private let advertised: Addresses
     private let logger: Logger
     private var adminEndpoint: APIEndpoint?
     private var session: UInt64?
@@ -22,10 +29,17 @@ actor Registration: Service {
     /// What was logged last of an attempt that failed; nil after one that did not.
     private var failure: ControlError?
 
-    init(client: ControlClient, name: String, admin: NodeAdmin, logger: Logger) {
+    init(
+        client: ControlClient,
+        name: String,
+        admin: NodeAdmin,
+        advertised: Addresses,
+        logger: Logger
+    ) {
         self.client = client
         self.name = name
         self.admin = admin
+        self.advertised = advertised
         self.logger = logger
     }
 
@@ -82,8 +96,8 @@ actor Registration: Service {
         let result = try await client.registerNode(
             name,
             NodeRegistration(
-                adminEndpoint: "\(adminEndpoint)",
-                nbdEndpoint: admin.nbdEndpoint,
+                adminEndpoint: advertised.admin.map { "http://\($0)" } ?? "\(adminEndpoint)",
+                nbdEndpoint: advertised.nbd.map { "\($0)" } ?? admin.nbdEndpoint,
                 nbdUnixPath: admin.nbdUnixPath,
                 storeIdentity: await admin.identityText(),
                 version: Volnode.version,

@@ -21,8 +21,11 @@ struct Run: AsyncParsableCommand {
             and exports volumes, for tests and simple use.
 
             Examples:
-              volnode run --name n1 --store /var/lib/cairn/store --listen-nbd 0.0.0.0:10809 \\
+              volnode run --name n1 --store /var/lib/cairn/store --listen-nbd 127.0.0.1:10809 \\
                 --admin 127.0.0.1:7401 --meta http://127.0.0.1:7400
+              volnode run --name n1 --store /dev/nvme1n1 --listen-nbd 0.0.0.0:10809 \\
+                --advertise-nbd n1.example.org:10809 --admin 192.0.2.7:7401 \\
+                --meta http://192.0.2.1:7400
               volnode run --store ./store --listen-nbd-unix ./nbd.sock --volume disk=4GiB
             """
     )
@@ -51,6 +54,24 @@ struct Run: AsyncParsableCommand {
         transform: APIEndpoint.argument
     )
     var admin: APIEndpoint?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where hosts reach NBD over TCP, if not at --listen-nbd.",
+            valueName: "host:port"
+        ),
+        transform: HostPort.advertised
+    )
+    var advertiseNbd: HostPort?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where the metadata service reaches the node's own API, if not at --admin.",
+            valueName: "host:port"
+        ),
+        transform: HostPort.advertised
+    )
+    var advertiseAdmin: HostPort?
 
     @Option(
         help: ArgumentHelp("The metadata service to register with.", valueName: "url"),
@@ -123,6 +144,7 @@ struct Run: AsyncParsableCommand {
         if meta != nil, admin == nil {
             throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
         }
+        try requireAddresses()
         guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
             let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
             throw ValidationError(
@@ -131,6 +153,34 @@ struct Run: AsyncParsableCommand {
         }
         if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
             throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
+        }
+    }
+
+    /// Refuses to be told to others as something they cannot connect to.
+    private func requireAddresses() throws {
+        guard meta != nil else {
+            guard advertiseNbd == nil, advertiseAdmin == nil else {
+                throw ValidationError("--advertise-nbd and --advertise-admin need --meta.")
+            }
+            return
+        }
+        if advertiseNbd != nil, listenNbd == nil {
+            throw ValidationError("--advertise-nbd needs --listen-nbd.")
+        }
+        if let listenNbd, listenNbd.isWildcard, advertiseNbd == nil {
+            throw ValidationError(
+                "With --meta hosts are told where to connect, and '\(listenNbd)' is every address of "
+                    + "this machine. Add --advertise-nbd HOST:PORT, the one that they reach it at."
+            )
+        }
+        if case .tcp(let host, let port)? = admin, advertiseAdmin == nil {
+            let address = HostPort(host: host, port: UInt16(clamping: port))
+            guard !address.isWildcard else {
+                throw ValidationError(
+                    "The metadata service is told where to connect, and '\(address)' is every address "
+                        + "of this machine. Add --advertise-admin HOST:PORT, the one it reaches it at."
+                )
+            }
         }
     }
 
@@ -265,6 +315,7 @@ struct Run: AsyncParsableCommand {
                     client: ControlClient(endpoint: endpoint),
                     name: name,
                     admin: service,
+                    advertised: Registration.Addresses(nbd: advertiseNbd, admin: advertiseAdmin),
                     logger: logger
                 )
             }

@@ -116,6 +116,47 @@ extension BadInput {
             mentions: ["nowhere"]
         ),
         node(
+            "an NBD address that hosts cannot connect to",
+            [
+                "--listen-nbd", "0.0.0.0:PORT", "--admin", "127.0.0.1:0",
+                "--meta", "http://127.0.0.1:1",
+            ],
+            exitCode: 2,
+            mentions: ["0.0.0.0:PORT", "--advertise-nbd"]
+        ),
+        node(
+            "an NBD address without a host",
+            [
+                "--listen-nbd", ":PORT", "--admin", "127.0.0.1:0", "--meta", "http://127.0.0.1:1",
+            ],
+            exitCode: 2,
+            mentions: ["--advertise-nbd"]
+        ),
+        node(
+            "an admin address that the metadata service cannot connect to",
+            [
+                "--listen-nbd", "127.0.0.1:PORT", "--admin", "[::]:PORT",
+                "--meta", "http://127.0.0.1:1",
+            ],
+            exitCode: 2,
+            mentions: ["[::]:PORT", "--advertise-admin"]
+        ),
+        node(
+            "advertising what is no address either",
+            [
+                "--listen-nbd", "0.0.0.0:PORT", "--advertise-nbd", "0.0.0.0:PORT",
+                "--admin", "127.0.0.1:0", "--meta", "http://127.0.0.1:1",
+            ],
+            exitCode: 2,
+            mentions: ["--advertise-nbd", "no address to connect to"]
+        ),
+        node(
+            "advertising without a metadata service",
+            ["--listen-nbd", "127.0.0.1:PORT", "--advertise-nbd", "192.0.2.7:10809"],
+            exitCode: 2,
+            mentions: ["--meta"]
+        ),
+        node(
             "a volume without a size",
             ["--listen-nbd", "127.0.0.1:PORT", "--volume", "v"],
             exitCode: 2,
