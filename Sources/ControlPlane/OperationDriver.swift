@@ -191,9 +191,8 @@ extension ControlError {
         switch code {
         case .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
-            .inUse, .busy,
-            .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported, .noSpace,
-            .unavailable, .unreachable:
+            .inUse, .busy, .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported,
+            .noSpace, .unavailable, .unreachable:
             false
         default: true
         }
