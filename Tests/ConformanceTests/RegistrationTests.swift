@@ -21,10 +21,15 @@ extension Conformance {
                 )
                 // For the service the old one is up still, where the new one is.
                 try await cluster.refuse("dev", "start", "node1", "--timeout", "1")
-                let log = try String(
-                    contentsOfFile: "\(cluster.dataPath)/log/node1.log",
-                    encoding: .utf8
-                )
+                // The new one starts when the kernel has taken the killed one's port back.
+                var log = ""
+                for _ in 0..<80 where !log.contains("counts as down after 10 s") {
+                    try await Task.sleep(for: .milliseconds(100))
+                    log = try String(
+                        contentsOfFile: "\(cluster.dataPath)/log/node1.log",
+                        encoding: .utf8
+                    )
+                }
                 #expect(log.contains("counts as down after 10 s"), "\(log.suffix(2000))")
                 let message = try await cluster.refuse("volume", "create", "v", "--size", "64MiB")
                 #expect(message.contains("another store"))
