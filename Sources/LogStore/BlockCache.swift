@@ -7,7 +7,6 @@ internal import BlockCore
 /// A frame is good while its segment has not been given out again since it was filled.
 final class BlockCache {
     private struct Entry: BitwiseCopyable {
-        var location: UInt64 = 0
         var reuseCount: UInt32 = 0
         var isFilling = false
         var stamp: UInt64 = 0
@@ -16,8 +15,8 @@ final class BlockCache {
     private static let ways = 8
     private let memory: ByteRegion
     private let entries: FixedArray<Entry>
-    /// The locations again, for a look-up to touch: a set's fill one cache line.
-    private let tags: FixedArray<UInt64>
+    /// What each frame holds, 0 for nothing; apart, so that a look-up reads one cache line a set.
+    private let locations: FixedArray<UInt64>
     private let setMask: UInt64
     private var clock: UInt64 = 0
     /// Frames used after this moment may be named by completions not yet taken.
@@ -33,7 +32,7 @@ final class BlockCache {
         let count = isEnabled ? setCount * BlockCache.ways : 0
         memory = count > 0 ? arena.allocate(byteCount: count * 4096) : .empty
         entries = FixedArray(repeating: Entry(), count: count)
-        tags = FixedArray(repeating: 0, count: count)
+        locations = FixedArray(repeating: 0, count: count)
         setMask = UInt64(setCount - 1)
     }
 
@@ -45,7 +44,7 @@ final class BlockCache {
         guard isEnabled else { return -1 }
         let first = Int(hash(location)) &* BlockCache.ways
         for way in 0..<BlockCache.ways {
-            guard tags[first &+ way] == location else { continue }
+            guard locations[first &+ way] == location else { continue }
             let entry = entries[first &+ way]
             guard entry.reuseCount == reuseCount, !entry.isFilling else { continue }
             clock &+= 1
@@ -64,7 +63,7 @@ final class BlockCache {
         for way in 0..<BlockCache.ways {
             let entry = entries[first &+ way]
             if entry.isFilling || entry.stamp > protectedSince { continue }
-            let age = entry.location == 0 ? UInt64.max : clock &- entry.stamp
+            let age = locations[first &+ way] == 0 ? UInt64.max : clock &- entry.stamp
             if victim < 0 || age > oldest {
                 victim = way
                 oldest = age
@@ -72,9 +71,8 @@ final class BlockCache {
         }
         guard victim >= 0 else { return -1 }
         clock &+= 1
-        tags[first &+ victim] = location
+        locations[first &+ victim] = location
         entries[first &+ victim] = Entry(
-            location: location,
             reuseCount: reuseCount,
             isFilling: true,
             stamp: clock
@@ -90,9 +88,7 @@ final class BlockCache {
         clock &+= 1
         entries[Int(frame)].isFilling = false
         entries[Int(frame)].stamp = isGood ? clock : 0
-        guard !isGood else { return }
-        entries[Int(frame)].location = 0
-        tags[Int(frame)] = 0
+        if !isGood { locations[Int(frame)] = 0 }
     }
 
     @inline(always)

@@ -318,8 +318,8 @@ extension LogStore {
     /// Batches written at once while somebody waits: enough to keep the device busy, few
     /// enough that those who arrive meanwhile share the next one.
     ///
-    /// Measured: durable writes at QD32
-    /// 55 to 66,000 a second with 2, 62 to 68,000 with 3, no better with 4.
+    /// Measured: durable writes at QD32 55 to 66,000 a second with 2, 62 to 68,000 with 3, no
+    /// better with 4.
     private static var durableInFlightMax: Int { 3 }
     /// Payload blocks at which a batch goes without waiting for company (512 KiB).
     private static var sealBlockCount: Int { 128 }

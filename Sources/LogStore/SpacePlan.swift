@@ -28,13 +28,13 @@ struct SpacePlan {
 
     /// Fewer dirty pages than this would have a checkpoint follow every few writes.
     private static var dirtyPageCountMin: Int { 32 }
-    /// Beyond this more dirty pages save no writes, but prolong replay: 128 MiB of pages.
+    /// Bounds what a checkpoint writes and replay reads: 128 MiB of pages.
     private static var dirtyPageCountLimit: Int { 32_768 }
     /// A checkpoint's pages take at most this part of the device.
     private static var dirtyPageDivisor: Int { 32 }
     /// The open heads of the streams, and as many for the segments that follow them.
     private static var headSegmentCount: Int { 6 }
-    /// A block in 60 of a segment holds batch headers, at the sizes that writers in a hurry make.
+    /// Of so many blocks of a segment one is taken to be a batch header.
     private static var headerDivisor: Int { 60 }
     /// A manifest's share for each segment, in bytes: live blocks and last batch.
     private static var manifestByteCountPerSegment: Int { 12 }
@@ -70,7 +70,7 @@ struct SpacePlan {
             segmentCount * SpacePlan.manifestByteCountPerSegment + SpacePlan.catalogueByteCount
         let manifestBlockCount = manifestByteCount / 4096 + 1
         let manifestSegmentCount = (manifestBlockCount + segmentBlockCount - 1) / room
-        // Twice: a checkpoint that is cut off leaves its segments to the next one's end.
+        // Twice: the cleaner may take half, and a checkpoint finds what it needs in the other.
         reserveSegmentCount = min(
             SpacePlan.headSegmentCount + 2 * (pageSegmentCount + manifestSegmentCount),
             max(SpacePlan.headSegmentCount, segmentCount / 4)

@@ -37,8 +37,7 @@ public final class StorageNode: Sendable {
         directory = Mutex(
             StoreDirectory(
                 exports: Array(repeating: [], count: storeCount),
-                volumes: Array(repeating: [], count: storeCount),
-                layers: Array(repeating: [], count: storeCount)
+                volumes: Array(repeating: [], count: storeCount)
             )
         )
         threads = Mutex(WorkerThreads())
@@ -173,14 +172,29 @@ public final class StorageNode: Sendable {
         _ command: StoreCommand,
         store: Int? = nil
     ) async throws(StoreCommandError) -> StoreCommandResult {
-        let found = directory.withLock { $0.stores(of: command) }
-        // Layers of several stores may have one number: the caller must have said which.
-        guard store != nil || found.count < 2 else { throw .snapshotNotFound }
-        let index = store ?? found.first ?? 0
+        let index = if let store { store } else { try self.store(of: command) }
         let result: CommandResult = await onStore(index) { worker, host, done in
             worker.perform(command, on: host, done)
         }
         return try result.get()
+    }
+
+    /// The store that a command goes to when the caller has not said.
+    private func store(of command: StoreCommand) throws(StoreCommandError) -> Int {
+        switch command {
+        case .createVolume: return 0
+        case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
+            .resizeVolume(let id, _):
+            guard let store = store(of: id) else { throw .volumeNotFound }
+            return store
+        case .updateVolume(let specification):
+            guard let store = store(of: specification.id) else { throw .volumeNotFound }
+            return store
+        case .cloneSnapshot, .deleteSnapshot:
+            // A layer's number says nothing of its store.
+            guard storePaths.count == 1 else { throw .snapshotNotFound }
+            return 0
+        }
     }
 
     /// The store that holds a volume, or nil.
@@ -324,7 +338,6 @@ public final class StorageNode: Sendable {
         let catalog = directory.withLock { directory in
             directory.exports[store] = entries
             directory.volumes[store] = Set(volumes.map(\.specification.id))
-            directory.layers[store] = Set(volumes.flatMap { $0.snapshots.map(\.layer) })
             let catalog = ExportCatalog(directory.exports)
             // Queued under the lock, so that no worker gets two catalogues in the wrong order.
             for worker in workers { worker.control.run { $0.onCatalog(catalog) } }
@@ -348,22 +361,6 @@ extension NodeError {
 private struct StoreDirectory {
     var exports: [[ExportEntry]]
     var volumes: [Set<VolumeID>]
-    /// The layers that are snapshots.
-    var layers: [Set<LayerID>]
-
-    /// The stores that have the volume or layer a command is about.
-    func stores(of command: StoreCommand) -> [Int] {
-        switch command {
-        case .createVolume: []
-        case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
-            .resizeVolume(let id, _):
-            volumes.indices.filter { volumes[$0].contains(id) }
-        case .updateVolume(let specification):
-            volumes.indices.filter { volumes[$0].contains(specification.id) }
-        case .cloneSnapshot(let layer, _), .deleteSnapshot(let layer):
-            layers.indices.filter { layers[$0].contains(layer) }
-        }
-    }
 }
 
 /// The threads of a node's workers.

@@ -114,6 +114,13 @@ struct NodeAdmin: NodeService {
         return summary
     }
 
+    private func store(of id: UInt64) throws(ControlError) -> Int {
+        guard let store = node.store(of: VolumeID(id)) else {
+            throw ControlError(.volumeNotFound, "This node has no volume with the id \(id).")
+        }
+        return store
+    }
+
     func createVolume(_ creation: NodeVolumeCreation) async throws(ControlError) -> NodeVolume {
         let specification = VolumeSpecification(
             id: VolumeID(creation.id),
@@ -124,12 +131,9 @@ struct NodeAdmin: NodeService {
             descriptor: Array(creation.descriptor.utf8)
         )
         // A repeated request goes where the first one went.
-        let store = node.store(of: specification.id)
-        if let store {
-            try await perform(.createVolume(specification), store: store)
-        } else {
-            try await perform(.createVolume(specification), store: roomiestStore())
-        }
+        var store = node.store(of: specification.id)
+        if store == nil { store = await roomiestStore() }
+        try await perform(.createVolume(specification), store: store)
         return try await volume(creation.id)
     }
 
@@ -196,7 +200,7 @@ struct NodeAdmin: NodeService {
 
     func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
         let layer = try await snapshot(id, name).layer
-        try await perform(.deleteSnapshot(layer: layer), store: node.store(of: VolumeID(id)))
+        try await perform(.deleteSnapshot(layer: layer), store: store(of: id))
     }
 
     func rollback(volume id: UInt64, snapshot name: String) async throws(ControlError) -> NodeVolume
@@ -223,7 +227,7 @@ struct NodeAdmin: NodeService {
         )
         try await perform(
             .cloneSnapshot(layer: snapshot.layer, specification),
-            store: node.store(of: VolumeID(id))
+            store: store(of: id)
         )
         return try await volume(creation.id)
     }

@@ -59,4 +59,24 @@ import Testing
             _ = arena.region.slice(4000, 97)
         }
     }
+
+    @Test(
+        "A large arena begins at a huge page, a small or a sparse one at a page; all read as zero"
+    )
+    func arena_sizes_alignedAndZero() {
+        let huge = 2 << 20
+        for (byteCount, isHuge) in [(4096, false), (huge, true), (huge + 4096, true)] {
+            for _ in 0..<4 {
+                let arena = MemoryArena(byteCount: byteCount)
+                // SAFETY: the address is looked at, not used.
+                let address = unsafe UInt(bitPattern: arena.region.address)
+                #expect(address % (isHuge ? UInt(huge) : 4096) == 0)
+                #expect(arena.region.isZero)
+                // All of it may be written, to the last byte.
+                arena.region.store(1 as UInt8, at: byteCount - 1)
+            }
+        }
+        let sparse = MemoryArena(byteCount: huge + 4096, usesHugePages: false)
+        #expect(sparse.region.isZero)
+    }
 }

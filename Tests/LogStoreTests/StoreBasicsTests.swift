@@ -143,4 +143,30 @@ import Testing
         bench.settle()
         #expect(try bench.write(big, at: 0, StoreBench.pattern(10, 256 << 10)) == .ok)
     }
+
+    @Test("While durable batches are being written, nothing asks to be called at once")
+    func onTurn_durableBatchesInFlight_waits() throws {
+        let bench = try StoreBench()
+        let volume = try bench.volume(1)
+        let region = bench.buffers.region.slice(0, 4096)
+        // The device has them and does not answer: more than are written at once.
+        var deadline: Instant?
+        for index in 0..<8 as Range<UInt64> {
+            bench.store.submit(
+                StoreRequest(
+                    kind: .write,
+                    volume: volume,
+                    offset: index * 4096,
+                    byteCount: 4096,
+                    region: region,
+                    flags: [.forceUnitAccess],
+                    token: 1_000_000 + index
+                )
+            )
+            bench.now = bench.now.advanced(byNanoseconds: 10_000_000)
+            deadline = bench.store.onTurn(now: bench.now)
+        }
+        #expect(deadline == nil)
+        bench.pump { bench.ended.keys.filter { $0 >= 1_000_000 }.count == 8 }
+    }
 }

@@ -202,6 +202,18 @@ final class StoreBench {
         ).status
     }
 
+    /// Makes a volume of so many percent of the store's capacity, in whole MiB, and writes all of it.
+    func filledVolume(_ id: UInt64, percent: Int) throws -> (volume: VolumeHandle, blockCount: Int)
+    {
+        let blockCount = Int(store.space.capacityByteCount) / 4096 * percent / 100 & ~255
+        let volume = try volume(id, byteCount: UInt64(blockCount) * 4096)
+        let fill = StoreBench.pattern(1, 1 << 20)
+        for index in 0..<(blockCount / 256) {
+            try #require(try write(volume, at: UInt64(index) << 20, fill) == .ok)
+        }
+        return (volume, blockCount)
+    }
+
     func read(_ volume: VolumeHandle, at offset: UInt64, _ count: Int) throws -> [UInt8] {
         let region = buffers.region.slice(4 << 20, (count + 8191) / 4096 * 4096)
         let completion = try run(

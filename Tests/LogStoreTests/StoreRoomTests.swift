@@ -6,18 +6,12 @@ import Testing
     @Test("Where damage keeps the cleaner from making room, writes are refused and never wait")
     func overwrite_damagedSegments_refusedNotStuck() throws {
         let bench = try StoreBench(byteCount: 64 << 20, segmentByteCount: 256 << 10)
-        let capacity = Int(bench.store.space.capacityByteCount) / 4096
-        let blockCount = capacity * 85 / 100 & ~255
-        let volume = try bench.volume(1, byteCount: UInt64(blockCount) * 4096)
-        let fill = StoreBench.pattern(1, 1 << 20)
-        for index in 0..<(blockCount / 256) {
-            try #require(try bench.write(volume, at: UInt64(index) << 20, fill) == .ok)
-        }
+        let (volume, blockCount) = try bench.filledVolume(1, percent: 85)
         try bench.flush(volume)
         try bench.crash()
         // A block in each 256 KiB rots: no segment can be emptied.
         let rotten = StoreBench.pattern(2, 4096)
-        let first = Array(fill[0..<4096])
+        let first = Array(StoreBench.pattern(1, 1 << 20)[0..<4096])
         for offset in stride(from: 1 << 20, to: bench.arena.region.byteCount, by: 4096)
         where bench.arena.region.slice(offset, 4096).array().elementsEqual(first) {
             for part in stride(from: 0, to: 1 << 20, by: 256 << 10)

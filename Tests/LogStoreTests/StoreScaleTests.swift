@@ -175,13 +175,7 @@ import Testing
     )
     func overwrite_nearlyFull_goesOnAtBoundedCost(percent: Int, costMax: Double) throws {
         let bench = try StoreBench(byteCount: 192 << 20, segmentByteCount: 256 << 10)
-        let capacity = Int(bench.store.space.capacityByteCount) / 4096
-        let blockCount = capacity * percent / 100 & ~255
-        let volume = try bench.volume(1, byteCount: UInt64(blockCount) * 4096)
-        let fill = StoreBench.pattern(1, 1 << 20)
-        for index in 0..<(blockCount / 256) {
-            try #require(try bench.write(volume, at: UInt64(index) << 20, fill) == .ok)
-        }
+        let (volume, blockCount) = try bench.filledVolume(1, percent: percent)
         let block = StoreBench.pattern(2, 4096)
         var random: UInt64 = 1
         func overwriteOnce() throws {
@@ -203,13 +197,7 @@ import Testing
     @Test("A hot corner of a volume whose cold rest has little garbage goes on taking overwrites")
     func overwrite_hotCornerOfColdVolume_neverRefused() throws {
         let bench = try StoreBench(byteCount: 128 << 20, segmentByteCount: 256 << 10)
-        let capacity = Int(bench.store.space.capacityByteCount) / 4096
-        let blockCount = capacity * 92 / 100 & ~255
-        let volume = try bench.volume(1, byteCount: UInt64(blockCount) * 4096)
-        let fill = StoreBench.pattern(1, 1 << 20)
-        for index in 0..<(blockCount / 256) {
-            try #require(try bench.write(volume, at: UInt64(index) << 20, fill) == .ok)
-        }
+        let (volume, blockCount) = try bench.filledVolume(1, percent: 92)
         // Two blocks of each old segment die: cold victims that give nearly nothing.
         for block in stride(from: 5, to: blockCount, by: 31) {
             try #require(try bench.change(.trim, volume, UInt64(block) * 4096, 4096) == .ok)

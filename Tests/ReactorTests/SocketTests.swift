@@ -1,5 +1,6 @@
 import BlockCore
 import CLinux
+import Glibc
 import Reactor
 import StorageIO
 import Testing
@@ -19,6 +20,36 @@ struct Medium: CustomTestStringConvertible, Sendable {
 }
 
 @Suite struct SocketTests {
+    @Test("A unix socket takes half a megabyte without a reader, as far as the system lets it")
+    func enlargeLocalBuffer_takesMore() throws {
+        let (near, far) = try Socket.pair()
+        defer {
+            near.closeUnused()
+            far.closeUnused()
+        }
+        let before = sendBufferByteCount(near)
+        near.enlargeLocalBuffer(byteCount: 512 << 10)
+        // The kernel counts its book-keeping in: twice what was asked for. Who may not go beyond
+        // net.core.wmem_max gets twice that, which is 416 KiB everywhere by default.
+        #expect(sendBufferByteCount(near) > before)
+        #expect(sendBufferByteCount(near) >= 2 * 212_992)
+    }
+
+    private func sendBufferByteCount(_ socket: Socket) -> Int32 {
+        var byteCount: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        // SAFETY: both outlive the call, and the length is the value's own.
+        let result = unsafe getsockopt(
+            socket.descriptor,
+            SOL_SOCKET,
+            SO_SNDBUF,
+            &byteCount,
+            &length
+        )
+        #expect(result == 0)
+        return byteCount
+    }
+
     @Test(
         "16 MiB through small socket buffers arrive whole and in order",
         arguments: Medium.all

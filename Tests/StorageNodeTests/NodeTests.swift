@@ -178,6 +178,11 @@ import Testing
         _ = try await node.node.perform(deletion, store: store)
         #expect(await node.node.volume(VolumeID(1))?.snapshots.count == 1)
         #expect(await node.node.volume(VolumeID(2))?.snapshots.isEmpty == true)
+        // Now only the other store has a layer of that number, and it is not meant.
+        await #expect(throws: StoreCommandError.snapshotNotFound) {
+            try await node.node.perform(deletion)
+        }
+        #expect(await node.node.volume(VolumeID(1))?.snapshots.count == 1)
         #expect(await node.node.areStoresReady())
         await node.stop()
     }
