@@ -267,8 +267,9 @@ private struct ProblemMiddleware: RouterMiddleware {
     /// Refuses what only browsers send, whatever the route, method and body.
     ///
     /// Without this, any web page open on the machine could use a service on loopback: its browser
-    /// sends a POST without a body, and anything to a name that came to mean 127.0.0.1, unasked.
-    /// Pages cannot leave these headers out, and programs have no reason to send them.
+    /// sends a POST without a body unasked. Pages cannot leave these headers out of what changes
+    /// anything, and programs have no reason to send them. A page whose own name came to mean
+    /// 127.0.0.1 can still read: browsers mark no such GET over plain HTTP.
     private func requireNoBrowser(_ request: Request) throws(ControlError) {
         let names: [HTTPField.Name] = [.origin, .secFetchSite]
         guard let name = names.first(where: { request.headers.contains($0) }) else { return }

@@ -99,8 +99,3 @@ extension ByteSize {
         (try? ByteSize(parsing: description)) == self ? description : "\(byteCount)"
     }
 }
-
-/// `1 node`, `2 nodes`.
-package func counted(_ count: Int, _ noun: String) -> String {
-    count == 1 ? "1 \(noun)" : "\(count) \(noun)s"
-}
