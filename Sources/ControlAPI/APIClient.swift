@@ -16,6 +16,8 @@ struct APIClient: Sendable {
     let answerMillisecondsMax: Int64
     /// The store that a node must have to be the one that is meant.
     var storeIdentity: String?
+    /// The metadata's revision that a node is asked to carry out.
+    var operation: UInt64?
     /// What to tell the user when nothing answers.
     let unreachableHelp: String
 
@@ -90,6 +92,9 @@ struct APIClient: Sendable {
         }
         if let storeIdentity {
             request.headers.add(name: "Cairn-Store", value: storeIdentity)
+        }
+        if let operation {
+            request.headers.add(name: "Cairn-Operation", value: "\(operation)")
         }
         if let body {
             guard let data = try? ControlJSON.encoder().encode(body) else {

@@ -63,6 +63,8 @@ extension ControlError.Code {
     public static var volumeAttached: Self { Self(rawValue: "volume_attached") }
     /// Clones, images or attachments need the thing.
     public static var inUse: Self { Self(rawValue: "in_use") }
+    /// The volume has been given away or changed since the request was sent.
+    public static var outdated: Self { Self(rawValue: "outdated") }
     /// An earlier change of the volume has not ended.
     public static var busy: Self { Self(rawValue: "busy") }
     /// A limit of the store or of the service is reached.
@@ -99,7 +101,9 @@ extension ControlError.Code {
             .attachmentNotFound:
             404
         case .methodNotAllowed: 405
-        case .alreadyExists, .volumeAttached, .inUse, .busy, .limitReached: 409
+        case .alreadyExists, .volumeAttached, .inUse, .outdated, .busy,
+            .limitReached:
+            409
         case .revisionCompacted: 410
         case .bodyTooLarge: 413
         case .unsupportedMediaType: 415
@@ -117,7 +121,8 @@ extension ControlError.Code {
         [
             .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
-            .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .busy, .limitReached,
+            .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .outdated, .busy,
+            .limitReached,
             .revisionCompacted, .bodyTooLarge, .unsupportedMediaType, .idempotencyKeyReused,
             .unsupported, .noSpace, .unavailable, .outcomeUnknown, .unreachable, .badResponse,
             .internalError,

@@ -74,6 +74,8 @@ public struct NodeVolume: Sendable, Hashable, Codable {
     public var durability: DurabilityMode
     /// Who may use it.
     public var access: NodeVolumeAccess
+    /// The fencing number of that; a node of a cluster exports the volume as `NAME:EPOCH`.
+    public var epoch: UInt64
     /// Text that the metadata service keeps with it.
     public var descriptor: String
     /// The number of layers in its stack, the top one included.
@@ -91,6 +93,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         logicalBlockByteCount: UInt32,
         durability: DurabilityMode,
         access: NodeVolumeAccess,
+        epoch: UInt64,
         descriptor: String,
         layerCount: Int,
         snapshots: [NodeSnapshot],
@@ -102,6 +105,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         self.logicalBlockByteCount = logicalBlockByteCount
         self.durability = durability
         self.access = access
+        self.epoch = epoch
         self.descriptor = descriptor
         self.layerCount = layerCount
         self.snapshots = snapshots
@@ -208,6 +212,11 @@ public struct NodeVolumeUpdate: Sendable, Hashable, Codable {
     public var byteCount: UInt64?
     /// Who may use it.
     public var access: NodeVolumeAccess?
+    /// The fencing number of that.
+    ///
+    /// Those who were given the volume under a lower one lose it first; a lower one than the
+    /// node has heard of is refused.
+    public var epoch: UInt64?
     /// The new export name.
     public var name: String?
     /// The new text to keep with it.
@@ -217,11 +226,13 @@ public struct NodeVolumeUpdate: Sendable, Hashable, Codable {
     public init(
         byteCount: UInt64? = nil,
         access: NodeVolumeAccess? = nil,
+        epoch: UInt64? = nil,
         name: String? = nil,
         descriptor: String? = nil
     ) {
         self.byteCount = byteCount
         self.access = access
+        self.epoch = epoch
         self.name = name
         self.descriptor = descriptor
     }

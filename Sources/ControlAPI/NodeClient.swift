@@ -5,7 +5,7 @@ import NIOHTTP1
 
 /// Asks things of one node; the same methods as the ``NodeService`` at the other end.
 public struct NodeClient: NodeService {
-    private let api: APIClient
+    private var api: APIClient
 
     /// Creates a client of the node at `endpoint`.
     ///
@@ -20,6 +20,13 @@ public struct NodeClient: NodeService {
             storeIdentity: storeIdentity,
             unreachableHelp: "Look at the node with 'volctl node list' and start it again."
         )
+    }
+
+    /// The node, asked to carry out a revision of the metadata.
+    public func carryingOut(_ operation: UInt64) -> any NodeService {
+        var client = self
+        client.api.operation = operation
+        return client
     }
 
     /// The node itself.

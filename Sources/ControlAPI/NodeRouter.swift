@@ -14,8 +14,9 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     var routes = RouteTable()
     routes.add(.get, "v1/node") { _ in try await .document(service.report()) }
     routes.add(.get, "v1/stats") { _ in try await .document(service.statistics()) }
-    addVolumes(of: service, to: &routes)
-    addSnapshots(of: service, to: &routes)
+    let gate = OperationGate()
+    addVolumes(of: service, gate, to: &routes)
+    addSnapshots(of: service, gate, to: &routes)
     return routes.router { call in
         guard let expected = call.expectedStore else { return }
         let report = try await service.report()
@@ -28,7 +29,11 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     }
 }
 
-private func addVolumes(of service: some NodeService, to routes: inout RouteTable) {
+private func addVolumes(
+    of service: some NodeService,
+    _ gate: OperationGate,
+    to routes: inout RouteTable
+) {
     routes.add(.get, "v1/volumes") { _ in
         try await .document(NodeVolumeList(volumes: service.volumes()))
     }
@@ -39,7 +44,12 @@ private func addVolumes(of service: some NodeService, to routes: inout RouteTabl
         try ValidSize.require(volumeByteCount: creation.byteCount)
         try ValidSize.require(logicalBlockByteCount: creation.logicalBlockByteCount)
         try requireDescriptor(creation.descriptor)
-        return try await .created(service.createVolume(creation))
+        let operation = try call.operation
+        return try await .created(
+            gate.change(creation.id, operation: operation) { () throws(ControlError) in
+                try await service.createVolume(creation)
+            }
+        )
     }
     routes.add(.get, "v1/volumes/:id") { call in
         try await .document(service.volume(call.volumeID("id")))
@@ -50,33 +60,58 @@ private func addVolumes(of service: some NodeService, to routes: inout RouteTabl
         if let byteCount = update.byteCount { try ValidSize.require(volumeByteCount: byteCount) }
         if let name = update.name { try ValidName.require(name, of: "volume") }
         if let descriptor = update.descriptor { try requireDescriptor(descriptor) }
-        return try await .document(service.updateVolume(id, update))
+        let operation = try call.operation
+        return try await .document(
+            gate.change(id, operation: operation) { () throws(ControlError) in
+                try await service.updateVolume(id, update)
+            }
+        )
     }
     routes.add(.delete, "v1/volumes/:id") { call in
-        try await service.deleteVolume(call.volumeID("id"))
+        let id = try call.volumeID("id")
+        let operation = try call.operation
+        try await gate.change(id, operation: operation) { () throws(ControlError) in
+            try await service.deleteVolume(id)
+        }
+        gate.forget(id)
         return .done
     }
 }
 
-private func addSnapshots(of service: some NodeService, to routes: inout RouteTable) {
+private func addSnapshots(
+    of service: some NodeService,
+    _ gate: OperationGate,
+    to routes: inout RouteTable
+) {
     routes.add(.post, "v1/volumes/:id/snapshots") { call in
         let id = try call.volumeID("id")
         let creation = try await call.body(SnapshotCreation.self)
         try ValidName.require(creation.name, of: "snapshot")
-        return try await .created(service.createSnapshot(volume: id, name: creation.name))
+        let operation = try call.operation
+        return try await .created(
+            gate.change(id, operation: operation) { () throws(ControlError) in
+                try await service.createSnapshot(volume: id, name: creation.name)
+            }
+        )
     }
     routes.add(.delete, "v1/volumes/:id/snapshots/:snapshot") { call in
         let id = try call.volumeID("id")
-        try await service.deleteSnapshot(
-            volume: id,
-            name: call.name("snapshot", of: "snapshot")
-        )
+        let name = try call.name("snapshot", of: "snapshot")
+        let operation = try call.operation
+        try await gate.change(id, operation: operation) { () throws(ControlError) in
+            try await service.deleteSnapshot(volume: id, name: name)
+        }
         return .done
     }
     routes.add(.post, "v1/volumes/:id/snapshots/:snapshot/rollback") { call in
         let id = try call.volumeID("id")
         let name = try call.name("snapshot", of: "snapshot")
-        return try await .document(service.rollback(volume: id, snapshot: name))
+        let operation = try call.operation
+        return try await .document(
+            gate.change(id, operation: operation) { () throws(ControlError) in
+                try await service.rollback(volume: id, snapshot: name)
+            }
+        )
     }
     routes.add(.post, "v1/volumes/:id/snapshots/:snapshot/clones") { call in
         let id = try call.volumeID("id")
@@ -85,7 +120,13 @@ private func addSnapshots(of service: some NodeService, to routes: inout RouteTa
         try requireID(creation.id)
         try ValidName.require(creation.name, of: "volume")
         try requireDescriptor(creation.descriptor)
-        return try await .created(service.clone(volume: id, snapshot: name, creation))
+        // In the order of the new volume's changes: the source's are not touched.
+        let operation = try call.operation
+        return try await .created(
+            gate.change(creation.id, operation: operation) { () throws(ControlError) in
+                try await service.clone(volume: id, snapshot: name, creation)
+            }
+        )
     }
 }
 

@@ -5,8 +5,14 @@
 /// The router has checked names, sizes and lengths against ``APILimits`` before it calls.
 /// Each change is durable when its method returns. Errors use these codes:
 /// `volumeNotFound`, `snapshotNotFound`, `alreadyExists`, `inUse`, `invalidArgument`,
-/// `limitReached`, `noSpace`, `unavailable`; after any of them nothing was changed.
+/// `limitReached`, `outdated`, `noSpace`, `unavailable`; after any of them nothing was changed.
 public protocol NodeService: Sendable {
+    /// The same node, asked to carry out a revision of the metadata.
+    ///
+    /// Changes of a volume that are asked of it are refused, as `outdated`, once the node has
+    /// been asked to carry out a later revision on that volume: a request that was given up may
+    /// still be under way.
+    func carryingOut(_ operation: UInt64) -> any NodeService
     /// The node itself.
     func report() async throws(ControlError) -> NodeReport
     /// Its counters.
@@ -44,4 +50,9 @@ public protocol NodeService: Sendable {
         snapshot name: String,
         _ creation: NodeCloneCreation
     ) async throws(ControlError) -> NodeVolume
+}
+
+extension NodeService {
+    /// The same node: for services that are called directly, where nothing is under way.
+    public func carryingOut(_ operation: UInt64) -> any NodeService { self }
 }

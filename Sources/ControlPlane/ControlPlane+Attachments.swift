@@ -74,7 +74,8 @@ extension ControlPlane {
     ) async throws(ControlError) -> PendingOperation.Kind? {
         let readOnly = creation.readOnly ?? false
         let isForced = creation.force ?? false
-        let current = try await attachmentsRecord(volume.id).current
+        let all = try await attachmentsRecord(volume.id)
+        let current = all.current
         let others = current.filter { $0.host != creation.host }
         let own = current.first { $0.host == creation.host }
         if let own, own.readOnly == readOnly, !isForced { return nil }
@@ -86,14 +87,26 @@ extension ControlPlane {
                 "\(others.count) hosts have '\(volume.name)' attached, which is the most."
             )
         }
+        let epoch = isForced ? try await epochToTake(volume) : volume.epoch
         let attachment = AttachmentRecord(
             host: creation.host,
             protocol: AttachmentProtocol.nbd.rawValue,
             readOnly: readOnly,
-            epoch: volume.epoch + 1,
+            epoch: all.epochToAttach(creation.host, takeover: isForced, epoch: epoch),
             attachedAt: now
         )
         return .attach(attachment, takeover: isForced)
+    }
+
+    /// The epoch that a takeover must exceed: the node may have given the volume away in a later
+    /// one than the metadata knows, which then is a copy of earlier.
+    private func epochToTake(_ volume: VolumeRecord) async throws(ControlError) -> UInt64 {
+        do throws(ControlError) {
+            let held = try await nodeService(volume.primary).volume(volume.id)
+            return max(held.epoch, volume.epoch)
+        } catch  where error.code == .volumeNotFound {
+            return volume.epoch
+        }
     }
 
     /// Takes it back.

@@ -109,15 +109,17 @@ extension ControlPlane {
         unixURI: Bool = false
     ) -> Attachment {
         let isCurrent = attachment.detachedAt == nil
+        // As a node of a cluster names its exports.
+        let export = "\(volume.name):\(attachment.epoch)"
         var nbdURI: String?
         if isCurrent, let endpoint = node?.nbdEndpoint {
-            nbdURI = "nbd://\(endpoint)/\(volume.name)"
+            nbdURI = "nbd://\(endpoint)/\(export)"
         }
         var nbdUnixURI: String?
         if isCurrent, unixURI, let path = node?.nbdUnixPath,
             let socket = path.addingPercentEncoding(withAllowedCharacters: .socketPath)
         {
-            nbdUnixURI = "nbd+unix:///\(volume.name)?socket=\(socket)"
+            nbdUnixURI = "nbd+unix:///\(export)?socket=\(socket)"
         }
         return Attachment(
             volume: volume.name,

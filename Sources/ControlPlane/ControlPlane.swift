@@ -25,7 +25,7 @@ public final class ControlPlane: ControlService {
     let metadata: ClusterMetadata
     let connect: Connector
     let logger: Logger
-    let locks = VolumeLocks()
+    let locks = KeyedLocks<String>()
     let nodeTable = NodeTable()
     let followers = FollowerTable()
     /// Nodes to compare with the metadata soon: they have just registered.
@@ -101,6 +101,13 @@ public final class ControlPlane: ControlService {
         let node = try await meta(await metadata.node(name))
         guard let node else { throw .nodeNotFound(name) }
         return try connect(node.value)
+    }
+
+    /// The API of the node that serves a volume, for a change that this record tells of.
+    func nodeService(
+        of volume: Versioned<VolumeRecord>
+    ) async throws(ControlError) -> any NodeService {
+        try await nodeService(volume.value.primary).carryingOut(volume.revision)
     }
 
     /// The volume of this name, or the error that says there is none.

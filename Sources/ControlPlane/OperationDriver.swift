@@ -128,7 +128,7 @@ extension ControlPlane {
         guard let pending = volume.value.pending else { return volume.value }
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
-            let node = try await nodeService(volume.value.primary)
+            let node = try await nodeService(of: volume)
             outcome = try await carryOut(
                 pending.kind,
                 on: volume.value,
@@ -174,6 +174,17 @@ extension ControlPlane {
             )
         }
         _ = try await meta(await metadata.abandon(volume))
+        // An earlier attempt may have been carried out all the same.
+        if !isFirstAttempt { reconcileSoon.yield(name) }
+        if error.code == .outdated {
+            return ControlError(
+                .outdated,
+                "The node '\(name)' has given '\(volume.value.name)' to somebody of whom the "
+                    + "metadata does not know; was an old copy of it restored?",
+                help: "'volctl attach \(volume.value.name) --host HOST --force' takes it from "
+                    + "whoever has it."
+            )
+        }
         guard isUnreachable else { return error }
         let help = "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
         guard error.code == .unavailable else {
@@ -191,7 +202,8 @@ extension ControlError {
         switch code {
         case .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
-            .inUse, .busy, .limitReached, .bodyTooLarge, .unsupportedMediaType, .unsupported,
+            .inUse, .outdated, .busy, .limitReached, .bodyTooLarge, .unsupportedMediaType,
+            .unsupported,
             .noSpace, .unavailable, .unreachable:
             false
         default: true

@@ -54,15 +54,14 @@ extension ControlPlane {
             let after = try await node.rollback(volume: volume.id, snapshot: name)
             return .volume(byteCount: after.byteCount)
         case .attach(let attachment, let takeover):
-            var all = try await attachmentsRecord(volume.id).current
-            if takeover { all = [] }
-            all.removeAll { $0.host == attachment.host }
-            all.append(attachment)
-            try await setAccess(all.access, dropsConnections: takeover, volume.id, node)
+            var all = try await attachmentsRecord(volume.id)
+            all.attach(attachment, takeover: takeover, at: now)
+            try await setAccess(all.access, epoch: attachment.epoch, volume.id, node)
             return .done
         case .detach(let host):
-            let all = try await attachmentsRecord(volume.id).current.filter { $0.host != host }
-            try await setAccess(all.access, dropsConnections: false, volume.id, node)
+            var all = try await attachmentsRecord(volume.id)
+            let epoch = all.detach(host, at: now, epoch: volume.epoch)
+            try await setAccess(all.access, epoch: epoch, volume.id, node)
             return .done
         }
     }
@@ -156,29 +155,22 @@ extension ControlPlane {
         )
     }
 
-    /// Tells the node who may use a volume.
+    /// Tells the node who may use a volume; those who had it under an earlier epoch lose it
+    /// before it answers.
     ///
     /// - Parameters:
     ///   - access: Who may.
-    ///   - dropsConnections: Whether those who are connected lose it first.
+    ///   - epoch: The fencing number of that.
     ///   - id: The volume.
     ///   - node: Its node.
     /// - Throws: The node's error; whether it changed something, its code tells.
     func setAccess(
         _ access: NodeVolumeAccess,
-        dropsConnections: Bool,
+        epoch: UInt64,
         _ id: UInt64,
         _ node: any NodeService
     ) async throws(ControlError) {
-        if dropsConnections {
-            _ = try await node.updateVolume(id, NodeVolumeUpdate(access: NodeVolumeAccess.none))
-        }
-        do throws(ControlError) {
-            _ = try await node.updateVolume(id, NodeVolumeUpdate(access: access))
-        } catch  where dropsConnections {
-            // The first step is done, so "nothing was changed" would be a lie.
-            throw ControlError(.outcomeUnknown, error.detail, help: error.help)
-        }
+        _ = try await node.updateVolume(id, NodeVolumeUpdate(access: access, epoch: epoch))
     }
 
     func attachmentsRecord(_ id: UInt64) async throws(ControlError) -> AttachmentsRecord {
@@ -200,11 +192,11 @@ extension ControlPlane {
     }
 }
 
-extension Sequence<AttachmentRecord> {
+extension AttachmentsRecord {
     /// Who may use a volume that these hosts have.
     var access: NodeVolumeAccess {
         var access = NodeVolumeAccess.none
-        for attachment in self {
+        for attachment in current {
             guard attachment.readOnly else { return .readWrite }
             access = .readOnly
         }

@@ -128,7 +128,7 @@ extension LogStore {
         _ specification: VolumeSpecification,
         top: LayerID
     ) throws(StoreCommandError) -> VolumeRecord {
-        let record = try checked(specification, top: top, epoch: 1)
+        let record = try checked(specification, top: top)
         guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
         else { throw .alreadyExists }
         guard catalogue.hasRoomForLayer else { throw .tooMany }
@@ -137,8 +137,7 @@ extension LogStore {
 
     private func checked(
         _ specification: VolumeSpecification,
-        top: LayerID,
-        epoch: UInt64
+        top: LayerID
     ) throws(StoreCommandError) -> VolumeRecord {
         let name = Array(specification.name.utf8)
         guard specification.id != .none, !name.isEmpty,
@@ -158,7 +157,7 @@ extension LogStore {
             access: specification.access.rawValue,
             descriptor: specification.descriptor,
             topLayer: top,
-            epoch: epoch
+            epoch: specification.epoch
         )
     }
 
@@ -220,7 +219,8 @@ extension LogStore {
         _ pending: inout PendingCommand
     ) throws(StoreCommandError) -> ControlRecord {
         guard let volume = catalogue.volumes[specification.id] else { throw .volumeNotFound }
-        let record = try checked(specification, top: volume.topLayer, epoch: volume.epoch)
+        let record = try checked(specification, top: volume.topLayer)
+        guard record.epoch >= volume.epoch else { throw .outdated }
         guard record.byteCount == volume.byteCount,
             record.logicalBlockByteCount == volume.logicalBlockByteCount
         else { throw .invalid }

@@ -82,6 +82,7 @@ extension LogStore {
             logicalBlockByteCount: record.logicalBlockByteCount,
             durability: Durability(rawValue: record.durability) ?? .writeback,
             access: VolumeAccess(rawValue: record.access) ?? .none,
+            epoch: record.epoch,
             descriptor: record.descriptor
         )
     }

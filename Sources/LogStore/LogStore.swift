@@ -284,9 +284,10 @@ public final class LogStore {
         return checkpoint.isRequested || (checkpoint.isSpaceWanted && checkpointGivesSpace)
     }
 
-    /// Refuses who waits for room when nothing is under way that could ever make any: after
-    /// damage, for one, the cleaner cannot give back what the count of live blocks promises. Where
-    /// it is the checkpoint that waits, the store stops.
+    /// Refuses who waits for room when nothing is under way that could ever make any.
+    ///
+    /// After damage, for one, the cleaner cannot give back what the count of live blocks promises.
+    /// Where it is the checkpoint that waits, the store stops.
     ///
     /// - Returns: Whether that changed anything.
     private func refuseStuck() -> Bool {

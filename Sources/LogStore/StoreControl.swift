@@ -12,13 +12,16 @@ public enum Durability: UInt8, Sendable, Hashable, BitwiseCopyable {
 }
 
 /// Who may use a volume through a front of this node.
-public enum VolumeAccess: UInt8, Sendable, Hashable, BitwiseCopyable {
+public enum VolumeAccess: UInt8, Sendable, Hashable, BitwiseCopyable, Comparable {
     /// Nobody: it is not exported.
     case none
     /// It and its snapshots are exported, all read-only.
     case readOnly
     /// It is exported for reading and writing, its snapshots read-only.
     case readWrite
+
+    /// Whether `left` allows less than `right`.
+    public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 }
 
 /// What a volume is, apart from its data.
@@ -35,6 +38,10 @@ public struct VolumeSpecification: Sendable, Hashable {
     public var durability: Durability
     /// Who may use it; kept in the store, so that a restarted node exports what it did before.
     public var access: VolumeAccess
+    /// The fencing number of ``access``: who was given it under a lower number has lost it.
+    ///
+    /// Only grows, 0 for a volume that nobody was ever given.
+    public var epoch: UInt64
     /// Bytes that the control plane keeps with the volume (its own descriptor, attachments),
     /// at most ``descriptorByteCountMax``.
     public var descriptor: [UInt8]
@@ -52,6 +59,7 @@ public struct VolumeSpecification: Sendable, Hashable {
         logicalBlockByteCount: UInt32 = 512,
         durability: Durability = .writeback,
         access: VolumeAccess = .none,
+        epoch: UInt64 = 0,
         descriptor: [UInt8] = []
     ) {
         self.id = id
@@ -60,6 +68,7 @@ public struct VolumeSpecification: Sendable, Hashable {
         self.logicalBlockByteCount = logicalBlockByteCount
         self.durability = durability
         self.access = access
+        self.epoch = epoch
         self.descriptor = descriptor
     }
 }
@@ -80,7 +89,7 @@ public enum StoreCommand: Sendable, Hashable {
     case deleteVolume(VolumeID)
     /// Changes the size. Shrinking gives the tail up.
     case resizeVolume(VolumeID, byteCount: UInt64)
-    /// Replaces name, durability, access or descriptor.
+    /// Replaces name, durability, access, epoch or descriptor. Refused with a lower epoch.
     case updateVolume(VolumeSpecification)
 }
 
@@ -94,6 +103,8 @@ public enum StoreCommandError: Error, Sendable, Hashable {
     case alreadyExists
     /// The snapshot has clones, or the volume is open elsewhere.
     case inUse
+    /// The volume has been given away under a higher epoch.
+    case outdated
     /// A size, name, block size or descriptor outside its limits.
     case invalid
     /// A limit of the store is reached (volumes, layers).

@@ -185,6 +185,23 @@ extension ClusterMetadata {
         try change.put(record, keys.operation(operation.key))
     }
 
+    /// Corrects what is known of a volume that has no pending operation.
+    ///
+    /// - Returns: False when it changed meanwhile.
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func updateVolume(
+        _ volume: Versioned<VolumeRecord>,
+        event: EventRecord
+    ) async throws(MetadataError) -> Bool {
+        precondition(volume.value.pending == nil, "a pending operation ends by finish or abandon")
+        var change = MetaChange()
+        let key = keys.volume(volume.value.id)
+        change.require(.unchanged(key, since: volume.revision))
+        try change.put(volume.value, key)
+        try change.put(event, keys.event(EventID.new(at: event.time)))
+        return try await apply(change) != nil
+    }
+
     // MARK: - End
 
     /// What the node answered to a pending operation, as far as the metadata keeps it.
@@ -254,15 +271,12 @@ extension ClusterMetadata {
             change.delete(keys.snapshot(record.id, name))
         case .attach(let attachment, let takeover):
             var all = try await attachments(of: record.id)
-            all.end(at: time, reason: "attached again") { $0.host == attachment.host }
-            all.end(at: time, reason: "taken over by \(attachment.host)") { _ in takeover }
-            all.current.append(attachment)
+            all.attach(attachment, takeover: takeover, at: time)
             record.epoch = attachment.epoch
             try change.put(all, keys.attachments(record.id))
         case .detach(let host):
             var all = try await attachments(of: record.id)
-            all.end(at: time, reason: "detached") { $0.host == host }
-            record.epoch += 1
+            record.epoch = all.detach(host, at: time, epoch: record.epoch)
             try change.put(all, keys.attachments(record.id))
         }
     }

@@ -109,9 +109,15 @@ public protocol NBDExportSource: AnyObject {
     /// A client that does not read has the session hold the sequence's iterator for as long as a
     /// handshake may last; so it is to make each export when it is asked for it.
     func exports() -> Listing
+
+    /// What a client is told whose name opens nothing.
+    var unknownNameText: String { get }
 }
 
 extension NBDExportSource {
+    /// What a client is told whose name opens nothing.
+    public var unknownNameText: String { "no export has this name" }
+
     /// A walk through the exports, whose type does not show.
     var iterator: AnyIterator<NBDExport> { AnyIterator(exports().makeIterator()) }
 }

@@ -277,6 +277,10 @@ extension NBDSession {
         return export
     }
 
+    func refuseUnknownName() -> NBDEvent? {
+        refuseOption(.unknown, handshake.exports?.unknownNameText ?? "no exports")
+    }
+
     private func beginOpening(_ export: NBDExport, name: ByteRegion) {
         handshake.export = export
         // Selected before; the connection is not to keep the catalogue's array for its life.
@@ -291,7 +295,7 @@ extension NBDSession {
         do throws(NBDWireError) {
             query = try NBDInfoQuery.decode(data)
             guard let found = find(try NBDText.decode(query.name)) else {
-                return refuseOption(.unknown, "no export has this name")
+                return refuseUnknownName()
             }
             export = found
         } catch {

@@ -121,7 +121,7 @@ extension NBDSession {
         do throws(NBDWireError) {
             query = try NBDMetaQuery.decode(data)
             guard let found = handshake.exports?.export(named: try NBDText.decode(query.name))
-            else { return refuseOption(.unknown, "no export has this name") }
+            else { return refuseUnknownName() }
             export = found
             queries = try decodeQueries(query)
         } catch {

@@ -132,7 +132,8 @@ extension StoreOracle {
 extension VolumeSpecification {
     /// Whether all that an update can change is the same.
     fileprivate func isSameConfiguration(as other: VolumeSpecification) -> Bool {
-        name == other.name && access == other.access && durability == other.durability
+        name == other.name && access == other.access && epoch == other.epoch
+            && durability == other.durability
             && descriptor == other.descriptor
     }
 }

@@ -249,6 +249,7 @@ extension StoreSimulation {
         if random.chance(perMille: 300) { specification.name = name("renamed") }
         specification.access = random.pick([.none, .readOnly, .readWrite])
         specification.descriptor = Array(repeating: 7, count: random.below(2048))
+        if specification.descriptor.count % 2 == 0 { specification.epoch += 1 }
         submit(.updateVolume(specification))
     }
 

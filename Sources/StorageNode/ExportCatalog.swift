@@ -5,6 +5,15 @@ package import LogStore
 package import NBDSession
 internal import NBDWire
 
+/// How volumes are named for clients.
+public enum ExportNaming: Sendable, Hashable {
+    /// `VOLUME`, and the empty name for the only one. For a node by itself.
+    case plain
+    /// `VOLUME:EPOCH`: whoever comes back with the name it was once given, after the volume has
+    /// been given to somebody else, finds nothing. For a node of a cluster.
+    case fenced
+}
+
 /// One name that clients can open.
 package struct ExportEntry: Sendable {
     var key: ExportKey
@@ -47,9 +56,11 @@ package final class ExportCatalog: Sendable {
     private let indexByName: [[UInt8]: Int]
     private let indexByKey: [ExportKey: Int]
     private let defaultIndex: Int?
+    let naming: ExportNaming
 
     /// Lists the exports of each store in turn; a name that two stores have opens the first.
-    init(_ stores: [[ExportEntry]]) {
+    init(_ stores: [[ExportEntry]], naming: ExportNaming) {
+        self.naming = naming
         let all = stores.flatMap { $0 }
         var byName: [[UInt8]: Int] = [:]
         var byKey: [ExportKey: Int] = [:]
@@ -65,7 +76,8 @@ package final class ExportCatalog: Sendable {
         indexByName = byName
         indexByKey = byKey
         let volumes = kept.indices.filter { kept[$0].key.layer == .none }
-        defaultIndex = volumes.count == 1 ? volumes.first : nil
+        // The empty name would go round the fence.
+        defaultIndex = volumes.count == 1 && naming == .plain ? volumes.first : nil
     }
 
     /// The export that `name` opens; the empty name opens the only volume, when there is one.
@@ -77,22 +89,27 @@ package final class ExportCatalog: Sendable {
     /// The export of `key` now.
     func entry(_ key: ExportKey) -> ExportEntry? { indexByKey[key].map { entries[$0] } }
 
-    /// The exports that a store's volumes make.
-    static func entries(of volumes: [VolumeSummary], storeIndex: Int32) -> [ExportEntry] {
-        volumes.filter { $0.specification.access != .none }.flatMap { volume in
-            entries(
-                of: volume.specification,
-                snapshots: volume.snapshots.map { ($0.layer, $0.name, $0.byteCount) },
-                storeIndex: storeIndex
-            )
-        }
+    /// The exports that a volume makes.
+    static func entries(
+        of volume: VolumeSummary,
+        storeIndex: Int32,
+        naming: ExportNaming
+    ) -> [ExportEntry] {
+        guard volume.specification.access != .none else { return [] }
+        return entries(
+            of: volume.specification,
+            snapshots: volume.snapshots.map { ($0.layer, $0.name, $0.byteCount) },
+            storeIndex: storeIndex,
+            naming: naming
+        )
     }
 
     /// The exports of one volume and its snapshots, oldest first.
     package static func entries(
         of specification: VolumeSpecification,
         snapshots: [(layer: LayerID, name: String, byteCount: UInt64)],
-        storeIndex: Int32
+        storeIndex: Int32,
+        naming: ExportNaming
     ) -> [ExportEntry] {
         var contexts: [NBDMetaContext] = [.allocation, .allocationDepth]
         // Where the contexts of what is older than each snapshot end.
@@ -106,8 +123,13 @@ package final class ExportCatalog: Sendable {
         }
         var entries = [
             ExportEntry(
-                key: ExportKey(storeIndex: storeIndex, volume: specification.id),
-                name: specification.name,
+                key: ExportKey(
+                    storeIndex: storeIndex,
+                    volume: specification.id,
+                    epoch: specification.epoch
+                ),
+                name: naming == .plain
+                    ? specification.name : "\(specification.name):\(specification.epoch)",
                 description: specification.access == .readWrite ? "volume" : "volume, read-only",
                 byteCount: specification.byteCount,
                 logicalBlockByteCount: specification.logicalBlockByteCount,
@@ -138,7 +160,7 @@ package final class ExportCatalog: Sendable {
 
 /// Where the sessions of one reactor look exports up.
 final class ExportDirectory: NBDExportSource {
-    var catalog = ExportCatalog([])
+    var catalog = ExportCatalog([], naming: .plain)
 
     func export(named name: String) -> NBDExport? {
         catalog.entry(named: name)?.nbdExport
@@ -146,5 +168,14 @@ final class ExportDirectory: NBDExportSource {
 
     func exports() -> LazyMapSequence<[ExportEntry], NBDExport> {
         catalog.entries.lazy.map(\.nbdExport)
+    }
+
+    var unknownNameText: String {
+        switch catalog.naming {
+        case .plain: "no export has this name"
+        case .fenced:
+            "no export has this name, or it has been given to another host since; "
+                + "'volctl volume show VOLUME' has the URI of each attachment"
+        }
     }
 }

@@ -67,6 +67,8 @@ public struct NodeConfiguration: Sendable {
     public var reactor = ReactorOptions()
     /// Bytes for requests and replies, over all reactors.
     public var bufferMemoryByteCount = 128 << 20
+    /// How volumes are named for clients.
+    public var exportNaming = ExportNaming.plain
     /// Whether connections are spread over all reactors instead of living with their store.
     public var spreadsConnections = false
     /// Whether clients use TLS.

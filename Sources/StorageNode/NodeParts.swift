@@ -126,6 +126,7 @@ extension Worker {
             device: device,
             handle: reactor.attach(device),
             store: LogStore(configuration: log, geometry: device.geometry),
+            naming: shared.configuration.exportNaming,
             admittedCountMax: admittedCount,
             waitingCountMax: comingCount - admittedCount
         )

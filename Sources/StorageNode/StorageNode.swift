@@ -242,7 +242,7 @@ public final class StorageNode: Sendable {
         var count = 0
         for store in storePaths.indices {
             count += await onStore(store) { _, host, done in
-                done(host.connectionCount(of: volume))
+                done(host.connectionCount(of: .volume(volume)))
             }
         }
         return count
@@ -338,7 +338,10 @@ public final class StorageNode: Sendable {
         let catalog = directory.withLock { directory in
             directory.exports[store] = entries
             directory.volumes[store] = Set(volumes.map(\.specification.id))
-            let catalog = ExportCatalog(directory.exports)
+            let catalog = ExportCatalog(
+                directory.exports,
+                naming: shared.configuration.exportNaming
+            )
             // Queued under the lock, so that no worker gets two catalogues in the wrong order.
             for worker in workers { worker.control.run { $0.onCatalog(catalog) } }
             return catalog

@@ -11,11 +11,17 @@ struct ExportKey: Hashable, BitwiseCopyable, Sendable {
     var volume: VolumeID
     /// The snapshot's layer, or none for the volume itself.
     var layer: LayerID
+    /// The epoch under which the volume itself was given away.
+    ///
+    /// Under each it is another export, so whoever opened it under an earlier one has lost it.
+    /// 0 for snapshots, which never change.
+    var epoch: UInt64
 
-    init(storeIndex: Int32, volume: VolumeID, layer: LayerID = .none) {
+    init(storeIndex: Int32, volume: VolumeID, layer: LayerID = .none, epoch: UInt64 = 0) {
         self.storeIndex = storeIndex
         self.volume = volume
         self.layer = layer
+        self.epoch = epoch
     }
 }
 
@@ -34,11 +40,24 @@ final class StoreHost {
         var entries: [ExportEntry]
     }
 
-    /// Somebody who waits until nobody uses a volume.
+    /// What is taken away from those who use it, although the store still has it.
+    enum Withdrawal: Hashable {
+        /// A volume and its snapshots.
+        case volume(VolumeID)
+        /// A volume without its snapshots, or one snapshot.
+        case export(VolumeID, LayerID)
+
+        func covers(_ key: ExportKey) -> Bool {
+            switch self {
+            case .volume(let volume): volume == key.volume
+            case .export(let volume, let layer): volume == key.volume && layer == key.layer
+            }
+        }
+    }
+
+    /// Somebody who waits until nobody uses something.
     struct DrainWait {
-        var volume: VolumeID
-        /// Only this snapshot of it, or nil for all of it.
-        var layer: LayerID?
+        var exports: Withdrawal
         var isEnded: () -> Void
     }
 
@@ -67,10 +86,11 @@ final class StoreHost {
     var openedAt: Instant
     /// Told when the store is ready (nil) or has failed.
     var openWaiters: [(StoreError?) -> Void] = []
-    /// Exports that are being taken away, although the store still has them.
-    var withdrawn: Set<ExportKey> = []
+    /// What is being taken away, and by how many commands.
+    private var withdrawn: [Withdrawal: Int] = [:]
     /// What the store's volumes export, as last worked out.
     private var exports: [VolumeID: VolumeExports] = [:]
+    private let naming: ExportNaming
 
     init(
         index: Int32,
@@ -79,6 +99,7 @@ final class StoreHost {
         device: Device,
         handle: DeviceHandle,
         store: LogStore,
+        naming: ExportNaming,
         admittedCountMax: Int,
         waitingCountMax: Int
     ) {
@@ -88,6 +109,7 @@ final class StoreHost {
         self.device = device
         self.deviceHandle = handle
         self.store = store
+        self.naming = naming
         self.admittedCountMax = admittedCountMax
         waiting = FixedRing(capacityMin: max(waitingCountMax, 1))
         openedAt = Instant(nanoseconds: 0)
@@ -97,10 +119,9 @@ final class StoreHost {
     ///
     /// The catalogue that the client chose from may be older than what the store says now.
     func open(_ key: ExportKey) -> VolumeHandle? {
-        let whole = ExportKey(storeIndex: key.storeIndex, volume: key.volume)
-        guard !withdrawn.contains(key), !withdrawn.contains(whole) else { return nil }
-        guard let specification = store.specification(of: key.volume),
-            specification.access != .none
+        guard !isWithdrawn(key), let specification = store.specification(of: key.volume),
+            specification.access != .none,
+            key.layer != .none || key.epoch == specification.epoch
         else { return nil }
         if let found = opened[key] {
             opened[key]?.connectionCount += 1
@@ -124,14 +145,31 @@ final class StoreHost {
         endWaits()
     }
 
-    /// The number of connections that use `volume`, or only its snapshot `layer`.
-    func connectionCount(of volume: VolumeID, layer: LayerID? = nil) -> Int {
+    /// The number of connections that use any of `exports`.
+    func connectionCount(of exports: Withdrawal) -> Int {
         opened.reduce(0) { count, entry in
-            guard entry.key.volume == volume else { return count }
-            if let layer, entry.key.layer != layer { return count }
-            return count + entry.value.connectionCount
+            exports.covers(entry.key) ? count + entry.value.connectionCount : count
         }
     }
+
+    // MARK: - Taking away
+
+    /// Lets nobody open any of `exports` until as many calls of ``restore(_:)``.
+    func withdraw(_ exports: Withdrawal) { withdrawn[exports, default: 0] += 1 }
+
+    /// Ends one withdrawal.
+    func restore(_ exports: Withdrawal) {
+        guard let count = withdrawn[exports] else { preconditionFailure("nothing is withdrawn") }
+        withdrawn[exports] = count == 1 ? nil : count - 1
+    }
+
+    /// Whether an export is being taken away.
+    func isWithdrawn(_ key: ExportKey) -> Bool {
+        withdrawn[.volume(key.volume)] != nil
+            || withdrawn[.export(key.volume, key.layer)] != nil
+    }
+
+    // MARK: - Exports
 
     /// What the store's volumes export, by name.
     var exportsByName: [VolumeExports] {
@@ -156,7 +194,7 @@ final class StoreHost {
     private func setExports(of summary: VolumeSummary) {
         exports[summary.specification.id] = VolumeExports(
             summary: summary,
-            entries: ExportCatalog.entries(of: [summary], storeIndex: index)
+            entries: ExportCatalog.entries(of: summary, storeIndex: index, naming: naming)
         )
     }
 
@@ -165,19 +203,21 @@ final class StoreHost {
         store.volume(ofSnapshot: layer)
     }
 
-    /// Calls `isEnded` as soon as no connection uses `volume`, possibly at once.
-    func whenUnused(_ volume: VolumeID, layer: LayerID? = nil, _ isEnded: @escaping () -> Void) {
-        waits.append(DrainWait(volume: volume, layer: layer, isEnded: isEnded))
+    /// Calls `isEnded` as soon as no connection uses any of `exports`, possibly at once.
+    func whenUnused(_ exports: Withdrawal, _ isEnded: @escaping () -> Void) {
+        waits.append(DrainWait(exports: exports, isEnded: isEnded))
         endWaits()
     }
 
     private func endWaits() {
         guard !waits.isEmpty else { return }
-        let ended = waits.filter { connectionCount(of: $0.volume, layer: $0.layer) == 0 }
+        let ended = waits.filter { connectionCount(of: $0.exports) == 0 }
         guard !ended.isEmpty else { return }
-        waits.removeAll { connectionCount(of: $0.volume, layer: $0.layer) == 0 }
+        waits.removeAll { connectionCount(of: $0.exports) == 0 }
         for wait in ended { wait.isEnded() }
     }
+
+    // MARK: - Commands
 
     /// Submits a command whose end calls `completion` on this thread.
     func submit(

@@ -24,62 +24,78 @@ extension Worker {
         case .createVolume, .createSnapshot, .cloneSnapshot, .resizeVolume:
             submit(command, on: host, completion)
         case .rollback(let volume, _):
-            guard host.connectionCount(of: volume) == 0 else { return completion(.failure(.inUse)) }
+            guard host.connectionCount(of: .volume(volume)) == 0 else {
+                return completion(.failure(.inUse))
+            }
             submit(command, on: host, completion)
         case .deleteVolume(let volume):
             guard host.store.specification(of: volume) != nil else {
                 return completion(.failure(.volumeNotFound))
             }
-            let key = ExportKey(storeIndex: host.index, volume: volume)
-            withdraw(key, of: host) { [self] in
-                submit(command, on: host, restoring: key, completion)
-            }
+            performWithdrawn(.volume(volume), command, on: host, completion)
         case .deleteSnapshot(let layer):
             guard let volume = host.volume(ofSnapshot: layer) else {
                 return completion(.failure(.snapshotNotFound))
             }
-            let key = ExportKey(storeIndex: host.index, volume: volume, layer: layer)
-            withdraw(key, of: host) { [self] in
-                submit(command, on: host, restoring: key, completion)
-            }
+            performWithdrawn(.export(volume, layer), command, on: host, completion)
         case .updateVolume(let specification):
-            submit(command, on: host) { [self] result in
-                guard case .success = result, specification.access == .none else {
-                    return completion(result)
-                }
-                // Answered when nobody uses it any more: that is what the caller waits for.
-                host.whenUnused(specification.id) { [self] in
-                    pump(host)
-                    completion(result)
-                }
-            }
+            update(specification, on: host, completion)
+        }
+    }
+
+    /// Changes a volume, after those who lose it by that are gone.
+    ///
+    /// That order is the fence: nobody can open it under a new epoch while a write of the
+    /// earlier one's host is still in work.
+    private func update(
+        _ specification: VolumeSpecification,
+        on host: StoreHost,
+        _ completion: @escaping (CommandResult) -> Void
+    ) {
+        guard let before = host.store.specification(of: specification.id) else {
+            return completion(.failure(.volumeNotFound))
+        }
+        guard specification.epoch >= before.epoch else {
+            return completion(.failure(.outdated))
+        }
+        let command = StoreCommand.updateVolume(specification)
+        if specification.access == .none {
+            performWithdrawn(.volume(specification.id), command, on: host, completion)
+        } else if specification.epoch > before.epoch || specification.access < before.access {
+            let exports = StoreHost.Withdrawal.export(specification.id, .none)
+            performWithdrawn(exports, command, on: host, completion)
+        } else {
+            submit(command, on: host, completion)
+        }
+    }
+
+    /// Carries out a command when nobody uses `exports` any more.
+    private func performWithdrawn(
+        _ exports: StoreHost.Withdrawal,
+        _ command: StoreCommand,
+        on host: StoreHost,
+        _ completion: @escaping (CommandResult) -> Void
+    ) {
+        host.withdraw(exports)
+        sendExports(host)
+        host.whenUnused(exports) { [self] in
+            submit(command, on: host, restoring: exports, completion)
         }
     }
 
     private func submit(
         _ command: StoreCommand,
         on host: StoreHost,
-        restoring key: ExportKey? = nil,
+        restoring exports: StoreHost.Withdrawal? = nil,
         _ completion: @escaping (CommandResult) -> Void
     ) {
         host.submit(command) { [self] result in
-            if let key { host.withdrawn.remove(key) }
+            if let exports { host.restore(exports) }
             if case .success(let made) = result { host.refreshExports(of: made.volume) }
             sendExports(host)
             completion(result)
         }
         pump(host)
-    }
-
-    /// Takes an export away and waits until its connections have gone.
-    private func withdraw(
-        _ key: ExportKey,
-        of host: StoreHost,
-        _ next: @escaping () -> Void
-    ) {
-        host.withdrawn.insert(key)
-        sendExports(host)
-        host.whenUnused(key.volume, layer: key.layer == .none ? nil : key.layer, next)
     }
 
     // MARK: - Exports
@@ -93,10 +109,7 @@ extension Worker {
     /// Tells the node what a store exports and has not withdrawn.
     private func sendExports(_ host: StoreHost) {
         let volumes = host.exportsByName
-        let entries = volumes.flatMap(\.entries).filter { entry in
-            let whole = ExportKey(storeIndex: host.index, volume: entry.key.volume)
-            return !host.withdrawn.contains(entry.key) && !host.withdrawn.contains(whole)
-        }
+        let entries = volumes.flatMap(\.entries).filter { !host.isWithdrawn($0.key) }
         publisher?(host.index, entries, volumes.map(\.summary))
     }
 

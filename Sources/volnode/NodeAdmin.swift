@@ -159,6 +159,7 @@ struct NodeAdmin: NodeService {
         }
         let before = specification
         if let access = update.access { specification.access = access.store }
+        if let epoch = update.epoch { specification.epoch = epoch }
         if let name = update.name { specification.name = name }
         if let descriptor = update.descriptor {
             specification.descriptor = Array(descriptor.utf8)
@@ -251,6 +252,7 @@ extension StoreCommandError {
         case .snapshotNotFound: "no snapshot has this name"
         case .alreadyExists: "the name or id is taken"
         case .inUse: "it is in use, by clones or by open connections"
+        case .outdated: "the volume has been given away under a higher epoch"
         case .invalid: "a size, name or block size is outside its limits"
         case .tooMany: "the store holds as many volumes or layers as it can"
         case .noSpace: "the store is full"
@@ -264,6 +266,7 @@ extension StoreCommandError {
         case .snapshotNotFound: .snapshotNotFound
         case .alreadyExists: .alreadyExists
         case .inUse: .inUse
+        case .outdated: .outdated
         case .invalid: .invalidArgument
         case .tooMany: .limitReached
         case .noSpace: .noSpace
@@ -315,6 +318,7 @@ extension VolumeSummary {
             logicalBlockByteCount: specification.logicalBlockByteCount,
             durability: DurabilityMode(specification.durability),
             access: NodeVolumeAccess(specification.access),
+            epoch: specification.epoch,
             descriptor: String(decoding: specification.descriptor, as: UTF8.self),
             layerCount: layerCount,
             snapshots: snapshots.map(\.document),

@@ -144,6 +144,12 @@ struct Run: AsyncParsableCommand {
         if meta != nil, admin == nil {
             throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
         }
+        if meta != nil, !volume.isEmpty {
+            throw ValidationError(
+                "--volume is for a node without --meta; in a cluster 'volctl volume create' makes "
+                    + "volumes."
+            )
+        }
         try requireAddresses()
         guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
             let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
@@ -226,6 +232,7 @@ struct Run: AsyncParsableCommand {
         configuration.reactorCount = reactors ?? max(1, min(store.count, cpuCount))
         configuration.reactor.engine = engine
         configuration.bufferMemoryByteCount = Int(bufferMemory.byteCount)
+        configuration.exportNaming = meta == nil ? .plain : .fenced
         configuration.spreadsConnections = spreadConnections
         configuration.tlsPolicy = tls
         if tls != .off {

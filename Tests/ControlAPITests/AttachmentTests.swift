@@ -35,8 +35,8 @@ struct AttachmentTests {
     func attach_simple() async throws {
         let (cluster, plane, id) = try await serving()
         let attachment = try await attach(plane, "h1", machine: "machine-0")
-        #expect(attachment.nbdURI == "nbd://127.0.0.1:10809/v")
-        #expect(attachment.nbdUnixURI == "nbd+unix:///v?socket=/run/cairn/n0.sock")
+        #expect(attachment.nbdURI == "nbd://127.0.0.1:10809/v:1")
+        #expect(attachment.nbdUnixURI == "nbd+unix:///v:1?socket=/run/cairn/n0.sock")
         #expect(cluster.nodes[0].held[id]?.access == .readWrite)
         let elsewhere = try await attach(plane, "h1", machine: "another")
         #expect(elsewhere.nbdUnixURI == nil)
@@ -65,8 +65,10 @@ struct AttachmentTests {
     @Test("Several hosts read, none writes beside them")
     func attach_readOnly_isShared() async throws {
         let (cluster, plane, id) = try await serving()
-        _ = try await attach(plane, "h1", readOnly: true)
-        _ = try await attach(plane, "h2", readOnly: true)
+        let first = try await attach(plane, "h1", readOnly: true)
+        let second = try await attach(plane, "h2", readOnly: true)
+        // One name for both: a reader that joins or leaves disturbs no other.
+        #expect(first.epoch == second.epoch && first.nbdURI == second.nbdURI)
         #expect(cluster.nodes[0].held[id]?.access == .readOnly)
         let error = await controlError { () throws(ControlError) in
             _ = try await attach(plane, "h3")
@@ -76,7 +78,8 @@ struct AttachmentTests {
         #expect(cluster.nodes[0].held[id]?.access == .readOnly)
         try await plane.detach("v", from: "h2", operation: "k2")
         #expect(cluster.nodes[0].held[id]?.access == NodeVolumeAccess.none)
-        _ = try await attach(plane, "h3")
+        let writer = try await attach(plane, "h3")
+        #expect(writer.epoch > first.epoch)
         try await cluster.requireAgreement("shared reading")
     }
 

@@ -77,7 +77,7 @@ struct ClientTests {
             #expect(try await client.image("i", version: "1") == image)
             _ = try await client.cloneImage("i", version: "1", CloneCreation(name: "d"))
             let attached = try await client.attach("v", AttachmentCreation(host: "h"))
-            #expect(attached.nbdURI == "nbd://127.0.0.1:10809/v")
+            #expect(attached.nbdURI == "nbd://127.0.0.1:10809/v:1")
             #expect(try await client.attachments(of: "v").count == 1)
             try await client.detach("v", from: "h")
             try await client.deleteVolume("c")
@@ -270,6 +270,50 @@ struct ClientTests {
             let same = NodeClient(endpoint: endpoint, storeIdentity: own.uppercased())
             let made = try await same.createVolume(creation)
             #expect(made.id == 7)
+        }
+    }
+
+    @Test("A node refuses what belongs to an earlier operation than the last")
+    func node_lateOperation_isRefused() async throws {
+        let node = MemoryNode(name: "n1")
+        try await withServer(nodeRouter(service: node), unix: false) { endpoint in
+            let client = NodeClient(endpoint: endpoint)
+            let creation = NodeVolumeCreation(
+                id: 7,
+                name: "v",
+                byteCount: 4096,
+                logicalBlockByteCount: 512,
+                durability: .writeback,
+                descriptor: ""
+            )
+            _ = try await client.carryingOut(5).createVolume(creation)
+            _ = try await client.carryingOut(6).createSnapshot(volume: 7, name: "s")
+            _ = try await client.carryingOut(6).rollback(volume: 7, snapshot: "s")
+            let old = client.carryingOut(5)
+            let refusals = [
+                await controlError { () throws(ControlError) in
+                    _ = try await old.rollback(volume: 7, snapshot: "s")
+                },
+                await controlError { () throws(ControlError) in
+                    try await old.deleteSnapshot(volume: 7, name: "s")
+                },
+                await controlError { () throws(ControlError) in
+                    _ = try await old.updateVolume(7, NodeVolumeUpdate(byteCount: 8192))
+                },
+                await controlError { () throws(ControlError) in try await old.deleteVolume(7) },
+                await controlError { () throws(ControlError) in
+                    _ = try await old.createVolume(creation)
+                },
+            ]
+            #expect(refusals.allSatisfy { $0?.code == .outdated })
+            #expect(node.held[7]?.rollbacks == ["s"])
+            #expect(node.held[7]?.creation.byteCount == 4096)
+            try await client.carryingOut(9).deleteVolume(7)
+            let revived = await controlError { () throws(ControlError) in
+                _ = try await old.createVolume(creation)
+            }
+            #expect(revived?.code == .outdated)
+            #expect(node.held.isEmpty)
         }
     }
 

@@ -118,6 +118,8 @@ final class Cluster: Sendable {
             current.isEmpty
             ? .none : current.allSatisfy(\.readOnly) ? .readOnly : .readWrite
         #expect(held.access == access, "access after \(context)")
+        #expect(held.epoch == volume.epoch, "epoch after \(context)")
+        #expect(current.allSatisfy { $0.epoch == volume.epoch }, "an old name after \(context)")
         #expect(current.count <= 1 || access == .readOnly, "two writers after \(context)")
     }
 }

@@ -9,6 +9,7 @@ final class MemoryNode: NodeService {
     struct Held: Sendable {
         var creation: NodeVolumeCreation
         var access = NodeVolumeAccess.none
+        var epoch: UInt64 = 0
         var snapshots: [NodeSnapshot] = []
         /// The volume that holds the snapshot it stands on.
         var parent: UInt64?
@@ -42,8 +43,11 @@ final class MemoryNode: NodeService {
     }
 
     /// Sets who may use a volume behind the service's back.
-    func setAccess(_ id: UInt64, _ access: NodeVolumeAccess) {
-        state.withLock { $0.volumes[id]?.access = access }
+    func setAccess(_ id: UInt64, _ access: NodeVolumeAccess, epoch: UInt64 = 0) {
+        state.withLock { state in
+            state.volumes[id]?.access = access
+            state.volumes[id]?.epoch = epoch
+        }
     }
 
     func report() async throws(ControlError) -> NodeReport {
@@ -83,10 +87,13 @@ final class MemoryNode: NodeService {
     ) async throws(ControlError) -> NodeVolume {
         var volume = try require(id)
         if let byteCount = update.byteCount { volume.creation.byteCount = byteCount }
-        if let access = update.access {
-            if access == .none, volume.access != .none { volume.dropCount += 1 }
-            volume.access = access
+        let epoch = update.epoch ?? volume.epoch
+        guard epoch >= volume.epoch else {
+            throw ControlError(.outdated, "The volume has been given away.")
         }
+        if epoch > volume.epoch, volume.access != .none { volume.dropCount += 1 }
+        volume.epoch = epoch
+        if let access = update.access { volume.access = access }
         if let name = update.name { volume.creation.name = name }
         if let descriptor = update.descriptor { volume.creation.descriptor = descriptor }
         return Self.document(store(volume))
@@ -199,6 +206,7 @@ final class MemoryNode: NodeService {
             logicalBlockByteCount: volume.creation.logicalBlockByteCount,
             durability: volume.creation.durability,
             access: volume.access,
+            epoch: volume.epoch,
             descriptor: volume.creation.descriptor,
             layerCount: volume.snapshots.count + 1,
             snapshots: volume.snapshots,

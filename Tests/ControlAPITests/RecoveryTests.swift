@@ -319,4 +319,40 @@ struct ReconcilerTests {
         #expect(cluster.nodes[0].held[volume.id]?.access == NodeVolumeAccess.none)
         #expect(try await kinds(plane).contains("volume.access_restored"))
     }
+
+    @Test("A node that is ahead of the metadata keeps who has a volume, until one takes it")
+    func epochAhead_isReported_andTakenByForce() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let volume = try await plane.createVolume(
+            VolumeCreation(name: "v", byteCount: 4096),
+            operation: "k"
+        )
+        cluster.nodes[0].setAccess(volume.id, .readWrite, epoch: 9)
+        try await plane.recover()
+        #expect(cluster.nodes[0].held[volume.id]?.access == .readWrite)
+        #expect(try await kinds(plane).contains("volume.epoch_ahead"))
+        let refused = await controlError { () throws(ControlError) in
+            _ = try await plane.attach("v", AttachmentCreation(host: "h"), operation: "k1")
+        }
+        #expect(refused?.code == .outdated)
+        #expect(refused?.help?.contains("--force") == true)
+        let creation = AttachmentCreation(host: "h", force: true)
+        let taken = try await plane.attach("v", creation, operation: "k2")
+        #expect(taken.epoch == 10)
+        try await cluster.requireAgreement("a takeover from one the metadata did not know")
+    }
+
+    @Test("The size that the node says is taken over")
+    func sizeDrift_isCorrected() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let volume = try await plane.createVolume(
+            VolumeCreation(name: "v", byteCount: 4096),
+            operation: "k"
+        )
+        let update = NodeVolumeUpdate(byteCount: 8192)
+        _ = try await cluster.nodes[0].updateVolume(volume.id, update)
+        try await plane.recover()
+        #expect(try await plane.volume("v").byteCount == 8192)
+        #expect(try await kinds(plane).contains("volume.size_corrected"))
+    }
 }

@@ -4,10 +4,15 @@ import StorageNode
 import Testing
 
 @Suite("Who may use a volume", .serialized) struct AccessTests {
-    private func update(_ node: TestNode, _ access: VolumeAccess) async throws {
+    private func update(
+        _ node: TestNode,
+        _ access: VolumeAccess,
+        epoch: UInt64? = nil
+    ) async throws {
         let volume = try #require(await node.node.volume(VolumeID(1)))
         var specification = volume.specification
         specification.access = access
+        if let epoch { specification.epoch = epoch }
         _ = try await node.node.perform(.updateVolume(specification))
     }
 
@@ -100,6 +105,83 @@ import Testing
         _ = try node.client("")
         try await node.makeVolume("other", id: 2)
         #expect(throws: ClientError.self) { try node.client("") }
+        await node.stop()
+    }
+
+    // MARK: - Epochs
+
+    private func fencedNode(directory: TestDirectory? = nil) async throws -> TestNode {
+        try await TestNode(directory: directory) { $0.exportNaming = .fenced }
+    }
+
+    @Test("Whoever had the volume in an earlier epoch is closed, and finds nothing again")
+    func newEpoch_fencesTheEarlierOne() async throws {
+        let node = try await fencedNode()
+        try await node.makeVolume("disk", id: 1, access: .none)
+        try await update(node, .readWrite, epoch: 3)
+        let old = try node.client("disk:3")
+        let before = pattern(byteCount: 4096, seed: 1)
+        try old.write(0, before)
+        try await update(node, .readWrite, epoch: 4)
+        #expect(await node.node.connectionCount(of: VolumeID(1)) == 0)
+        #expect(old.isClosed())
+        for name in ["disk:3", "disk", "", "disk:04"] {
+            #expect(throws: ClientError.self) { try node.client(name) }
+        }
+        #expect(try node.client("disk:4").read(0, 4096) == before)
+        await node.stop()
+    }
+
+    @Test("An earlier epoch is refused by node and store, and after a restart")
+    func earlierEpoch_isRefused() async throws {
+        let node = try await fencedNode()
+        try await node.makeVolume("disk", id: 1, access: .none)
+        try await update(node, .readWrite, epoch: 4)
+        await #expect(throws: StoreCommandError.outdated) {
+            try await update(node, .readWrite, epoch: 3)
+        }
+        let client = try node.client("disk:4")
+        // Nothing changed, so nobody was closed.
+        _ = try client.read(0, 4096)
+        await node.stop()
+        let again = try await fencedNode(directory: node.directory)
+        await #expect(throws: StoreCommandError.outdated) {
+            try await update(again, .none, epoch: 3)
+        }
+        _ = try again.client("disk:4").read(0, 4096)
+        await again.stop()
+    }
+
+    @Test("Readers of snapshots stay when the volume is given to another host")
+    func newEpoch_leavesSnapshotsAlone() async throws {
+        let node = try await fencedNode()
+        try await node.makeVolume("disk", id: 1)
+        _ = try await node.node.perform(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let reader = try node.client("disk@s")
+        try await update(node, .readWrite, epoch: 1)
+        _ = try reader.read(0, 4096)
+        await node.stop()
+    }
+
+    @Test("A host that keeps coming back never writes after the next one has the volume")
+    func newEpoch_underLoad_noLateWrite() async throws {
+        let node = try await fencedNode()
+        try await node.makeVolume("disk", id: 1, access: .none)
+        for epoch in UInt64(1)...20 {
+            try await update(node, .readWrite, epoch: epoch)
+            let mine = pattern(byteCount: 4096, seed: epoch)
+            let theirs = pattern(byteCount: 4096, seed: 1000 + epoch)
+            let old = try node.client("disk:\(epoch)")
+            // Sent, and not waited for.
+            for _ in 0..<16 { try old.send(old.request(1, 0, 4096).bytes + theirs) }
+            try await update(node, .readWrite, epoch: epoch + 1)
+            let new = try node.client("disk:\(epoch + 1)")
+            try new.write(0, mine)
+            #expect(throws: ClientError.self) { try node.client("disk:\(epoch)") }
+            #expect(try new.read(0, 4096) == mine)
+            try new.disconnect()
+            #expect(new.isClosed())
+        }
         await node.stop()
     }
 }

@@ -17,7 +17,8 @@ import Testing
             snapshots: (0..<snapshotCount).map { index in
                 (LayerID(UInt64(index) + 2), "s\(index)", 1 << 30)
             },
-            storeIndex: 0
+            storeIndex: 0,
+            naming: .plain
         )
     }
 

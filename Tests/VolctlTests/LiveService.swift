@@ -114,6 +114,7 @@ final class ListNode: NodeService {
             logicalBlockByteCount: creation.logicalBlockByteCount,
             durability: creation.durability,
             access: .none,
+            epoch: 0,
             descriptor: creation.descriptor,
             layerCount: 1,
             snapshots: [],
@@ -136,6 +137,7 @@ final class ListNode: NodeService {
         var volume = try await volume(id)
         volume.byteCount = update.byteCount ?? volume.byteCount
         volume.access = update.access ?? volume.access
+        volume.epoch = update.epoch ?? volume.epoch
         let changed = volume
         volumesByID.withLock { $0[id] = changed }
         return changed

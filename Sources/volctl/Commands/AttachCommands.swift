@@ -12,8 +12,8 @@ package struct AttachCommand: ClusterCommand {
         abstract: "Give a host a volume, and get the URI to connect to.",
         discussion: """
             One host at a time, or several with --read-only. --force takes the volume from a host \
-            that is dead: its connections are closed. Stop the old host first: one that connects \
-            again by itself is served again, beside the new one.
+            that is dead, fenced: its connections are closed, and the name in its URI opens nothing \
+            any more.
 
             Examples:
               volctl attach vm1 --host hv1
@@ -84,9 +84,9 @@ package struct DetachCommand: ClusterCommand {
         commandName: "detach",
         abstract: "Take a volume back from a host.",
         discussion: """
-            The volume's connections are closed when no other host has it. Stop what uses it there \
-            first: the node does not tell hosts apart, and one that connects again by itself is \
-            served again while any host has the volume.
+            Its connections are closed, and the name in its URI opens nothing any more. Hosts that \
+            read a volume together share one name: one that is detached can come back with it until \
+            the last of them is detached.
             """
     )
 

@@ -1,22 +1,23 @@
 // One operation at a time per volume, first come, first served.
 
-import ControlAPI
-
-/// Locks by volume name.
-actor VolumeLocks {
+/// Locks of volumes, by whatever names them.
+package actor KeyedLocks<Key: Hashable & Sendable> {
     /// Operations that may wait for one volume.
-    static let waiterCountMax = 64
+    package static var waiterCountMax: Int { 64 }
 
-    private var waiters: [String: [CheckedContinuation<Void, Never>]] = [:]
+    private var waiters: [Key: [CheckedContinuation<Void, Never>]] = [:]
 
-    /// Runs `body` while nobody else runs one under the same name.
+    /// Creates locks that nobody holds.
+    package init() {}
+
+    /// Runs `body` while nobody else runs one under the same key.
     ///
     /// `body` is not interrupted when the client goes away: an operation that has begun ends.
-    nonisolated func withLock<Value: Sendable>(
-        _ name: String,
+    package nonisolated func withLock<Value: Sendable>(
+        _ key: Key,
         _ body: @escaping @Sendable () async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
-        try await acquire(name)
+        try await acquire(key)
         // Unstructured: the cancellation of a request must not cut an operation in two.
         let task = Task { () -> Result<Value, ControlError> in
             do throws(ControlError) {
@@ -26,34 +27,34 @@ actor VolumeLocks {
             }
         }
         let result = await task.value
-        await release(name)
+        await release(key)
         return try result.get()
     }
 
-    private func acquire(_ name: String) async throws(ControlError) {
-        guard let queue = waiters[name] else {
-            waiters[name] = []
+    private func acquire(_ key: Key) async throws(ControlError) {
+        guard let queue = waiters[key] else {
+            waiters[key] = []
             return
         }
         guard queue.count < Self.waiterCountMax else {
             throw ControlError(
                 .busy,
-                "\(Self.waiterCountMax) operations wait for the volume '\(name)'.",
+                "\(Self.waiterCountMax) operations wait for the volume '\(key)'.",
                 help: "Try again when they have ended."
             )
         }
         await withCheckedContinuation { continuation in
-            waiters[name]?.append(continuation)
+            waiters[key]?.append(continuation)
         }
     }
 
-    private func release(_ name: String) {
-        guard var queue = waiters[name], !queue.isEmpty else {
-            waiters[name] = nil
+    private func release(_ key: Key) {
+        guard var queue = waiters[key], !queue.isEmpty else {
+            waiters[key] = nil
             return
         }
         let next = queue.removeFirst()
-        waiters[name] = queue
+        waiters[key] = queue
         next.resume()
     }
 }

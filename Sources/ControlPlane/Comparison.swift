@@ -1,0 +1,136 @@
+// A node's volumes against the metadata: what differs is mended where one side is known to be
+// right, and otherwise reported and left alone.
+
+import ControlAPI
+import Foundation
+import Logging
+import Metadata
+
+extension ControlPlane {
+    /// Compares what a node holds with what it is to hold.
+    func compare(_ node: String, held: [NodeVolume], known: [VolumeRecord]) async {
+        let heldByID = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
+        let knownIDs = Set(known.map(\.id))
+        for volume in held where !knownIDs.contains(volume.id) {
+            await checked(volume.name) { [self] () throws(ControlError) in
+                try await reportUnknown(volume, on: node)
+            }
+        }
+        for volume in known where volume.pending == nil {
+            // In step, which is most of them: nothing to lock and nothing to ask.
+            if let held = heldByID[volume.id], await agrees(volume, held) { continue }
+            await checked(volume.name) { [self] () throws(ControlError) in
+                let current = try await meta(await metadata.volume(id: volume.id))
+                // What changed since the node was asked is newer than its answer.
+                guard let current, current.value == volume else { return }
+                try await bringIntoStep(current)
+            }
+        }
+    }
+
+    /// Looks closer at a volume while nothing else changes it.
+    private func checked(
+        _ name: String,
+        _ body: @escaping @Sendable () async throws(ControlError) -> Void
+    ) async {
+        do throws(ControlError) {
+            try await locks.withLock(name, body)
+        } catch {
+            logger.warning(
+                "could not compare a volume with its node",
+                metadata: ["volume": "\(name)", "reason": "\(error.detail)"]
+            )
+        }
+    }
+
+    private func agrees(_ volume: VolumeRecord, _ held: NodeVolume) async -> Bool {
+        guard let attachments = try? await metadata.attachments(of: volume.id) else { return false }
+        return held.epoch == volume.epoch && held.access == attachments.access
+            && held.byteCount == volume.byteCount
+    }
+
+    /// Reports a volume that the metadata does not know.
+    private func reportUnknown(_ volume: NodeVolume, on node: String) async throws(ControlError) {
+        // A deletion that ended since the node was asked has taken it from both.
+        guard try await meta(await metadata.volume(id: volume.id)) == nil else { return }
+        do throws(ControlError) {
+            _ = try await nodeService(node).volume(volume.id)
+        } catch  where error.code == .volumeNotFound {
+            return
+        }
+        let event = EventRecord(
+            time: now,
+            kind: "volume.unknown",
+            subject: volume.name,
+            message: "the node '\(node)' holds a volume (id \(volume.id), \(volume.byteCount) "
+                + "bytes) that the metadata does not know; it is left alone"
+        )
+        await report(event, id: "unknown-\(node)-\(volume.id)")
+    }
+
+    /// Makes node and metadata agree on a volume that nobody changes meanwhile.
+    private func bringIntoStep(_ volume: Versioned<VolumeRecord>) async throws(ControlError) {
+        let record = volume.value
+        let node = try await nodeService(of: volume)
+        let held: NodeVolume
+        do throws(ControlError) {
+            held = try await node.volume(record.id)
+        } catch  where error.code == .volumeNotFound {
+            let event = EventRecord(
+                time: now,
+                kind: "volume.missing",
+                subject: record.name,
+                message: "the node '\(record.primary)' does not hold it any more"
+            )
+            return await report(event, id: "missing-\(record.primary)-\(record.id)")
+        }
+        guard held.epoch <= record.epoch else { return await reportLead(held, of: record) }
+        let access = try await attachmentsRecord(record.id).access
+        if held.access != access || held.epoch != record.epoch {
+            try await setAccess(access, epoch: record.epoch, record.id, node)
+            let event = EventRecord(
+                time: now,
+                kind: "volume.access_restored",
+                subject: record.name,
+                message: "was '\(held.access.rawValue)' in epoch \(held.epoch) on "
+                    + "'\(record.primary)', is '\(access.rawValue)' in epoch \(record.epoch) again"
+            )
+            await report(event)
+        }
+        if held.byteCount != record.byteCount { try await takeSize(of: held, volume) }
+    }
+
+    /// Reports that the node has given the volume to somebody of whom the metadata knows nothing.
+    ///
+    /// So the metadata is a copy of earlier; taking the volume from them is for people to decide.
+    private func reportLead(_ held: NodeVolume, of record: VolumeRecord) async {
+        let event = EventRecord(
+            time: now,
+            kind: "volume.epoch_ahead",
+            subject: record.name,
+            message: "its node has given it away in epoch \(held.epoch), the metadata knows of "
+                + "\(record.epoch): was an old copy of it restored? 'volctl attach \(record.name) "
+                + "--host HOST --force' takes it from whoever has it"
+        )
+        await report(event, id: "ahead-\(record.id)-\(held.epoch)")
+    }
+
+    /// Notes the size that the node says: an operation that was given up may have changed it.
+    private func takeSize(
+        of held: NodeVolume,
+        _ volume: Versioned<VolumeRecord>
+    ) async throws(ControlError) {
+        var changed = volume
+        changed.value.byteCount = held.byteCount
+        let from = ByteSize(byteCount: volume.value.byteCount).argumentText
+        let to = ByteSize(byteCount: held.byteCount).argumentText
+        let event = EventRecord(
+            time: now,
+            kind: "volume.size_corrected",
+            subject: volume.value.name,
+            message: "has \(to) on '\(volume.value.primary)', the metadata had \(from)"
+        )
+        let update = changed
+        _ = try await meta(await metadata.updateVolume(update, event: event))
+    }
+}
