@@ -61,6 +61,9 @@ public enum APILimits {
     /// How long the metadata service waits for a node, in milliseconds; less than its own client
     /// waits, so that the client hears what happened.
     public static var nodeAnswerMillisecondsMax: Int64 { 20_000 }
+    /// How long a node may take to say what it knows of volumes that are shown; without it they
+    /// are shown with a warning.
+    public static var nodeViewMillisecondsMax: Int64 { 3_000 }
     /// How often a node sends a heartbeat, in milliseconds.
     public static var heartbeatIntervalMilliseconds: Int { 2_000 }
     /// After how long without one a node counts as down, in milliseconds: four may get lost.

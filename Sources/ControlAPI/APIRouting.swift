@@ -3,7 +3,7 @@
 
 import Foundation
 public import HTTPTypes
-public import Hummingbird
+import Hummingbird
 import Logging
 import NIOCore
 
@@ -201,9 +201,6 @@ public struct APIAnswer: Sendable {
     }
 }
 
-/// The context of a request; plain.
-public typealias APIContext = BasicRequestContext
-
 /// Routes as they are added, so that a wrong method is told from a wrong path.
 struct RouteTable {
     /// Throws ``ControlError``; untyped because closures do not infer a typed throw.
@@ -259,7 +256,7 @@ private struct ProblemMiddleware: RouterMiddleware {
         next: @concurrent (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         do {
-            try requireNoBrowser(request)
+            try requireNoBrowser(request, context)
             return try await next(request, context)
         } catch let error as ControlError {
             if error.code == .internalError {
@@ -276,22 +273,6 @@ private struct ProblemMiddleware: RouterMiddleware {
                 ControlError(.internalError, "The service failed; its log says why.")
             )
         }
-    }
-
-    /// Refuses what only browsers send, whatever the route, method and body.
-    ///
-    /// Without this, any web page open on the machine could use a service on loopback: its browser
-    /// sends a POST without a body unasked. Pages cannot leave these headers out of what changes
-    /// anything, and programs have no reason to send them. A page whose own name came to mean
-    /// 127.0.0.1 can still read: browsers mark no such GET over plain HTTP.
-    private func requireNoBrowser(_ request: Request) throws(ControlError) {
-        let names: [HTTPField.Name] = [.origin, .secFetchSite]
-        guard let name = names.first(where: { request.headers.contains($0) }) else { return }
-        throw ControlError(
-            .browserRefused,
-            "The request has the header \(name), so it comes from a web page; none may use this API.",
-            help: "Use volctl, curl or another program that is not a browser."
-        )
     }
 
     private func noRoute(_ request: Request) -> Response {

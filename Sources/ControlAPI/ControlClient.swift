@@ -287,9 +287,9 @@ public struct ControlClient: Sendable {
         try await api.document(.PATCH, try path(node: name), body: update)
     }
 
-    /// Forgets a node that has no volumes.
-    public func deleteNode(_ name: String) async throws(ControlError) {
-        try await api.perform(.DELETE, try path(node: name))
+    /// Forgets a node that has no volumes or, when it is lost, its volumes too.
+    public func deleteNode(_ name: String, isLost: Bool = false) async throws(ControlError) {
+        try await api.perform(.DELETE, try path(node: name) + (isLost ? "?lost=true" : ""))
     }
 
     // MARK: - Events

@@ -207,7 +207,7 @@ private func addNodes(of service: some ControlService, to routes: inout RouteTab
         return try await .document(service.updateNode(node, call.body(NodeUpdate.self)))
     }
     routes.add(.delete, one) { call in
-        try await service.deleteNode(call.name("node", of: "node"))
+        try await service.deleteNode(call.name("node", of: "node"), isLost: call.flag("lost"))
         return .done
     }
     routes.add(.post, one + "/heartbeat") { call in

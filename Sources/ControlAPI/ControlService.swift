@@ -110,7 +110,7 @@ public protocol ControlService: Sendable {
     /// Takes a node out of placement or back in.
     func updateNode(_ name: String, _ update: NodeUpdate) async throws(ControlError) -> Node
     /// Forgets a node that has no volumes.
-    func deleteNode(_ name: String) async throws(ControlError)
+    func deleteNode(_ name: String, isLost: Bool) async throws(ControlError)
 
     /// Events after the revision `after`, oldest first.
     func events(after: UInt64, countMax: Int) async throws(ControlError) -> EventList

@@ -10,6 +10,16 @@ public enum NodeState: String, Sendable, Hashable, Codable, CaseIterable {
     case down
 }
 
+/// Whether a node's NBD server wants TLS of its clients.
+public enum NBDTransportSecurity: String, Sendable, Hashable, Codable, CaseIterable {
+    /// It refuses TLS.
+    case off
+    /// Clients choose.
+    case allow
+    /// It serves nobody without.
+    case require
+}
+
 /// A registered node.
 public struct Node: Sendable, Hashable, Codable {
     /// Its name.
@@ -24,6 +34,8 @@ public struct Node: Sendable, Hashable, Codable {
     public var nbdEndpoint: String?
     /// Its NBD server's unix socket.
     public var nbdUnixPath: String?
+    /// Whether its NBD server wants TLS.
+    public var nbdTLS: NBDTransportSecurity
     /// The identity of its store.
     public var storeIdentity: String
     /// Its program's version.
@@ -35,6 +47,22 @@ public struct Node: Sendable, Hashable, Codable {
     /// When it was last heard from; absent until the first time since the service started.
     public var lastSeenAt: Date?
 
+    /// The names on the wire, before the snake_case of ``ControlJSON``.
+    enum CodingKeys: String, CodingKey {
+        case name
+        case state
+        case draining
+        case adminEndpoint
+        case nbdEndpoint
+        case nbdUnixPath
+        case nbdTLS = "nbdTls"
+        case storeIdentity
+        case version
+        case space
+        case volumeCount
+        case lastSeenAt
+    }
+
     /// Creates a node's document.
     public init(
         name: String,
@@ -43,6 +71,7 @@ public struct Node: Sendable, Hashable, Codable {
         adminEndpoint: String,
         nbdEndpoint: String?,
         nbdUnixPath: String?,
+        nbdTLS: NBDTransportSecurity,
         storeIdentity: String,
         version: String,
         space: StoreSpaceUsage?,
@@ -55,6 +84,7 @@ public struct Node: Sendable, Hashable, Codable {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
         self.nbdUnixPath = nbdUnixPath
+        self.nbdTLS = nbdTLS
         self.storeIdentity = storeIdentity
         self.version = version
         self.space = space
@@ -105,6 +135,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
     public var nbdEndpoint: String?
     /// Its NBD server's unix socket.
     public var nbdUnixPath: String?
+    /// Whether its NBD server wants TLS; absent for off.
+    public var nbdTLS: NBDTransportSecurity?
     /// The identity of its store, 32 hex digits; a name is bound to the first one it came with.
     public var storeIdentity: String
     /// Its program's version.
@@ -119,6 +151,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         case adminEndpoint
         case nbdEndpoint
         case nbdUnixPath
+        case nbdTLS = "nbdTls"
         case storeIdentity
         case version
         case machineID = "machineId"
@@ -130,6 +163,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         adminEndpoint: String,
         nbdEndpoint: String?,
         nbdUnixPath: String?,
+        nbdTLS: NBDTransportSecurity? = nil,
         storeIdentity: String,
         version: String,
         machineID: String? = MachineIdentifier.current,
@@ -138,6 +172,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
         self.nbdUnixPath = nbdUnixPath
+        self.nbdTLS = nbdTLS
         self.storeIdentity = storeIdentity
         self.version = version
         self.machineID = machineID

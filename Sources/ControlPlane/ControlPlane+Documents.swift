@@ -13,21 +13,56 @@ enum NodeView: Sendable {
 }
 
 extension ControlPlane {
-    /// Asks a node for all its volumes.
-    func nodeView(_ name: String) async -> NodeView {
+    /// Asks nodes for all their volumes, all at once: those that hang cost one wait together.
+    func nodeViews(_ names: Set<String>) async -> [String: NodeView] {
+        await withTaskGroup(of: (String, NodeView).self) { group in
+            for name in names { group.addTask { (name, await self.nodeView(name)) } }
+            return await group.reduce(into: [:]) { views, view in views[view.0] = view.1 }
+        }
+    }
+
+    private func nodeView(_ name: String) async -> NodeView {
         do throws(ControlError) {
-            let volumes = try await nodeService(name).volumes()
+            let volumes = try await askedBriefly(name) { node throws(ControlError) in
+                try await node.volumes()
+            }
             return .volumes(Dictionary(volumes.map { ($0.id, $0) }) { first, _ in first })
         } catch {
             return .silent
         }
     }
 
+    /// Asks a node for something that can be left out, and not for long.
+    private func askedBriefly<Value: Sendable>(
+        _ name: String,
+        _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        let node = try await nodeService(name)
+        let answer = await withTaskGroup(of: Result<Value, ControlError>.self) { group in
+            group.addTask {
+                do throws(ControlError) {
+                    return .success(try await question(node))
+                } catch {
+                    return .failure(error)
+                }
+            }
+            group.addTask {
+                try? await Task.sleep(for: .milliseconds(APILimits.nodeViewMillisecondsMax))
+                return .failure(ControlError(.unavailable, "The node '\(name)' takes its time."))
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? .failure(.nodeNotFound(name))
+        }
+        return try answer.get()
+    }
+
     /// A volume's document, with what its node says of it.
     func document(_ record: VolumeRecord) async throws(ControlError) -> Volume {
         var view = NodeView.silent
         do throws(ControlError) {
-            let volume = try await nodeService(record.primary).volume(record.id)
+            let volume = try await askedBriefly(record.primary) { node throws(ControlError) in
+                try await node.volume(record.id)
+            }
             view = .volumes([record.id: volume])
         } catch  where error.code == .volumeNotFound {
             view = .volumes([:])
@@ -111,15 +146,16 @@ extension ControlPlane {
         let isCurrent = attachment.detachedAt == nil
         // As a node of a cluster names its exports.
         let export = "\(volume.name):\(attachment.epoch)"
+        let scheme = node?.transportSecurity == .require ? "nbds" : "nbd"
         var nbdURI: String?
         if isCurrent, let endpoint = node?.nbdEndpoint {
-            nbdURI = "nbd://\(endpoint)/\(export)"
+            nbdURI = "\(scheme)://\(endpoint)/\(export)"
         }
         var nbdUnixURI: String?
         if isCurrent, unixURI, let path = node?.nbdUnixPath,
             let socket = path.addingPercentEncoding(withAllowedCharacters: .socketPath)
         {
-            nbdUnixURI = "nbd+unix:///\(export)?socket=\(socket)"
+            nbdUnixURI = "\(scheme)+unix:///\(export)?socket=\(socket)"
         }
         return Attachment(
             volume: volume.name,
@@ -135,6 +171,13 @@ extension ControlPlane {
             detachedAt: attachment.detachedAt,
             detachReason: attachment.detachReason
         )
+    }
+}
+
+extension NodeRecord {
+    /// Whether its NBD server wants TLS.
+    var transportSecurity: NBDTransportSecurity {
+        nbdTLS.flatMap(NBDTransportSecurity.init) ?? .off
     }
 }
 

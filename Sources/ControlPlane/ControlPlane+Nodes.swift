@@ -49,6 +49,7 @@ extension ControlPlane {
             adminEndpoint: record.adminEndpoint,
             nbdEndpoint: record.nbdEndpoint,
             nbdUnixPath: record.nbdUnixPath,
+            nbdTLS: record.transportSecurity,
             storeIdentity: record.storeIdentity,
             version: record.version,
             space: entry?.space,
@@ -78,6 +79,7 @@ extension ControlPlane {
                 adminEndpoint: registration.adminEndpoint,
                 nbdEndpoint: registration.nbdEndpoint,
                 nbdUnixPath: registration.nbdUnixPath,
+                nbdTLS: registration.nbdTLS?.rawValue,
                 storeIdentity: registration.storeIdentity.lowercased(),
                 version: registration.version,
                 machineID: registration.machineID,
@@ -230,15 +232,19 @@ extension ControlPlane {
         throw ControlError(.busy, "The node '\(name)' is being changed by somebody else.")
     }
 
-    /// Forgets a node that has no volumes.
-    public func deleteNode(_ name: String) async throws(ControlError) {
+    /// Forgets a node that is down and has no volumes; with `isLost`, its volumes too.
+    public func deleteNode(_ name: String, isLost: Bool) async throws(ControlError) {
         let record = try await requireNode(name)
+        guard try await meta(await metadata.liveNode(name)) == nil else { throw .nodeUp(name) }
+        if isLost { try await forgetVolumes(of: name) }
         let count = try await volumeCounts()[name] ?? 0
         guard count == 0 else {
             throw ControlError(
                 .inUse,
                 "The node '\(name)' holds \(counted(count, "volume")).",
-                help: "'volctl volume list' shows which; they are deleted while the node is up."
+                help:
+                    "'volctl volume list' shows which; they are deleted while the node is up. If its "
+                    + "disk is lost, '--lost' forgets them with it."
             )
         }
         let event = EventRecord(
@@ -248,14 +254,29 @@ extension ControlPlane {
             message: "forgotten"
         )
         let isDeleted = try await meta(await metadata.deleteNode(record, event: event))
-        guard isDeleted else {
-            throw ControlError(
-                .inUse,
-                "The node '\(name)' is up.",
-                help: "Stop it first; it counts as down after a few seconds."
-            )
-        }
+        guard isDeleted else { throw .nodeUp(name) }
         nodeTable.remove(name)
+    }
+
+    /// Forgets the volumes of a node that will not come back, so that their names are free.
+    private func forgetVolumes(of node: String) async throws(ControlError) {
+        let lost = try await meta(await metadata.allVolumes()).filter { $0.value.primary == node }
+        for volume in lost {
+            try await locks.withLock(volume.value.name) { [self] () throws(ControlError) in
+                guard try await meta(await metadata.liveNode(node)) == nil else {
+                    throw .nodeUp(node)
+                }
+                let event = EventRecord(
+                    time: now,
+                    kind: "volume.lost",
+                    subject: volume.value.name,
+                    message: "forgotten with its node '\(node)'"
+                )
+                let current = try await meta(await metadata.volume(id: volume.value.id))
+                guard let current else { return }
+                _ = try await meta(await metadata.forgetVolume(current, event: event))
+            }
+        }
     }
 
     // MARK: - Placement
@@ -305,6 +326,14 @@ extension ControlPlane {
 }
 
 extension ControlError {
+    fileprivate static func nodeUp(_ name: String) -> Self {
+        ControlError(
+            .inUse,
+            "The node '\(name)' is up.",
+            help: "Stop it first; it counts as down after a few seconds."
+        )
+    }
+
     fileprivate static func nodeDown(_ name: String) -> Self {
         ControlError(
             .unavailable,

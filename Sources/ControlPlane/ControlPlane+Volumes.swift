@@ -13,12 +13,10 @@ extension ControlPlane {
         let records = try await meta(await metadata.volumes(after: after, countMax: countMax)).map(
             \.value
         )
-        var views: [String: NodeView] = [:]
+        let names = Set(records.map(\.primary))
+        let views = await nodeViews(names)
         var nodes: [String: NodeRecord] = [:]
-        for name in Set(records.map(\.primary)) {
-            views[name] = await nodeView(name)
-            nodes[name] = try await meta(await metadata.node(name))?.value
-        }
+        for name in names { nodes[name] = try await meta(await metadata.node(name))?.value }
         let around = try await meta(await metadata.surroundings(of: records.map(\.id)))
         let volumes = zip(records, around).map { record, around in
             document(record, views[record.primary] ?? .silent, around, nodes[record.primary])

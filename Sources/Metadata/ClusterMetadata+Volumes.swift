@@ -202,6 +202,32 @@ extension ClusterMetadata {
         return try await apply(change) != nil
     }
 
+    /// Forgets a volume whose node is lost, with its snapshots, images and attachments.
+    ///
+    /// - Returns: False when it changed meanwhile.
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func forgetVolume(
+        _ volume: Versioned<VolumeRecord>,
+        event: EventRecord
+    ) async throws(MetadataError) -> Bool {
+        let record = volume.value
+        var change = MetaChange()
+        change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.delete(keys.volume(record.id))
+        change.delete(keys.name(record.name))
+        change.delete(keys.attachments(record.id))
+        change.deleteAll(prefix: keys.snapshots(record.id))
+        // Each by itself: there may be more than a transaction takes.
+        for image in try await images(of: record.id) {
+            var deletion = MetaChange()
+            deletion.delete(keys.image(image.name, image.version))
+            deletion.delete(keys.imageUse(image))
+            _ = try await apply(deletion)
+        }
+        try change.put(event, keys.event(EventID.new(at: event.time)))
+        return try await apply(change) != nil
+    }
+
     // MARK: - End
 
     /// What the node answered to a pending operation, as far as the metadata keeps it.

@@ -329,6 +329,8 @@ public struct NodeRecord: Sendable, Hashable, Codable {
     public var nbdEndpoint: String?
     /// Its NBD server's unix socket.
     public var nbdUnixPath: String?
+    /// Whether its NBD server wants TLS: `off`, `allow` or `require`; nil for off.
+    public var nbdTLS: String?
     /// The identity of its store.
     public var storeIdentity: String
     /// Its program's version.
@@ -346,6 +348,7 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         adminEndpoint: String,
         nbdEndpoint: String?,
         nbdUnixPath: String?,
+        nbdTLS: String?,
         storeIdentity: String,
         version: String,
         machineID: String?,
@@ -356,6 +359,7 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
         self.nbdUnixPath = nbdUnixPath
+        self.nbdTLS = nbdTLS
         self.storeIdentity = storeIdentity
         self.version = version
         self.machineID = machineID

@@ -291,6 +291,16 @@ extension DurabilityMode {
     }
 }
 
+extension TLSPolicy {
+    var document: NBDTransportSecurity {
+        switch self {
+        case .off: .off
+        case .allow: .allow
+        case .require: .require
+        }
+    }
+}
+
 extension NodeVolumeAccess {
     var store: VolumeAccess {
         switch self {

@@ -12,10 +12,11 @@ actor Registration: Service {
     /// Between two attempts while the service does not answer, in milliseconds.
     private static let retryMilliseconds = 1000
 
-    /// Where others reach the node, if that is not where it listens.
+    /// How others reach the node: where, if that is not where it listens, and under TLS or not.
     struct Addresses: Sendable {
         var nbd: HostPort?
         var admin: HostPort?
+        var tls = NBDTransportSecurity.off
     }
 
     private let client: ControlClient
@@ -99,6 +100,7 @@ actor Registration: Service {
                 adminEndpoint: advertised.admin.map { "http://\($0)" } ?? "\(adminEndpoint)",
                 nbdEndpoint: advertised.nbd.map { "\($0)" } ?? admin.nbdEndpoint,
                 nbdUnixPath: admin.nbdUnixPath,
+                nbdTLS: advertised.tls,
                 storeIdentity: await admin.identityText(),
                 version: Volnode.version,
                 space: await admin.space()

@@ -322,7 +322,11 @@ struct Run: AsyncParsableCommand {
                     client: ControlClient(endpoint: endpoint),
                     name: name,
                     admin: service,
-                    advertised: Registration.Addresses(nbd: advertiseNbd, admin: advertiseAdmin),
+                    advertised: Registration.Addresses(
+                        nbd: advertiseNbd,
+                        admin: advertiseAdmin,
+                        tls: tls.document
+                    ),
                     logger: logger
                 )
             }

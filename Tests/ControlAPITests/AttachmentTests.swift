@@ -122,4 +122,16 @@ struct AttachmentTests {
         }
         #expect(stranger?.code == .attachmentNotFound)
     }
+
+    @Test("A node that serves nobody without TLS hands out URIs that say so")
+    func attach_tls_inURI() async throws {
+        let (cluster, plane, _) = try await serving()
+        var registration = Cluster.registration(0)
+        registration.nbdTLS = .require
+        _ = try await plane.registerNode(cluster.nodes[0].name, registration)
+        let attachment = try await attach(plane, "h1", machine: "machine-0")
+        #expect(attachment.nbdURI == "nbds://127.0.0.1:10809/v:1")
+        #expect(attachment.nbdUnixURI?.hasPrefix("nbds+unix:///v:1?socket=") == true)
+        #expect(try await plane.nodes().map(\.nbdTLS) == [.require])
+    }
 }

@@ -49,7 +49,7 @@ private func withServer(
 
 /// The start of a request that is answered only when its body has arrived.
 private let slowCreation =
-    "POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    "POST /v1/volumes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     + "Content-Length: 9999\r\n\r\n{"
 
 @Suite("Clients", .timeLimit(.minutes(2)))
@@ -112,7 +112,8 @@ struct ClientTests {
     @Test(
         "A request that does not arrive whole in time costs its connection",
         arguments: [
-            ("", ""), ("GET /v1/vol", "x"), ("GET /v1/volumes HTTP/1.1\r\nHost: x\r\nX: ", "x"),
+            ("", ""), ("GET /v1/vol", "x"),
+            ("GET /v1/volumes HTTP/1.1\r\nHost: localhost\r\nX: ", "x"),
             (slowCreation, " "),
         ]
     )
@@ -144,9 +145,31 @@ struct ClientTests {
         ) { endpoint in
             guard case .tcp(_, let port) = endpoint else { return }
             let connection = try SlowConnection(port: UInt16(port))
-            connection.send("POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{")
+            connection.send(
+                "POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n{"
+            )
             #expect(await connection.nextAnswer(seconds: 30)?.contains(" 404 ") == true)
             #expect(await connection.isCut(trickling: " ", seconds: 30))
+        }
+    }
+
+    @Test(
+        "Over loopback only this machine's own names are served: a page's may have been rebound",
+        arguments: [
+            ("127.0.0.1:7400", true), ("localhost", true), ("[::1]:80", true),
+            ("evil.example", false), ("evil.example:7400", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false), ("%20", false),
+        ]
+    )
+    func server_reboundName_isRefused(host: String, isServed: Bool) async throws {
+        let (_, plane) = try await Cluster.serving()
+        try await withServer(controlRouter(service: plane), unix: false) { endpoint in
+            guard case .tcp(_, let port) = endpoint else { return }
+            let connection = try SlowConnection(port: UInt16(port))
+            connection.send("GET /v1/health HTTP/1.1\r\nHost: \(host)\r\n\r\n")
+            let status = isServed ? " 200 " : " 403 "
+            #expect(await connection.nextAnswer(seconds: 30)?.contains(status) == true)
         }
     }
 
@@ -160,7 +183,7 @@ struct ClientTests {
         ) { endpoint in
             guard case .tcp(_, let port) = endpoint else { return }
             let connection = try SlowConnection(port: UInt16(port))
-            connection.send("GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.send("GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             #expect(await connection.nextAnswer(seconds: 30)?.contains(" 200 ") == true)
             connection.send(slowCreation)
             // The idle time is 75 s.
@@ -171,8 +194,8 @@ struct ClientTests {
     @Test(
         "After an answer a connection waits for the idle time, and a slow head does not extend it",
         arguments: [
-            "GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n",
-            "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n",
+            "GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n",
         ]
     )
     func server_slowSecondHead_isCut(first: String) async throws {

@@ -53,9 +53,12 @@ final class Cluster: Sendable {
 
     /// Registers all nodes with a service.
     @discardableResult
-    func register(with plane: ControlPlane) async throws -> [String: UInt64] {
+    func register(
+        with plane: ControlPlane,
+        only name: String? = nil
+    ) async throws -> [String: UInt64] {
         var sessions: [String: UInt64] = [:]
-        for (index, node) in nodes.enumerated() {
+        for (index, node) in nodes.enumerated() where name == nil || node.name == name {
             let result = try await plane.registerNode(node.name, Self.registration(index))
             sessions[node.name] = result.session
         }

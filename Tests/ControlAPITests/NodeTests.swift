@@ -87,7 +87,7 @@ struct NodeTests {
         )
         func deletion() async -> ControlError.Code? {
             await controlError { () throws(ControlError) in
-                try await plane.deleteNode("n1")
+                try await plane.deleteNode("n1", isLost: false)
             }?.code
         }
         #expect(await deletion() == .inUse)
@@ -96,6 +96,37 @@ struct NodeTests {
         try await cluster.store.expireLeases(now: .now + .seconds(60))
         #expect(await deletion() == nil)
         #expect(try await plane.nodes().isEmpty)
+    }
+
+    @Test("A lost node is forgotten with its volumes, their snapshots and images, and no others")
+    func delete_lost_frees_names() async throws {
+        let (cluster, plane) = try await Cluster.serving(nodeNames: ["n1", "n2"])
+        for (name, node) in [("v", "n1"), ("w", "n2")] {
+            let creation = VolumeCreation(name: name, byteCount: 4096, node: node)
+            _ = try await plane.createVolume(creation, operation: "c-\(name)")
+            let snapshot = SnapshotCreation(name: "s")
+            _ = try await plane.createSnapshot(of: name, snapshot, operation: "s-\(name)")
+            let image = ImageCreation(name: "i-\(name)", version: "1", volume: name, snapshot: "s")
+            _ = try await plane.createImage(image, operation: "i-\(name)")
+        }
+        func loss(_ node: String) async -> ControlError.Code? {
+            await controlError { () throws(ControlError) in
+                try await plane.deleteNode(node, isLost: true)
+            }?.code
+        }
+        // Not while it lives: its volumes are not lost.
+        #expect(await loss("n1") == .inUse)
+        #expect(try await plane.volume("v").snapshotCount == 1)
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        try await cluster.register(with: plane, only: "n2")
+        #expect(await loss("n1") == nil)
+        #expect(try await plane.nodes().map(\.name) == ["n2"])
+        #expect(try await plane.volumes(after: nil, countMax: 10).volumes.map(\.name) == ["w"])
+        #expect(try await plane.images().map(\.name) == ["i-w"])
+        let again = VolumeCreation(name: "v", byteCount: 8192)
+        let made = try await plane.createVolume(again, operation: "again")
+        #expect(made.primary == "n2")
+        #expect(try await plane.volume("v").snapshotCount == 0)
     }
 
     @Test("Events tell the story in order, from any revision on, and go on when followed")

@@ -145,12 +145,22 @@ struct NodeDelete: ClusterCommand {
     static let configuration = CommandConfiguration(
         commandName: "delete",
         abstract: "Forget a node that is down and holds no volumes.",
-        discussion: "Its store is left as it is; a node that starts again comes back.",
+        discussion: """
+            Its store is left as it is; a node that starts again comes back. --lost is for one whose \
+            disk will not: the volumes that only it held are forgotten with it, and their names are \
+            free again. If it comes back all the same, what it holds is reported and left alone.
+
+            Examples:
+              volctl node delete n3
+              volctl node delete n3 --lost
+            """,
         aliases: ["rm"]
     )
 
     @Argument(help: "The node.", completion: NameCompletion.nodes)
     var name: String
+    @Flag(help: "Forget the volumes that it holds, too: they are lost.")
+    var lost = false
     @OptionGroup var cluster: ClusterOptions
 
     func validate() throws {
@@ -160,7 +170,7 @@ struct NodeDelete: ClusterCommand {
     func run() async throws {
         try await cluster.withClient { client in
             try await client.named(name) { () throws(ControlError) in
-                try await client.deleteNode(name)
+                try await client.deleteNode(name, isLost: lost)
             }
         }
         if cluster.json {

@@ -34,7 +34,7 @@ package struct VolumeAccess {
         _ client: ControlClient
     ) async throws(ControlError) -> VolumeAccess {
         let current = volume.attachments.first { $0.state == .attached && !$0.readOnly }
-        if let current, let uri = current.nbdUnixURI ?? current.nbdURI {
+        if let current, let uri = current.nbdUnixURI ?? current.nbdURI, !uri.hasPrefix("nbds") {
             return VolumeAccess(volume: volume.name, uri: uri, client: client, ownHost: nil)
         }
         return try await attach(volume.name, readOnly: true, client)
@@ -54,6 +54,14 @@ package struct VolumeAccess {
             throw ControlError(
                 .badResponse,
                 "The service gave no NBD URI for \(ValidName.quoted(volume))."
+            )
+        }
+        guard !uri.hasPrefix("nbds") else {
+            try await client.detach(volume, from: ownHost)
+            throw ControlError(
+                .unsupported,
+                "The node '\(attachment.node)' serves NBD under TLS only, which volctl does not speak.",
+                help: "Attach the volume and use 'qemu-img convert' with '--object tls-creds-x509'."
             )
         }
         return VolumeAccess(volume: volume, uri: uri, client: client, ownHost: ownHost)
