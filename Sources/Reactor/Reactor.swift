@@ -337,7 +337,7 @@ public final class Reactor {
     /// tries, a miss costs one, and without credit it tries once in ``spinProbeTurnCount`` turns.
     /// A device's answer seldom comes so soon, and under a deep queue more of them gather while
     /// the thread sleeps; on one core, where the peer cannot run meanwhile, it switches itself
-    /// off. Measured: Docs/decisions/0003-io-engines.md.
+    /// off. Measured: Docs/decisions/0001-io-engines.md.
     ///
     /// - Returns: Whether there is something to do.
     private func spin(_ uring: UringEngine, _ wait: Int64) -> Bool {

@@ -256,58 +256,6 @@ struct Run: AsyncParsableCommand {
         _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
-    /// The first id of a volume that the command line makes.
-    private static let standaloneVolumeIDMin: UInt64 = 1 << 52
-
-    /// Makes and exports the volumes of the command line.
-    private func makeVolumes(_ node: StorageNode, _ logger: Logger) async throws {
-        guard !volume.isEmpty else { return }
-        var existing = await node.volumes()
-        for argument in volume {
-            let found = existing.first { $0.specification.name == argument.name }
-            if let byteCount = found?.specification.byteCount, byteCount != argument.byteCount {
-                // It may have been resized since: what is there is served.
-                logger.warning(
-                    "a volume of another size is served",
-                    metadata: [
-                        "volume": "\(argument.name)",
-                        "asked": "\(ByteSize(byteCount: argument.byteCount))",
-                        "is": "\(ByteSize(byteCount: byteCount))",
-                    ]
-                )
-            }
-            do throws(StoreCommandError) {
-                if var specification = found?.specification {
-                    guard specification.access != .readWrite else { continue }
-                    specification.access = .readWrite
-                    _ = try await node.perform(.updateVolume(specification))
-                    continue
-                }
-                // Above the ids of a metadata service in practice, and exact in JSON.
-                let last = existing.map(\.specification.id.rawValue).max() ?? 0
-                let id = max(Self.standaloneVolumeIDMin, last + 1)
-                _ = try await node.perform(
-                    .createVolume(
-                        VolumeSpecification(
-                            id: VolumeID(id),
-                            name: argument.name,
-                            byteCount: argument.byteCount,
-                            access: .readWrite
-                        )
-                    )
-                )
-                existing = await node.volumes()
-            } catch {
-                throw Failure(
-                    "The volume '\(argument.name)' cannot be made: \(error.text).",
-                    help:
-                        "A size is a multiple of 4096 bytes, at most 64TiB; a name has 1 to 128 bytes."
-                )
-            }
-        }
-        logger.notice("standalone volumes", metadata: ["count": "\(volume.count)"])
-    }
-
     // MARK: - Serving
 
     private func serve(
