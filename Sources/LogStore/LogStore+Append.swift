@@ -23,6 +23,11 @@ extension LogStore {
         tailByteCount: Int,
         payloadBlockCount: Int
     ) -> Bool {
+        // For the open batch too: who opened it may go deeper.
+        guard segments.reserved.count >= appendFloor(privilege) else {
+            wantSpace(privilege)
+            return false
+        }
         let recordByteCount = RecordHeader.byteCount + tailByteCount
         if log.open >= 0 {
             let batch = log.batches[log.open]
@@ -45,10 +50,6 @@ extension LogStore {
     ) -> Bool {
         let slot = log.freeSlot()
         guard slot >= 0 else { return false }
-        guard segments.reserved.count >= appendFloor(privilege) else {
-            wantSpace(privilege)
-            return false
-        }
         var head = log.heads[stream.rawValue]
         if head.segment >= 0,
             segments.blockCount - Int(head.blockOffset) < 1 + max(payloadBlockCountMin, 1)
@@ -102,11 +103,11 @@ extension LogStore {
     /// Segments that must be left for somebody to append where segments are open already.
     ///
     /// A few blocks scattered over a large volume make as many map pages, and checkpoint after
-    /// checkpoint takes segments for them while the clients' own is far from full.
+    /// checkpoint takes segments for them while the clients' own is far from full. A trim makes as
+    /// many: what it gives up is room only when the cleaner has had its half to work with.
     private func appendFloor(_ privilege: LogPrivilege) -> Int {
         switch privilege {
-        case .client: max(plan.reserveSegmentCount / 2, checkpointSegmentCount + 1)
-        case .metadata: checkpointSegmentCount + 1
+        case .client, .metadata: max(plan.reserveSegmentCount / 2, checkpointSegmentCount + 1)
         case .cleaner, .checkpoint: 0
         }
     }

@@ -309,6 +309,7 @@ extension LogStore {
             }
         }
         guard link.location == candidate.location else { return true }
+        guard leavesCheckpointRoom else { return false }
         let page = writablePage(
             layer: slot,
             level: candidate.level,
@@ -351,12 +352,11 @@ extension LogStore {
         return false
     }
 
-    /// Whether a checkpoint still finds its segments after the blocks at hand were moved; else
-    /// one comes first, while it needs less.
-    private var leavesCheckpointRoom: Bool {
-        if segments.reserved.count >= min(plan.reserveSegmentCount / 2, checkpointSegmentCount) {
-            return true
-        }
+    /// Whether a checkpoint still finds its segments after the blocks at hand were moved, or a few
+    /// more pages changed; else one comes first, while it needs less.
+    var leavesCheckpointRoom: Bool {
+        let needed = min(plan.reserveSegmentCount / 2, checkpointSegmentCount + 1)
+        if segments.reserved.count >= needed { return true }
         if checkpoint.isIdle, map.dirtyCount > LogStore.cleanDirtyPageCount {
             checkpoint.isRequested = true
         }

@@ -158,7 +158,8 @@ extension LogStore {
                 index: leafIndex,
                 blockCount: min((leafIndex + 1) << MapEntry.pageShift, requests[slot].end)
                     - requests[slot].cursor,
-                liveMax: plan.usableBlockCount
+                liveMax: plan.usableBlockCount,
+                privilege: .client
             )
             switch leaf {
             case .ready(let frame):
@@ -166,7 +167,7 @@ extension LogStore {
                     finish(slot, .noSpace)
                     return .done
                 }
-                // Only now, when the page is there: the batch may be sealed by what made room.
+                // Again, now that the page is there: what made it ready may have sealed the batch.
                 guard makeRoom(.client, .client, tailByteCount: 4, payloadBlockCount: 1) else {
                     return .needsResource
                 }
@@ -189,26 +190,32 @@ extension LogStore {
 
     /// The leaf that a change goes into, made when the layer has none and there is room for it.
     ///
-    /// The room is looked for first: a change that is refused afterwards would leave an empty page
-    /// behind, and many of them a store whose checkpoint finds no room for its pages.
+    /// The room is looked for first, in the log too: a change that is refused afterwards would
+    /// leave a dirty page behind, and checkpoints would write such pages until no segment is left.
     ///
     /// - Parameters:
     ///   - layer: The layer's slot.
     ///   - index: The leaf's index.
     ///   - blockCount: Blocks of data that the change adds at most.
     ///   - liveMax: Blocks that may be live afterwards if the leaf is new.
+    ///   - privilege: How deep into the reserve the change may go.
     /// - Returns: As ``writablePage(layer:level:index:isUrgent:)``; `absent` when there is no room.
     private func writableLeaf(
         layer: Int,
         index: UInt64,
         blockCount: UInt64,
-        liveMax: UInt64
+        liveMax: UInt64,
+        privilege: LogPrivilege
     ) -> PageResult {
         // Dirty pages may be new ones, which count as live only when they are written.
         if segments.liveBlockCount + UInt64(map.dirtyCount) + blockCount >= liveMax {
             let own = loadPage(layer: layer, level: 0, index: index)
             guard case .ready = own else { return own }
         }
+        let payload = blockCount > 0 ? 1 : 0
+        guard
+            makeRoom(.client, privilege, tailByteCount: payload * 4, payloadBlockCount: payload)
+        else { return .noResource }
         return writablePage(layer: layer, level: 0, index: index)
     }
 
@@ -342,11 +349,14 @@ extension LogStore {
                 return .done
             }
         }
+        let payload = isPartial ? 1 : 0
+        let privilege = isPartial ? LogPrivilege.client : .metadata
         let leaf = writableLeaf(
             layer: layer,
             index: leafIndex,
-            blockCount: isPartial ? 1 : 0,
-            liveMax: keepsBlocks || isPartial ? plan.usableBlockCount : plan.trimBlockCount
+            blockCount: UInt64(payload),
+            liveMax: keepsBlocks || isPartial ? plan.usableBlockCount : plan.trimBlockCount,
+            privilege: privilege
         )
         switch leaf {
         case .ready(let frame):
@@ -354,8 +364,6 @@ extension LogStore {
                 finish(slot, .noSpace)
                 return .done
             }
-            let payload = isPartial ? 1 : 0
-            let privilege = isPartial ? LogPrivilege.client : .metadata
             guard
                 makeRoom(
                     .client,
