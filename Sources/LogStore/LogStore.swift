@@ -318,9 +318,10 @@ public final class LogStore {
 
     /// Tries the trims behind a write that must wait: they are what makes room.
     ///
-    /// - Returns: Whether one of them ended.
+    /// - Returns: Whether one of them went on.
     private func retryTrims() -> Bool {
         let count = writeWaiters.count
+        let sequence = writeSequence
         for _ in 0..<count {
             guard let slot = writeWaiters.popFirst() else { break }
             switch requests[Int(slot)].request.kind {
@@ -328,7 +329,7 @@ public final class LogStore {
             case .read, .write, .flush, .cache, .blockStatus: writeWaiters.append(slot)
             }
         }
-        return writeWaiters.count < count
+        return writeWaiters.count < count || writeSequence > sequence
     }
 
     /// What every call begins with: completions that were taken name no memory any more.

@@ -40,6 +40,55 @@ import Testing
         #expect(bench.store.brokenInvariant() == nil)
     }
 
+    @Test("A trim behind a write that waits for room makes that room: the write is not refused")
+    func trim_behindWriteWithoutRoom_makesRoomForIt() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.mapMemoryByteCount = LogStoreConfiguration.mapMemoryByteCountMin
+        let bench = try StoreBench(
+            byteCount: 64 << 20,
+            segmentByteCount: 256 << 10,
+            configuration: configuration
+        )
+        // A block of each leaf in turn, so that every segment has blocks of most leaves; of more
+        // leaves than may be dirty at once, so that the trim waits for a checkpoint.
+        let leafCount = 100
+        let trimmed = UInt64(leafCount) << 20
+        let volume = try bench.volume(1, byteCount: trimmed + 1 << 20, block: 4096)
+        let block = StoreBench.pattern(1, 4096)
+        let write = { (index: Int) in
+            let offset = UInt64(index % leafCount) << 20 | UInt64(index / leafCount) << 12
+            return try bench.write(volume, at: offset, block)
+        }
+        for index in 0..<110 * leafCount { try #require(try write(index) == .ok) }
+        // The cleaner cannot read where segments begin: trims alone make room.
+        bench.unreadableOffsets = Set(stride(from: 1 << 20, to: 64 << 20, by: 256 << 10))
+        var step = 0
+        repeat { step += 1 } while try write(step * 7919 % (110 * leafCount)) == .ok
+        bench.store.submit(
+            StoreRequest(
+                kind: .write,
+                volume: volume,
+                offset: trimmed,
+                byteCount: 1 << 20,
+                region: bench.buffers.region.slice(0, 1 << 20),
+                token: 1_000_001
+            )
+        )
+        bench.store.submit(
+            StoreRequest(
+                kind: .trim,
+                volume: volume,
+                offset: 0,
+                byteCount: trimmed,
+                token: 1_000_002
+            )
+        )
+        bench.pump { bench.ended[1_000_001] != nil && bench.ended[1_000_002] != nil }
+        #expect(bench.ended[1_000_001]?.status == .ok)
+        #expect(bench.ended[1_000_002]?.status == .ok)
+        #expect(bench.store.brokenInvariant() == nil)
+    }
+
     /// Fills a volume until the store takes no more; returns the first MiB that was refused.
     private func fill(_ bench: StoreBench, _ volume: VolumeHandle) throws -> UInt64 {
         let data = StoreBench.pattern(4, 1 << 20)
