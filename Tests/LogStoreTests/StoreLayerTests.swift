@@ -248,4 +248,48 @@ import Testing
         #expect(refusedCount > 0)
         #expect(openedCount > 0)
     }
+
+    @Test("A leaf that is changed keeps its frame while frames are found for the pages above it")
+    func write_leafNextToBeDriven_staysInMemory() throws {
+        var configuration = StoreBench.smallConfiguration
+        configuration.mapMemoryByteCount = LogStoreConfiguration.mapMemoryByteCountMin
+        configuration.cacheMemoryByteCount = 0
+        let bench = try StoreBench(configuration: configuration)
+        // Each leaf has a page above it of its own, and a snapshot has the blocks: the volume's
+        // leaves are made of what they inherit, and the pages above them when they are written.
+        let leafCount = 80
+        let offset = { (leaf: Int) in UInt64(leaf) << 28 }
+        let volume = try bench.volume(1, byteCount: offset(leafCount), block: 4096)
+        for leaf in 0..<leafCount {
+            let bytes = StoreBench.pattern(leaf, 4096)
+            try #require(try bench.write(volume, at: offset(leaf), bytes) == .ok)
+        }
+        let made = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let written = StoreBench.pattern(1000, 4096)
+        for round in 0..<320 {
+            let id = VolumeID(UInt64(round) + 2)
+            let clone = VolumeSpecification(
+                id: id,
+                name: "c\(round)",
+                byteCount: offset(leafCount)
+            )
+            _ = try bench.command(.cloneSnapshot(layer: made.layer, clone))
+            let handle = try #require(bench.store.openVolume(id))
+            // More than fit into memory: some leaf is the next to be driven out.
+            for leaf in 0..<leafCount {
+                let bytes = try bench.read(handle, at: offset(leaf), 4096)
+                try #require(bytes == StoreBench.pattern(leaf, 4096))
+            }
+            let leaf = round * 7 % leafCount
+            try #require(try bench.write(handle, at: offset(leaf) + 4096, written) == .ok)
+            try #require(bench.store.brokenInvariant() == nil)
+            let bytes = try bench.read(handle, at: offset(leaf), 8192)
+            try #require(bytes == StoreBench.pattern(leaf, 4096) + written)
+            // So that another page is the next to go each time.
+            for neighbour in 0..<UInt64(round % 3) {
+                let beside = offset(leaf) + (neighbour + 1) << 20
+                try #require(try bench.write(handle, at: beside, written) == .ok)
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
 import BlockCore
+import LogFormat
 import LogStore
 import Testing
 
@@ -176,5 +177,87 @@ import Testing
             try #require(try bench.write(volume, at: index << 43, block) == .ok)
         }
         #expect(try bench.change(.cache, volume, 0, 64 << 40) == .ok)
+    }
+
+    /// Has the newest checkpoint count all blocks of a segment as live, but where the log goes on:
+    /// as a store would that forgot to give anything back.
+    private func leakEverything(_ bench: StoreBench) throws {
+        let device = bench.arena.region
+        let found = Superblock.slotOffsets.compactMap {
+            try? Superblock.decode(device.slice(Int($0), 4096))
+        }
+        var superblock = try #require(found.max { $0.generation < $1.generation })
+        let extents = superblock.manifestExtents
+        var bytes = extents.flatMap {
+            device.slice(Int($0.location) * 4096, Int($0.blockCount) * 4096).array()
+        }
+        bytes.removeLast(bytes.count - Int(superblock.manifestByteCount))
+        var manifest = try Manifest.decode(bytes, segmentCount: superblock.segmentCount)
+        let heads = Set(manifest.replayStarts.filter { $0.blockOffset > 0 }.map(\.segment))
+        for segment in manifest.usage.indices where !heads.contains(UInt32(segment)) {
+            manifest.usage[segment].liveBlockCount = superblock.segmentByteCount / 4096
+        }
+        bytes = manifest.encode()
+        var offset = 0
+        for extent in extents {
+            let count = min(Int(extent.blockCount) * 4096, bytes.count - offset)
+            device.copy(
+                from: Array(bytes[offset..<(offset + count)]),
+                at: Int(extent.location) * 4096
+            )
+            offset += count
+        }
+        let copy = bench.buffers.region.slice(0, bytes.count)
+        copy.copy(from: bytes)
+        superblock.manifestCRC = copy.crc32c()
+        superblock.generation += 1
+        for slot in Superblock.slots(generation: superblock.generation) {
+            superblock.encode(into: device.slice(Int(Superblock.slotOffsets[slot]), 4096))
+        }
+    }
+
+    @Test("A checkpoint that finds no room stops the store, while it serves and while it opens")
+    func checkpoint_noSegmentLeft_storeStops() throws {
+        let block = StoreBench.pattern(7, 4096)
+        /// Opens and closes a store with so many more volumes until it stops; whether it was open.
+        func wasOpen(volumeCount: UInt64) throws -> Bool? {
+            let bench = try StoreBench(byteCount: 4 << 20, segmentByteCount: 64 << 10)
+            let volume = try bench.volume(1, byteCount: 1 << 20, block: 4096)
+            try #require(try bench.write(volume, at: 0, block) == .ok)
+            for id in 2..<(2 + volumeCount) {
+                var specification = VolumeSpecification(
+                    id: VolumeID(id),
+                    name: "large\(id)",
+                    byteCount: 1 << 20
+                )
+                specification.descriptor = StoreBench.pattern(1, 2048)
+                _ = try bench.command(.createVolume(specification))
+            }
+            bench.store.close()
+            bench.pump { bench.store.state == .closed }
+            try leakEverything(bench)
+            for _ in 0..<16 {
+                bench.reopen(bench.configuration)
+                if bench.store.state == .failed(.noRoom) { return false }
+                try #require(bench.store.state == .ready)
+                let again = try #require(bench.store.openVolume(VolumeID(1)))
+                bench.store.close()
+                bench.pump { bench.store.state != .closing }
+                if bench.store.state == .closed { continue }
+                try #require(bench.store.state == .failed(.noRoom))
+                // Reads go on; nothing is promised any more.
+                #expect(try bench.read(again, at: 0, 4096) == block)
+                #expect(try bench.write(again, at: 0, block) == .unavailable)
+                #expect(try bench.change(.flush, again, 0, 0) == .unavailable)
+                #expect(throws: StoreCommandError.unavailable) {
+                    try bench.command(.deleteVolume(VolumeID(1)))
+                }
+                return true
+            }
+            return nil
+        }
+        // The more volumes, the larger the manifest that has to fit behind the one before.
+        #expect(try wasOpen(volumeCount: 0) == false)
+        #expect(try wasOpen(volumeCount: 10) == true)
     }
 }
