@@ -198,19 +198,11 @@ extension LogStore {
     }
 
     private func adoptCatalogue(_ manifest: Manifest) {
-        // Parents first, so that each layer finds the one it stands on.
-        var waiting = manifest.layers
-        while !waiting.isEmpty {
-            var rest: [LayerRecord] = []
-            for layer in waiting {
-                if layer.parent == .none || catalogue.slot(of: layer.parent) != nil {
-                    _ = catalogue.addLayer(layer)
-                } else {
-                    rest.append(layer)
-                }
-            }
-            guard rest.count < waiting.count else { break }
-            waiting = rest
+        // A layer is made later than what it stands on, and so has the higher number; merging puts
+        // it on something older still. Parents first, so that each finds its own.
+        for layer in manifest.layers.sorted(by: { $0.id.rawValue < $1.id.rawValue })
+        where layer.parent == .none || catalogue.slot(of: layer.parent) != nil {
+            _ = catalogue.addLayer(layer)
         }
         for volume in manifest.volumes { catalogue.setVolume(volume) }
         for forward in manifest.forwards { catalogue.addForward(forward) }
