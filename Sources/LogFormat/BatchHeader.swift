@@ -274,14 +274,14 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
     }
 
     private func recordsAreWellFormed(_ block: ByteRegion) -> Bool {
+        var walk = records(in: block)
+        while walk.next() != nil {}
+        return walk.isComplete && walk.payloadBlockCount == Int(payloadBlockCount)
+    }
+
+    /// The batch's records, which lie in its header block.
+    public func records(in block: ByteRegion) -> RecordWalk {
         let records = block.slice(BatchHeader.recordsOffset, Int(recordByteCount))
-        var offset = 0
-        var payload: UInt64 = 0
-        for _ in 0..<recordCount {
-            guard let record = RecordHeader.decode(records, at: offset) else { return false }
-            offset += RecordHeader.byteCount + Int(record.tailByteCount)
-            payload += UInt64(record.payloadBlockCount)
-        }
-        return offset == records.byteCount && payload == UInt64(payloadBlockCount)
+        return RecordWalk(records, count: recordCount)
     }
 }

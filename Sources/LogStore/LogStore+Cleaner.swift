@@ -199,12 +199,8 @@ extension LogStore {
     }
 
     private func collect(_ header: BatchHeader, _ block: ByteRegion) {
-        let records = block.slice(BatchHeader.recordsOffset, Int(header.recordByteCount))
-        var offset = 0
-        var location = header.location + 1
-        for _ in 0..<header.recordCount {
-            guard let record = RecordHeader.decode(records, at: offset) else { return }
-            offset += RecordHeader.byteCount + Int(record.tailByteCount)
+        for placed in header.records(in: block) {
+            let record = placed.header
             switch record.kind {
             case .data, .relocate, .mapPage:
                 cleaner.candidates.append(
@@ -214,12 +210,11 @@ extension LogStore {
                         layer: record.layer,
                         firstBlock: record.firstBlock,
                         blockCount: record.blockCount,
-                        location: location
+                        location: header.location + 1 + UInt64(placed.payloadIndex)
                     )
                 )
             case .zero, .manifest, .control: break
             }
-            location += UInt64(record.payloadBlockCount)
         }
     }
 

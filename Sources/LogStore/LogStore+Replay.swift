@@ -5,10 +5,9 @@ internal import LogFormat
 
 extension LogStore {
     func beginBatch(_ recovery: Recovery) {
-        recovery.recordOffset = 0
-        recovery.recordIndex = 0
         guard recovery.batchIndex < recovery.batches.count else { return }
-        recovery.payloadLocation = recovery.batches[recovery.batchIndex].location + 1
+        recovery.walk = recovery.batches[recovery.batchIndex].walk
+        recovery.record = recovery.walk.next()
     }
 
     /// Goes on with replay, or with the checkpoint that closes it.
@@ -26,17 +25,12 @@ extension LogStore {
         }
         while recovery.batchIndex < recovery.batches.count {
             let batch = recovery.batches[recovery.batchIndex]
-            while recovery.recordIndex < batch.recordCount {
-                guard
-                    let record = RecordHeader.decode(batch.records, at: recovery.recordOffset)
-                else { preconditionFailure("records were verified when the batch was read") }
-                guard replay(record, batch, recovery) else {
+            while let record = recovery.record {
+                guard replay(record, batch) else {
                     waitForPages(recovery)
                     return
                 }
-                recovery.recordIndex += 1
-                recovery.recordOffset += RecordHeader.byteCount + Int(record.tailByteCount)
-                recovery.payloadLocation += UInt64(record.payloadBlockCount)
+                recovery.record = recovery.walk.next()
             }
             counters.replayedBatchCount += 1
             recovery.batchIndex += 1
@@ -48,12 +42,12 @@ extension LogStore {
     /// Repeats one record.
     ///
     /// - Returns: false when a page must be read first.
-    private func replay(_ record: RecordHeader, _ batch: ReplayBatch, _ recovery: Recovery) -> Bool
-    {
+    private func replay(_ placed: PlacedRecord, _ batch: ReplayBatch) -> Bool {
+        let record = placed.header
         writeSequence = max(writeSequence, record.sequence)
         switch record.kind {
         case .mapPage, .manifest: return true
-        case .control: return replayControl(record, batch, recovery)
+        case .control: return replayControl(placed, batch)
         case .data, .zero, .relocate: break
         }
         guard let slot = catalogue.slot(of: record.layer) else { return true }
@@ -67,10 +61,9 @@ extension LogStore {
             applyZero(record, frame: frame, layer: slot)
             return true
         }
-        let tail = recovery.recordOffset + RecordHeader.byteCount
         let stride = Int(RecordHeader.tailByteCountPerBlock(record.kind))
         for position in 0..<Int(record.blockCount) {
-            let offset = tail + position * stride
+            let offset = placed.tailOffset + position * stride
             let block = Int(record.firstBlock & 255) + position
             var sequence = record.sequence
             if record.kind == .relocate {
@@ -79,7 +72,7 @@ extension LogStore {
                 guard ownEntry(frame: frame, index: block).location == old else { continue }
             }
             let entry = MapEntry(
-                location: recovery.payloadLocation + UInt64(position),
+                location: batch.location + 1 + UInt64(placed.payloadIndex + position),
                 crc: batch.records.load(offset, as: UInt32.self),
                 sequence: sequence
             )
@@ -88,13 +81,9 @@ extension LogStore {
         return true
     }
 
-    private func replayControl(
-        _ record: RecordHeader,
-        _ batch: ReplayBatch,
-        _ recovery: Recovery
-    ) -> Bool {
-        let offset = recovery.recordOffset + RecordHeader.byteCount
-        let bytes = batch.records.slice(offset, Int(record.tailByteCount)).array()
+    private func replayControl(_ record: PlacedRecord, _ batch: ReplayBatch) -> Bool {
+        let tail = batch.records.slice(record.tailOffset, Int(record.header.tailByteCount))
+        let bytes = tail.array()
         guard let control = try? ControlRecord.decode(bytes) else {
             fail(.corrupt(offset: batch.location * 4096))
             return false
@@ -140,11 +129,7 @@ extension LogStore {
         var budget = LogStore.prefetchRecordCount
         var batchIndex = recovery.batchIndex
         while budget > 0, batchIndex < recovery.batches.count {
-            let batch = recovery.batches[batchIndex]
-            var offset = 0
-            for _ in 0..<batch.recordCount {
-                guard let record = RecordHeader.decode(batch.records, at: offset) else { return }
-                offset += RecordHeader.byteCount + Int(record.tailByteCount)
+            for record in recovery.batches[batchIndex].walk.lazy.map(\.header) {
                 budget -= 1
                 switch record.kind {
                 case .data, .zero, .relocate: break

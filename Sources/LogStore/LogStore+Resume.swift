@@ -93,8 +93,8 @@ extension LogStore {
 
     /// The stream that a batch was written for: its first record tells.
     private func stream(of batch: ReplayBatch) -> LogStream {
-        guard let record = RecordHeader.decode(batch.records, at: 0) else { return .client }
-        return switch record.kind {
+        guard let first = batch.walk.first(where: { _ in true }) else { return .client }
+        return switch first.header.kind {
         case .data, .zero, .control: .client
         case .relocate: .survivor
         case .mapPage, .manifest: .map

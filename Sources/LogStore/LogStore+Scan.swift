@@ -87,23 +87,18 @@ extension LogStore {
         _ block: ByteRegion,
         _ payload: ByteRegion
     ) -> Bool {
-        let records = block.slice(BatchHeader.recordsOffset, Int(header.recordByteCount))
-        var offset = 0
-        var index = 0
-        for _ in 0..<header.recordCount {
-            guard let record = RecordHeader.decode(records, at: offset) else { return false }
-            let stride = Int(RecordHeader.tailByteCountPerBlock(record.kind))
-            for position in 0..<Int(record.payloadBlockCount) {
+        let records = block.suffix(from: BatchHeader.recordsOffset)
+        return header.records(in: block).allSatisfy { record in
+            let stride = Int(RecordHeader.tailByteCountPerBlock(record.header.kind))
+            return (0..<Int(record.header.payloadBlockCount)).allSatisfy { position in
+                let place = (record.payloadIndex + position) * 4096
                 let expected = records.load(
-                    offset + RecordHeader.byteCount + position * stride,
+                    record.tailOffset + position * stride,
                     as: UInt32.self
                 )
-                guard payload.slice(index * 4096, 4096).crc32c() == expected else { return false }
-                index += 1
+                return payload.slice(place, 4096).crc32c() == expected
             }
-            offset += RecordHeader.byteCount + Int(record.tailByteCount)
         }
-        return true
     }
 
     /// Keeps the batches up to the first gap.

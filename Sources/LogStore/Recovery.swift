@@ -11,6 +11,8 @@ struct ReplayBatch {
     var records: ByteRegion
     var recordCount: UInt32
     var payloadBlockCount: UInt32
+
+    var walk: RecordWalk { RecordWalk(records, count: recordCount) }
 }
 
 /// The recovery machine's state; ``LogStore`` drives it.
@@ -48,9 +50,9 @@ final class Recovery {
     var headerRoom = ByteRegion.empty
 
     var batchIndex = 0
-    var recordOffset = 0
-    var recordIndex: UInt32 = 0
-    var payloadLocation: UInt64 = 0
+    /// The record to repeat next, and those behind it in its batch.
+    var record: PlacedRecord?
+    var walk = RecordWalk(.empty, count: 0)
     var lastSequence: UInt64 = 0
 
     /// Blocks in the buffer.
