@@ -16,8 +16,8 @@ struct APIClient: Sendable {
     let answerMillisecondsMax: Int64
     /// The store that a node must have to be the one that is meant.
     var storeIdentity: String?
-    /// The metadata's revision that a node is asked to carry out.
-    var operation: UInt64?
+    /// What the changes that a node is asked for are part of.
+    var operation: NodeOperation?
     /// What to tell the user when nothing answers.
     let unreachableHelp: String
 
@@ -94,7 +94,7 @@ struct APIClient: Sendable {
             request.headers.add(name: "Cairn-Store", value: storeIdentity)
         }
         if let operation {
-            request.headers.add(name: "Cairn-Operation", value: "\(operation)")
+            request.headers.add(name: "Cairn-Operation", value: operation.headerText)
         }
         if let body {
             guard let data = try? ControlJSON.encoder().encode(body) else {

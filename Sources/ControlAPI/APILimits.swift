@@ -22,6 +22,8 @@ public enum APILimits {
     public static var volumeByteCountMax: UInt64 { 64 << 40 }
     /// The largest volume id: JSON readers keep integers exact up to here.
     public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
+    /// The highest epoch of a volume: exact in JSON, and room above it for sums.
+    public static var epochMax: UInt64 { (1 << 53) - 1 }
     /// Volumes in one page of a list, at most and by default.
     public static var pageCountMax: Int { 1000 }
     /// Events in one answer, at most and by default.

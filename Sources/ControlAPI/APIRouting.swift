@@ -87,14 +87,17 @@ public struct APICall: Sendable {
     /// The identity of the store that the request is for; nil when it is for any.
     var expectedStore: String? { request.headers[.cairnStore] }
 
-    /// The metadata's revision whose change of a volume this is; nil when it is nobody's.
-    var operation: UInt64? {
+    /// What a change of a volume is part of; nil when it is nobody's.
+    var operation: NodeOperation? {
         get throws(ControlError) {
             guard let text = request.headers[.cairnOperation] else { return nil }
-            guard let revision = UInt64(text) else {
-                throw ControlError(.invalidArgument, "The header Cairn-Operation is not a number.")
+            guard let operation = NodeOperation(headerText: text) else {
+                throw ControlError(
+                    .invalidArgument,
+                    "The header Cairn-Operation is not TERM.REVISION.EPOCH."
+                )
             }
-            return revision
+            return operation
         }
     }
 
@@ -143,7 +146,7 @@ extension HTTPField.Name {
     /// The store that a request to a node is meant for.
     static let cairnStore = Self.make("Cairn-Store")
 
-    /// The revision of the metadata that a request to a node carries out.
+    /// The operation that a request to a node is part of.
     static let cairnOperation = Self.make("Cairn-Operation")
 
     private static func make(_ name: String) -> Self {

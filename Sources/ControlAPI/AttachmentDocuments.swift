@@ -30,13 +30,13 @@ public struct Attachment: Sendable, Hashable, Codable {
     public var `protocol`: AttachmentProtocol
     /// Whether the host may only read.
     public var readOnly: Bool
-    /// The fencing number; a later attachment has a higher one.
+    /// The fencing number; hosts that read beside each other have the same one.
     public var epoch: UInt64
     /// Where it is in its life.
     public var state: AttachmentState
-    /// Where to connect: `nbd://HOST:PORT/VOLUME`.
+    /// Where to connect: `nbd://HOST:PORT/VOLUME:EPOCH`.
     public var nbdURI: String?
-    /// Where to connect on the same machine: `nbd+unix:///VOLUME?socket=PATH`.
+    /// Where to connect on the same machine: `nbd+unix:///VOLUME:EPOCH?socket=PATH`.
     public var nbdUnixURI: String?
     /// When it was made.
     public var attachedAt: Date

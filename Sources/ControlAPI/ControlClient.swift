@@ -100,12 +100,13 @@ public struct ControlClient: Sendable {
         return list.snapshots
     }
 
-    /// One snapshot.
+    /// One snapshot, with where this machine can read it.
     public func snapshot(
         _ name: String,
         of volume: String
     ) async throws(ControlError) -> Snapshot {
-        try await api.document(.GET, try path(volume: volume, snapshot: name))
+        let query = MachineIdentifier.current.map { "?machine_id=\($0)" } ?? ""
+        return try await api.document(.GET, try path(volume: volume, snapshot: name) + query)
     }
 
     /// Takes a snapshot.

@@ -85,7 +85,9 @@ private func addSnapshots(of service: some ControlService, to routes: inout Rout
     }
     routes.add(.get, one) { call in
         let (volume, snapshot) = try call.snapshot()
-        return try await .document(service.snapshot(snapshot, of: volume))
+        return try await .document(
+            service.snapshot(snapshot, of: volume, machineID: call.query("machine_id"))
+        )
     }
     routes.add(.delete, one) { call in
         let (volume, snapshot) = try call.snapshot()

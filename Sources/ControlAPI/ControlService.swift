@@ -31,7 +31,11 @@ public protocol ControlService: Sendable {
     /// Its snapshots, oldest first.
     func snapshots(of volume: String) async throws(ControlError) -> [Snapshot]
     /// One of them.
-    func snapshot(_ name: String, of volume: String) async throws(ControlError) -> Snapshot
+    func snapshot(
+        _ name: String,
+        of volume: String,
+        machineID: String?
+    ) async throws(ControlError) -> Snapshot
     /// Takes one.
     func createSnapshot(
         of volume: String,

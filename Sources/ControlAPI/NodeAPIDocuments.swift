@@ -1,10 +1,10 @@
 // The node API: what volmeta asks of a volnode. Internal to the cluster.
 
-/// Who may use a volume through a node.
+/// Who may use a volume through a node; its snapshots are exported read-only in any case.
 public enum NodeVolumeAccess: String, Sendable, Hashable, Codable, CaseIterable {
     /// Nobody: it is not exported, and open connections to it are closed.
     case none
-    /// It and its snapshots are exported, all read-only.
+    /// It is exported read-only.
     case readOnly = "read_only"
     /// It is exported for reading and writing.
     case readWrite = "read_write"
@@ -163,6 +163,10 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
     public var logicalBlockByteCount: UInt32
     /// When a write is acknowledged.
     public var durability: DurabilityMode
+    /// The epoch that it begins with, 0 when absent.
+    ///
+    /// Not that of an earlier volume of the name: who was given that must not find this one.
+    public var epoch: UInt64?
     /// Text to keep with it, at most 2048 bytes.
     public var descriptor: String
 
@@ -173,6 +177,7 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
         byteCount: UInt64,
         logicalBlockByteCount: UInt32,
         durability: DurabilityMode,
+        epoch: UInt64? = nil,
         descriptor: String
     ) {
         self.id = id
@@ -180,6 +185,7 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
         self.byteCount = byteCount
         self.logicalBlockByteCount = logicalBlockByteCount
         self.durability = durability
+        self.epoch = epoch
         self.descriptor = descriptor
     }
 }
@@ -194,14 +200,25 @@ public struct NodeCloneCreation: Sendable, Hashable, Codable {
     public var name: String
     /// When a write to it is acknowledged.
     public var durability: DurabilityMode
+    /// The epoch that it begins with, 0 when absent.
+    ///
+    /// Not that of an earlier volume of the name: who was given that must not find this one.
+    public var epoch: UInt64?
     /// Text to keep with it, at most 2048 bytes.
     public var descriptor: String
 
     /// Creates a body.
-    public init(id: UInt64, name: String, durability: DurabilityMode, descriptor: String) {
+    public init(
+        id: UInt64,
+        name: String,
+        durability: DurabilityMode,
+        epoch: UInt64? = nil,
+        descriptor: String
+    ) {
         self.id = id
         self.name = name
         self.durability = durability
+        self.epoch = epoch
         self.descriptor = descriptor
     }
 }

@@ -22,8 +22,8 @@ public struct NodeClient: NodeService {
         )
     }
 
-    /// The node, asked to carry out a revision of the metadata.
-    public func carryingOut(_ operation: UInt64) -> any NodeService {
+    /// The node, asked for changes that are part of an operation.
+    public func carryingOut(_ operation: NodeOperation) -> any NodeService {
         var client = self
         client.api.operation = operation
         return client

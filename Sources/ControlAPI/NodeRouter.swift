@@ -40,16 +40,13 @@ private func addVolumes(
     routes.add(.post, "v1/volumes") { call in
         let creation = try await call.body(NodeVolumeCreation.self)
         try requireID(creation.id)
+        try requireEpoch(creation.epoch)
         try ValidName.require(creation.name, of: "volume")
         try ValidSize.require(volumeByteCount: creation.byteCount)
         try ValidSize.require(logicalBlockByteCount: creation.logicalBlockByteCount)
         try requireDescriptor(creation.descriptor)
-        let operation = try call.operation
-        return try await .created(
-            gate.change(creation.id, operation: operation) { () throws(ControlError) in
-                try await service.createVolume(creation)
-            }
-        )
+        let node = try gate.admit(call.operation, to: service)
+        return try await .created(node.createVolume(creation))
     }
     routes.add(.get, "v1/volumes/:id") { call in
         try await .document(service.volume(call.volumeID("id")))
@@ -57,23 +54,15 @@ private func addVolumes(
     routes.add(.patch, "v1/volumes/:id") { call in
         let id = try call.volumeID("id")
         let update = try await call.body(NodeVolumeUpdate.self)
+        try requireEpoch(update.epoch)
         if let byteCount = update.byteCount { try ValidSize.require(volumeByteCount: byteCount) }
         if let name = update.name { try ValidName.require(name, of: "volume") }
         if let descriptor = update.descriptor { try requireDescriptor(descriptor) }
-        let operation = try call.operation
-        return try await .document(
-            gate.change(id, operation: operation) { () throws(ControlError) in
-                try await service.updateVolume(id, update)
-            }
-        )
+        let node = try gate.admit(call.operation, to: service)
+        return try await .document(node.updateVolume(id, update))
     }
     routes.add(.delete, "v1/volumes/:id") { call in
-        let id = try call.volumeID("id")
-        let operation = try call.operation
-        try await gate.change(id, operation: operation) { () throws(ControlError) in
-            try await service.deleteVolume(id)
-        }
-        gate.forget(id)
+        try await gate.admit(call.operation, to: service).deleteVolume(call.volumeID("id"))
         return .done
     }
 }
@@ -87,46 +76,38 @@ private func addSnapshots(
         let id = try call.volumeID("id")
         let creation = try await call.body(SnapshotCreation.self)
         try ValidName.require(creation.name, of: "snapshot")
-        let operation = try call.operation
-        return try await .created(
-            gate.change(id, operation: operation) { () throws(ControlError) in
-                try await service.createSnapshot(volume: id, name: creation.name)
-            }
-        )
+        let node = try gate.admit(call.operation, to: service)
+        return try await .created(node.createSnapshot(volume: id, name: creation.name))
     }
     routes.add(.delete, "v1/volumes/:id/snapshots/:snapshot") { call in
         let id = try call.volumeID("id")
         let name = try call.name("snapshot", of: "snapshot")
-        let operation = try call.operation
-        try await gate.change(id, operation: operation) { () throws(ControlError) in
-            try await service.deleteSnapshot(volume: id, name: name)
-        }
+        let node = try gate.admit(call.operation, to: service)
+        try await node.deleteSnapshot(volume: id, name: name)
         return .done
     }
     routes.add(.post, "v1/volumes/:id/snapshots/:snapshot/rollback") { call in
         let id = try call.volumeID("id")
         let name = try call.name("snapshot", of: "snapshot")
-        let operation = try call.operation
-        return try await .document(
-            gate.change(id, operation: operation) { () throws(ControlError) in
-                try await service.rollback(volume: id, snapshot: name)
-            }
-        )
+        let node = try gate.admit(call.operation, to: service)
+        return try await .document(node.rollback(volume: id, snapshot: name))
     }
     routes.add(.post, "v1/volumes/:id/snapshots/:snapshot/clones") { call in
         let id = try call.volumeID("id")
         let name = try call.name("snapshot", of: "snapshot")
         let creation = try await call.body(NodeCloneCreation.self)
         try requireID(creation.id)
+        try requireEpoch(creation.epoch)
         try ValidName.require(creation.name, of: "volume")
         try requireDescriptor(creation.descriptor)
-        // In the order of the new volume's changes: the source's are not touched.
-        let operation = try call.operation
-        return try await .created(
-            gate.change(creation.id, operation: operation) { () throws(ControlError) in
-                try await service.clone(volume: id, snapshot: name, creation)
-            }
-        )
+        let node = try gate.admit(call.operation, to: service)
+        return try await .created(node.clone(volume: id, snapshot: name, creation))
+    }
+}
+
+private func requireEpoch(_ epoch: UInt64?) throws(ControlError) {
+    guard epoch ?? 0 <= APILimits.epochMax else {
+        throw ControlError(.invalidArgument, "An epoch is at most \(APILimits.epochMax).")
     }
 }
 

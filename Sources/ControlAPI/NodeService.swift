@@ -7,12 +7,12 @@
 /// `volumeNotFound`, `snapshotNotFound`, `alreadyExists`, `inUse`, `invalidArgument`,
 /// `limitReached`, `outdated`, `noSpace`, `unavailable`; after any of them nothing was changed.
 public protocol NodeService: Sendable {
-    /// The same node, asked to carry out a revision of the metadata.
+    /// The same node, asked for changes that are part of an operation.
     ///
-    /// Changes of a volume that are asked of it are refused, as `outdated`, once the node has
-    /// been asked to carry out a later revision on that volume: a request that was given up may
-    /// still be under way.
-    func carryingOut(_ operation: UInt64) -> any NodeService
+    /// They are refused, as `outdated`, once the node has been asked for a later operation on
+    /// the same volume, since a request that was given up may still be under way; and when the
+    /// volume was given away in an epoch that the operation does not know of.
+    func carryingOut(_ operation: NodeOperation) -> any NodeService
     /// The node itself.
     func report() async throws(ControlError) -> NodeReport
     /// Its counters.
@@ -54,5 +54,5 @@ public protocol NodeService: Sendable {
 
 extension NodeService {
     /// The same node: for services that are called directly, where nothing is under way.
-    public func carryingOut(_ operation: UInt64) -> any NodeService { self }
+    public func carryingOut(_ operation: NodeOperation) -> any NodeService { self }
 }

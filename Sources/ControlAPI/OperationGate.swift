@@ -1,68 +1,224 @@
-// The order of a volume's changes on its node, kept against requests that arrive late.
+// The order of a volume's changes on its node, kept against requests that arrive late and against
+// a metadata service that knows less than the node.
 
 internal import Synchronization
+
+/// What a change of a volume is part of.
+public struct NodeOperation: Sendable, Hashable {
+    /// When the metadata service that asks was started, in milliseconds since 1970.
+    ///
+    /// Revisions alone would not do: they begin anew where an old copy of the metadata was
+    /// restored.
+    public var term: UInt64
+    /// The revision of the metadata that is carried out; repetitions have the same.
+    public var revision: UInt64
+    /// The highest epoch of the volume that the metadata knows of.
+    public var epochMax: UInt64
+
+    /// Creates the description of an operation.
+    public init(term: UInt64, revision: UInt64, epochMax: UInt64) {
+        self.term = term
+        self.revision = revision
+        self.epochMax = epochMax
+    }
+
+    /// `TERM.REVISION.EPOCH`, as the header Cairn-Operation has it.
+    var headerText: String { "\(term).\(revision).\(epochMax)" }
+
+    /// Parses ``headerText``; nil when it is none.
+    init?(headerText: String) {
+        let numbers = headerText.split(separator: ".", omittingEmptySubsequences: false).map {
+            UInt64($0)
+        }
+        guard numbers.count == 3, let term = numbers[0], let revision = numbers[1],
+            let epochMax = numbers[2]
+        else { return nil }
+        self.init(term: term, revision: revision, epochMax: epochMax)
+    }
+}
 
 /// Lets the changes of each volume through one at a time, and none that is older than the last.
 ///
 /// A client that gives a request up closes its connection, but the node may read it afterwards.
-/// Every change carries the revision of the metadata that it carries out; repetitions of one
-/// operation carry the same. What is remembered lives as long as the process, as do the
-/// connections that something can arrive late on.
-final class OperationGate: Sendable {
-    /// Deleted volumes whose last operation is remembered.
-    private static let deletedCountMax = 4096
+/// Not covered: something between the two that keeps requests for longer than
+/// ``rememberedSeconds``.
+package final class OperationGate: Sendable {
+    /// How long the last operation of a volume is remembered: as soon as the node runs it reads
+    /// what has arrived, within seconds.
+    static let rememberedSeconds: Int64 = 600
+    /// How many are remembered before old ones are looked for.
+    static let sweepCountMin = 1024
+
+    private struct Admission {
+        var operation: NodeOperation
+        var time: ContinuousClock.Instant
+    }
 
     private struct State {
-        var lastOperations: [UInt64: UInt64] = [:]
-        var deleted: [UInt64] = []
+        var last: [UInt64: Admission] = [:]
+        var sweepCount = OperationGate.sweepCountMin
     }
 
     private let locks = KeyedLocks<UInt64>()
     private let state = Mutex(State())
 
-    /// Carries out a change of a volume.
+    /// Creates a gate that has let nothing through.
+    package init() {}
+
+    /// The node behind the gate, for one operation.
     ///
     /// - Parameters:
-    ///   - volume: The volume's id.
-    ///   - operation: The revision that it belongs to; nil to ask for no order.
-    ///   - body: The change.
-    /// - Returns: What `body` returns.
-    /// - Throws: ``ControlError/Code/outdated`` when a later operation came first; what `body`
-    ///   throws.
-    func change<Value: Sendable>(
+    ///   - operation: What its changes are part of; nil to ask for no order.
+    ///   - node: The node.
+    /// - Returns: The node, with the same methods.
+    package func admit<Node: NodeService>(
+        _ operation: NodeOperation?,
+        to node: Node
+    ) -> GatedNode<Node> {
+        GatedNode(node: node, gate: self, operation: operation)
+    }
+
+    fileprivate func change<Value: Sendable>(
         _ volume: UInt64,
-        operation: UInt64?,
+        _ operation: NodeOperation?,
         _ body: @escaping @Sendable () async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
         try await locks.withLock(volume) { [self] () throws(ControlError) in
-            try admit(operation, on: volume)
+            if let operation { try requireOrder(operation, volume) }
             return try await body()
         }
     }
 
-    private func admit(_ operation: UInt64?, on volume: UInt64) throws(ControlError) {
-        guard let operation else { return }
-        let last = state.withLock { state in
-            let last = state.lastOperations[volume] ?? 0
-            if operation > last { state.lastOperations[volume] = operation }
-            return last
+    private func requireOrder(
+        _ operation: NodeOperation,
+        _ volume: UInt64
+    ) throws(ControlError) {
+        let now = ContinuousClock.now
+        let isLate = state.withLock { state in
+            if let last = state.last[volume],
+                now - last.time < .seconds(Self.rememberedSeconds),
+                (operation.term, operation.revision)
+                    < (last.operation.term, last.operation.revision)
+            {
+                return true
+            }
+            state.last[volume] = Admission(operation: operation, time: now)
+            sweep(&state, now)
+            return false
         }
-        guard operation >= last else {
-            throw ControlError(
-                .outdated,
-                "The operation \(operation) on the volume \(volume) came after operation \(last).",
-                help: "Nothing is to be done: it was carried out or given up before."
-            )
+        guard isLate else { return }
+        throw ControlError(
+            .outdated,
+            "The node has been asked for a later change of the volume already.",
+            help: "If the clock of the metadata service was set back, try again in "
+                + "\(Self.rememberedSeconds / 60) minutes."
+        )
+    }
+
+    private func sweep(_ state: inout State, _ now: ContinuousClock.Instant) {
+        guard state.last.count > state.sweepCount else { return }
+        state.last = state.last.filter { now - $0.value.time < .seconds(Self.rememberedSeconds) }
+        state.sweepCount = max(2 * state.last.count, Self.sweepCountMin)
+    }
+}
+
+/// A node behind its gate, for one operation: what changes a volume goes through it.
+package struct GatedNode<Node: NodeService>: NodeService {
+    fileprivate let node: Node
+    fileprivate let gate: OperationGate
+    fileprivate let operation: NodeOperation?
+
+    package func report() async throws(ControlError) -> NodeReport { try await node.report() }
+
+    package func statistics() async throws(ControlError) -> NodeStatistics {
+        try await node.statistics()
+    }
+
+    package func volumes() async throws(ControlError) -> [NodeVolume] { try await node.volumes() }
+
+    package func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
+        try await node.volume(id)
+    }
+
+    package func createVolume(
+        _ creation: NodeVolumeCreation
+    ) async throws(ControlError) -> NodeVolume {
+        try await gate.change(creation.id, operation) { [node] () throws(ControlError) in
+            try await node.createVolume(creation)
         }
     }
 
-    /// Notes that a volume is gone, so that in the end it is forgotten.
-    func forget(_ volume: UInt64) {
-        state.withLock { state in
-            state.deleted.append(volume)
-            guard state.deleted.count > Self.deletedCountMax else { return }
-            let oldest = state.deleted.removeFirst()
-            state.lastOperations[oldest] = nil
+    package func updateVolume(
+        _ id: UInt64,
+        _ update: NodeVolumeUpdate
+    ) async throws(ControlError) -> NodeVolume {
+        try await change(id) { node throws(ControlError) in try await node.updateVolume(id, update)
         }
+    }
+
+    package func deleteVolume(_ id: UInt64) async throws(ControlError) {
+        try await change(id) { node throws(ControlError) in try await node.deleteVolume(id) }
+    }
+
+    package func createSnapshot(
+        volume id: UInt64,
+        name: String
+    ) async throws(ControlError) -> NodeSnapshot {
+        try await change(id) { node throws(ControlError) in
+            try await node.createSnapshot(volume: id, name: name)
+        }
+    }
+
+    package func deleteSnapshot(volume id: UInt64, name: String) async throws(ControlError) {
+        try await change(id) { node throws(ControlError) in
+            try await node.deleteSnapshot(volume: id, name: name)
+        }
+    }
+
+    package func rollback(
+        volume id: UInt64,
+        snapshot name: String
+    ) async throws(ControlError) -> NodeVolume {
+        try await change(id) { node throws(ControlError) in
+            try await node.rollback(volume: id, snapshot: name)
+        }
+    }
+
+    /// In the order of the new volume's changes: the source's are not touched.
+    package func clone(
+        volume id: UInt64,
+        snapshot name: String,
+        _ creation: NodeCloneCreation
+    ) async throws(ControlError) -> NodeVolume {
+        try await gate.change(creation.id, operation) { [node] () throws(ControlError) in
+            try await node.clone(volume: id, snapshot: name, creation)
+        }
+    }
+
+    private func change<Value: Sendable>(
+        _ id: UInt64,
+        _ body: @escaping @Sendable (Node) async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        try await gate.change(id, operation) { [node, operation] () throws(ControlError) in
+            if let operation {
+                let held = try await node.volume(id)
+                guard held.epoch <= operation.epochMax else {
+                    throw .epochAhead(held, known: operation.epochMax)
+                }
+            }
+            return try await body(node)
+        }
+    }
+}
+
+extension ControlError {
+    /// The volume was given to somebody of whom the asker does not know.
+    fileprivate static func epochAhead(_ volume: NodeVolume, known: UInt64) -> Self {
+        ControlError(
+            .outdated,
+            "The volume '\(volume.name)' was given away in epoch \(volume.epoch), and the metadata "
+                + "knows of \(known) only: an old copy of it may have been restored.",
+            help: "'volctl attach \(volume.name) --host HOST --force' takes it from whoever has it."
+        )
     }
 }

@@ -93,7 +93,7 @@ public struct Volume: Sendable, Hashable, Codable {
     public var space: SpaceUsage?
     /// When it was made.
     public var createdAt: Date
-    /// The fencing number of its writer; grows with each attachment.
+    /// The fencing number of whoever has it; grows whenever it changes hands.
     public var epoch: UInt64
     /// What is wrong with it now, for people.
     public var warning: String?
@@ -213,8 +213,25 @@ public struct Snapshot: Sendable, Hashable, Codable {
     public var cloneCount: Int?
     /// The images made of it, as `NAME:VERSION`.
     public var images: [String]
+    /// Where it can be read over TCP, by whoever may connect to its node.
+    public var nbdURI: String?
+    /// Where it can be read on its node's own machine; only when that asked.
+    public var nbdUnixURI: String?
     /// When it was taken.
     public var createdAt: Date
+
+    /// The names on the wire, before the snake_case of ``ControlJSON``.
+    enum CodingKeys: String, CodingKey {
+        case volume
+        case name
+        case byteCount
+        case ownByteCount
+        case cloneCount
+        case images
+        case nbdURI = "nbdUri"
+        case nbdUnixURI = "nbdUnixUri"
+        case createdAt
+    }
 
     /// Creates a snapshot's document.
     public init(
@@ -224,6 +241,8 @@ public struct Snapshot: Sendable, Hashable, Codable {
         ownByteCount: UInt64? = nil,
         cloneCount: Int? = nil,
         images: [String] = [],
+        nbdURI: String? = nil,
+        nbdUnixURI: String? = nil,
         createdAt: Date
     ) {
         self.volume = volume
@@ -232,6 +251,8 @@ public struct Snapshot: Sendable, Hashable, Codable {
         self.ownByteCount = ownByteCount
         self.cloneCount = cloneCount
         self.images = images
+        self.nbdURI = nbdURI
+        self.nbdUnixURI = nbdUnixURI
         self.createdAt = createdAt
     }
 }

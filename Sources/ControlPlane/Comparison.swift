@@ -12,34 +12,42 @@ extension ControlPlane {
         let heldByID = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
         let knownIDs = Set(known.map(\.id))
         for volume in held where !knownIDs.contains(volume.id) {
-            await checked(volume.name) { [self] () throws(ControlError) in
+            let answers = await checked(volume.name) { [self] () throws(ControlError) in
                 try await reportUnknown(volume, on: node)
             }
+            guard answers else { return }
         }
         for volume in known where volume.pending == nil {
             // In step, which is most of them: nothing to lock and nothing to ask.
             if let held = heldByID[volume.id], await agrees(volume, held) { continue }
-            await checked(volume.name) { [self] () throws(ControlError) in
+            let answers = await checked(volume.name) { [self] () throws(ControlError) in
                 let current = try await meta(await metadata.volume(id: volume.id))
                 // What changed since the node was asked is newer than its answer.
                 guard let current, current.value == volume else { return }
                 try await bringIntoStep(current)
             }
+            guard answers else { return }
         }
     }
 
     /// Looks closer at a volume while nothing else changes it.
+    ///
+    /// - Returns: Whether it is of use to go on: one node that hangs must not hold up the others
+    ///   for each of its volumes.
     private func checked(
         _ name: String,
         _ body: @escaping @Sendable () async throws(ControlError) -> Void
-    ) async {
+    ) async -> Bool {
         do throws(ControlError) {
             try await locks.withLock(name, body)
+            return true
         } catch {
             logger.warning(
                 "could not compare a volume with its node",
                 metadata: ["volume": "\(name)", "reason": "\(error.detail)"]
             )
+            let isSilent = error.code == .unreachable || error.code == .unavailable
+            return !error.leavesOutcomeOpen && !isSilent
         }
     }
 
@@ -109,7 +117,7 @@ extension ControlPlane {
             kind: "volume.epoch_ahead",
             subject: record.name,
             message: "its node has given it away in epoch \(held.epoch), the metadata knows of "
-                + "\(record.epoch): was an old copy of it restored? 'volctl attach \(record.name) "
+                + "\(record.epoch): an old copy of it was restored, or a change was not finished; 'volctl attach \(record.name) "
                 + "--host HOST --force' takes it from whoever has it"
         )
         await report(event, id: "ahead-\(record.id)-\(held.epoch)")

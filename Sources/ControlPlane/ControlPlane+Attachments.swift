@@ -88,6 +88,9 @@ extension ControlPlane {
             )
         }
         let epoch = isForced ? try await epochToTake(volume) : volume.epoch
+        guard epoch < APILimits.epochMax else {
+            throw ControlError(.limitReached, "'\(volume.name)' has had all epochs that there are.")
+        }
         let attachment = AttachmentRecord(
             host: creation.host,
             protocol: AttachmentProtocol.nbd.rawValue,
@@ -98,14 +101,25 @@ extension ControlPlane {
         return .attach(attachment, takeover: isForced)
     }
 
-    /// The epoch that a takeover must exceed: the node may have given the volume away in a later
-    /// one than the metadata knows, which then is a copy of earlier.
+    /// The epoch that a takeover must exceed.
+    ///
+    /// The node may have given the volume away in a later one than the metadata knows, which then
+    /// is a copy of earlier.
     private func epochToTake(_ volume: VolumeRecord) async throws(ControlError) -> UInt64 {
         do throws(ControlError) {
-            let held = try await nodeService(volume.primary).volume(volume.id)
+            let held = try await askedBriefly(volume.primary) { node throws(ControlError) in
+                try await node.volume(volume.id)
+            }
             return max(held.epoch, volume.epoch)
         } catch  where error.code == .volumeNotFound {
             return volume.epoch
+        } catch {
+            throw ControlError(
+                .unavailable,
+                "The node '\(volume.primary)' does not answer.",
+                help: "See 'volctl node list'; on a development cluster 'volctl dev start "
+                    + "\(volume.primary)'."
+            )
         }
     }
 

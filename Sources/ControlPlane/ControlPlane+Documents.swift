@@ -33,7 +33,7 @@ extension ControlPlane {
     }
 
     /// Asks a node for something that can be left out, and not for long.
-    private func askedBriefly<Value: Sendable>(
+    func askedBriefly<Value: Sendable>(
         _ name: String,
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
@@ -48,7 +48,9 @@ extension ControlPlane {
             }
             group.addTask {
                 try? await Task.sleep(for: .milliseconds(APILimits.nodeViewMillisecondsMax))
-                return .failure(ControlError(.unavailable, "The node '\(name)' takes its time."))
+                return .failure(
+                    ControlError(.unavailable, "The node '\(name)' takes its time over the answer.")
+                )
             }
             defer { group.cancelAll() }
             return await group.next() ?? .failure(.nodeNotFound(name))
@@ -146,17 +148,6 @@ extension ControlPlane {
         let isCurrent = attachment.detachedAt == nil
         // As a node of a cluster names its exports.
         let export = "\(volume.name):\(attachment.epoch)"
-        let scheme = node?.transportSecurity == .require ? "nbds" : "nbd"
-        var nbdURI: String?
-        if isCurrent, let endpoint = node?.nbdEndpoint {
-            nbdURI = "\(scheme)://\(endpoint)/\(export)"
-        }
-        var nbdUnixURI: String?
-        if isCurrent, unixURI, let path = node?.nbdUnixPath,
-            let socket = path.addingPercentEncoding(withAllowedCharacters: .socketPath)
-        {
-            nbdUnixURI = "\(scheme)+unix:///\(export)?socket=\(socket)"
-        }
         return Attachment(
             volume: volume.name,
             host: attachment.host,
@@ -165,8 +156,8 @@ extension ControlPlane {
             readOnly: attachment.readOnly,
             epoch: attachment.epoch,
             state: isCurrent ? .attached : .detached,
-            nbdURI: nbdURI,
-            nbdUnixURI: nbdUnixURI,
+            nbdURI: isCurrent ? node?.nbdURI(export: export) : nil,
+            nbdUnixURI: isCurrent && unixURI ? node?.nbdUnixURI(export: export) : nil,
             attachedAt: attachment.attachedAt,
             detachedAt: attachment.detachedAt,
             detachReason: attachment.detachReason
@@ -178,6 +169,22 @@ extension NodeRecord {
     /// Whether its NBD server wants TLS.
     var transportSecurity: NBDTransportSecurity {
         nbdTLS.flatMap(NBDTransportSecurity.init) ?? .off
+    }
+
+    private var scheme: String { transportSecurity == .require ? "nbds" : "nbd" }
+
+    /// Where an export is over TCP; nil when the node is not reached so.
+    ///
+    /// Spec: NetworkBlockDevice/nbd doc/uri.md.
+    func nbdURI(export: String) -> String? {
+        nbdEndpoint.map { "\(scheme)://\($0)/\(export)" }
+    }
+
+    /// Where an export is on the node's own machine.
+    func nbdUnixURI(export: String) -> String? {
+        nbdUnixPath?.addingPercentEncoding(withAllowedCharacters: .socketPath).map {
+            "\(scheme)+unix:///\(export)?socket=\($0)"
+        }
     }
 }
 

@@ -274,7 +274,13 @@ extension ControlPlane {
                 )
                 let current = try await meta(await metadata.volume(id: volume.value.id))
                 guard let current else { return }
-                _ = try await meta(await metadata.forgetVolume(current, event: event))
+                guard try await meta(await metadata.forgetVolume(current, event: event)) else {
+                    throw ControlError(
+                        .busy,
+                        "The volume '\(current.value.name)' is being changed by somebody else.",
+                        help: "Try again."
+                    )
+                }
             }
         }
     }

@@ -11,26 +11,40 @@ extension ControlPlane {
         let snapshots = try await meta(await metadata.snapshots(of: record.id))
         let images = try await imagesBySnapshot(of: record.id)
         let known = await nodeSnapshots(of: record)
-        return snapshots.map { document($0, of: record, known[$0.name], images[$0.name] ?? []) }
+        let node = try await meta(await metadata.node(record.primary))?.value
+        return snapshots.map { snapshot in
+            var document = document(snapshot, of: record, known[snapshot.name])
+            document.images = images[snapshot.name] ?? []
+            document.nbdURI = node?.nbdURI(export: "\(record.name)@\(snapshot.name)")
+            return document
+        }
     }
 
     /// One of them.
     public func snapshot(
         _ name: String,
-        of volume: String
+        of volume: String,
+        machineID: String?
     ) async throws(ControlError) -> Snapshot {
         let record = try await requireVolume(volume).value
-        return try await snapshotDocument(name, of: record)
+        return try await snapshotDocument(name, of: record, machineID: machineID)
     }
 
     private func snapshotDocument(
         _ name: String,
-        of record: VolumeRecord
+        of record: VolumeRecord,
+        machineID: String? = nil
     ) async throws(ControlError) -> Snapshot {
         let snapshot = try await requireSnapshot(name, of: record)
-        let images = try await imagesBySnapshot(of: record.id)
-        let known = await nodeSnapshots(of: record)
-        return document(snapshot, of: record, known[name], images[name] ?? [])
+        let node = try await meta(await metadata.node(record.primary))?.value
+        let export = "\(record.name)@\(name)"
+        var document = document(snapshot, of: record, await nodeSnapshots(of: record)[name])
+        document.images = try await imagesBySnapshot(of: record.id)[name] ?? []
+        document.nbdURI = node?.nbdURI(export: export)
+        if let machineID, machineID == node?.machineID {
+            document.nbdUnixURI = node?.nbdUnixURI(export: export)
+        }
+        return document
     }
 
     /// Takes one.
@@ -57,7 +71,7 @@ extension ControlPlane {
         case .done(let record), .unnecessary(let record):
             return try await snapshotDocument(name, of: record)
         case .repeated:
-            return try await snapshot(name, of: volume)
+            return try await snapshot(name, of: volume, machineID: nil)
         }
     }
 
@@ -131,8 +145,7 @@ extension ControlPlane {
     private func document(
         _ snapshot: SnapshotRecord,
         of volume: VolumeRecord,
-        _ known: NodeSnapshot?,
-        _ images: [String]
+        _ known: NodeSnapshot?
     ) -> Snapshot {
         Snapshot(
             volume: volume.name,
@@ -140,7 +153,6 @@ extension ControlPlane {
             byteCount: snapshot.byteCount,
             ownByteCount: known?.ownByteCount,
             cloneCount: known?.cloneCount,
-            images: images,
             createdAt: snapshot.createdAt
         )
     }

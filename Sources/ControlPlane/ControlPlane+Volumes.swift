@@ -187,12 +187,16 @@ extension ControlPlane {
             if let end = try await repeated(key, request: request) { return end }
             for _ in 0..<Self.conflictCountMax {
                 let existing = try await meta(await metadata.volume(named: name))
-                guard let record = try await plan(existing?.value) else {
+                guard var record = try await plan(existing?.value) else {
                     // The same creation, interrupted: carried on under its first key.
                     guard let existing else { continue }
                     return .done(try await drive(existing, isFirstAttempt: false))
                 }
-                let begun = try await meta(await metadata.beginCreation(record, request: request))
+                // Above all that an earlier volume of the name had: each attachment took two
+                // revisions. So the names that its hosts were given do not open this one.
+                record.epoch = try await meta(await metadata.revision())
+                let new = record
+                let begun = try await meta(await metadata.beginCreation(new, request: request))
                 guard let begun else { continue }
                 return .done(try await drive(begun, isFirstAttempt: true))
             }

@@ -32,6 +32,9 @@ public final class ControlPlane: ControlService {
     let reconcileSoon = NameQueue()
     /// Happens when the service is told to stop.
     let stopped = OneShot()
+    /// When this process was started, in milliseconds since 1970: the order of its requests to
+    /// nodes among those of its predecessors.
+    let term: UInt64
     private let programVersion: String
 
     /// Creates the service; ``run()`` does its background work.
@@ -50,6 +53,7 @@ public final class ControlPlane: ControlService {
         self.metadata = metadata
         self.logger = logger
         self.connect = connect
+        term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         programVersion = version
     }
 
@@ -105,9 +109,20 @@ public final class ControlPlane: ControlService {
 
     /// The API of the node that serves a volume, for a change that this record tells of.
     func nodeService(
-        of volume: Versioned<VolumeRecord>
+        of volume: Versioned<VolumeRecord>,
+        isFirstAttempt: Bool = true
     ) async throws(ControlError) -> any NodeService {
-        try await nodeService(volume.value.primary).carryingOut(volume.revision)
+        let record = volume.value
+        let epochMax = record.pending?.kind.epochMax(
+            after: record.epoch,
+            isFirstAttempt: isFirstAttempt
+        )
+        let operation = NodeOperation(
+            term: term,
+            revision: volume.revision,
+            epochMax: epochMax ?? record.epoch
+        )
+        return try await nodeService(record.primary).carryingOut(operation)
     }
 
     /// The volume of this name, or the error that says there is none.

@@ -128,7 +128,7 @@ extension ControlPlane {
         guard let pending = volume.value.pending else { return volume.value }
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
-            let node = try await nodeService(of: volume)
+            let node = try await nodeService(of: volume, isFirstAttempt: isFirstAttempt)
             outcome = try await carryOut(
                 pending.kind,
                 on: volume.value,
@@ -164,8 +164,8 @@ extension ControlPlane {
             )
         }
         let isUnreachable = error.code == .unreachable || error.code == .unavailable
-        if isUnreachable, !isFirstAttempt {
-            // It stays pending: an earlier attempt may have reached the node.
+        if isUnreachable || error.code == .busy, !isFirstAttempt {
+            // It stays pending: an earlier attempt may have reached the node, or waits there.
             return ControlError(
                 .outcomeUnknown,
                 "The node '\(name)' cannot be asked whether it has done it, in an earlier attempt.",
@@ -176,15 +176,6 @@ extension ControlPlane {
         _ = try await meta(await metadata.abandon(volume))
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
-        if error.code == .outdated {
-            return ControlError(
-                .outdated,
-                "The node '\(name)' has given '\(volume.value.name)' to somebody of whom the "
-                    + "metadata does not know; was an old copy of it restored?",
-                help: "'volctl attach \(volume.value.name) --host HOST --force' takes it from "
-                    + "whoever has it."
-            )
-        }
         guard isUnreachable else { return error }
         let help = "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
         guard error.code == .unavailable else {

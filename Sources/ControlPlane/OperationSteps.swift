@@ -77,6 +77,7 @@ extension ControlPlane {
             byteCount: volume.byteCount,
             logicalBlockByteCount: volume.logicalBlockByteCount,
             durability: volume.durabilityMode,
+            epoch: volume.epoch,
             descriptor: volume.descriptor
         )
         do throws(ControlError) {
@@ -98,6 +99,7 @@ extension ControlPlane {
             id: volume.id,
             name: volume.name,
             durability: volume.durabilityMode,
+            epoch: volume.epoch,
             descriptor: volume.descriptor
         )
         do throws(ControlError) {
@@ -221,6 +223,22 @@ extension VolumeRecord {
 }
 
 extension PendingOperation.Kind {
+    /// The highest epoch that the volume can have on its node while this is carried out.
+    ///
+    /// - Parameters:
+    ///   - epoch: The volume's epoch in the metadata.
+    ///   - isFirstAttempt: Whether the node cannot have heard of the operation's own yet.
+    /// - Returns: The epoch.
+    func epochMax(after epoch: UInt64, isFirstAttempt: Bool) -> UInt64 {
+        switch self {
+        case .attach(let attachment, _):
+            // A takeover may begin above what the metadata knew.
+            isFirstAttempt ? max(epoch, attachment.epoch &- 1) : attachment.epoch
+        case .detach: isFirstAttempt ? epoch : epoch + 1
+        default: epoch
+        }
+    }
+
     /// The operation in words, for messages.
     var words: String {
         switch self {

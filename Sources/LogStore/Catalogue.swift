@@ -297,6 +297,15 @@ final class Catalogue {
         return false
     }
 
+    /// Whether clients have the volume itself open, not only its snapshots.
+    func isTopOpen(_ id: VolumeID) -> Bool {
+        for index in 0..<openCountUsed
+        where open[index].isUsed && open[index].volume == id && !open[index].isSnapshot {
+            return true
+        }
+        return false
+    }
+
     func isOpen(layer slot: Int) -> Bool {
         for index in 0..<openCountUsed
         where open[index].isUsed && open[index].layer == Int32(slot) {

@@ -191,7 +191,7 @@ extension LogStore {
         guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot,
             catalogue.layers[slot].volume == id
         else { throw .snapshotNotFound }
-        guard !catalogue.isOpen(id) else { throw .inUse }
+        guard !catalogue.isTopOpen(id) else { throw .inUse }
         guard catalogue.hasRoomForLayer else { throw .tooMany }
         let top = LayerID(catalogue.nextLayerID)
         pending.result = StoreCommandResult(volume: id, layer: top)

@@ -232,7 +232,13 @@ extension LogStore {
     func failEverything() {
         while let slot = durabilityWaiters.popFirst() { finish(Int(slot), .mediaError) }
         while let slot = writeWaiters.popFirst() { finish(Int(slot), .mediaError) }
-        for pending in commands + durableCommands {
+        // Those are in the log, and replay may find them there.
+        for pending in durableCommands {
+            commandCompletions.append(
+                CommandCompletion(token: pending.token, result: .failure(.uncertain))
+            )
+        }
+        for pending in commands {
             commandCompletions.append(
                 CommandCompletion(token: pending.token, result: .failure(.unavailable))
             )

@@ -12,12 +12,14 @@ public enum Durability: UInt8, Sendable, Hashable, BitwiseCopyable {
 }
 
 /// Who may use a volume through a front of this node.
+///
+/// Its snapshots are exported read-only whatever it says: they never change.
 public enum VolumeAccess: UInt8, Sendable, Hashable, BitwiseCopyable, Comparable {
     /// Nobody: it is not exported.
     case none
-    /// It and its snapshots are exported, all read-only.
+    /// It is exported read-only.
     case readOnly
-    /// It is exported for reading and writing, its snapshots read-only.
+    /// It is exported for reading and writing.
     case readWrite
 
     /// Whether `left` allows less than `right`.
@@ -93,7 +95,7 @@ public enum StoreCommand: Sendable, Hashable {
     case updateVolume(VolumeSpecification)
 }
 
-/// Why a command was refused; nothing was changed.
+/// Why a command was refused; nothing was changed, except after ``uncertain``.
 public enum StoreCommandError: Error, Sendable, Hashable {
     /// No volume has this id.
     case volumeNotFound
@@ -113,6 +115,9 @@ public enum StoreCommandError: Error, Sendable, Hashable {
     case noSpace
     /// The store is not open or its device failed.
     case unavailable
+    /// The device failed while the change was being written; whether it holds shows when the
+    /// store is opened again.
+    case uncertain
 }
 
 /// What a command made.

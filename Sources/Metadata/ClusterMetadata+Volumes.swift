@@ -217,15 +217,17 @@ extension ClusterMetadata {
         change.delete(keys.name(record.name))
         change.delete(keys.attachments(record.id))
         change.deleteAll(prefix: keys.snapshots(record.id))
-        // Each by itself: there may be more than a transaction takes.
+        try change.put(event, keys.event(EventID.new(at: event.time)))
+        guard try await apply(change) != nil else { return false }
+        // Each by itself, since there may be more than a transaction takes; without the volume
+        // there will be no new ones.
         for image in try await images(of: record.id) {
             var deletion = MetaChange()
             deletion.delete(keys.image(image.name, image.version))
             deletion.delete(keys.imageUse(image))
             _ = try await apply(deletion)
         }
-        try change.put(event, keys.event(EventID.new(at: event.time)))
-        return try await apply(change) != nil
+        return true
     }
 
     // MARK: - End

@@ -228,7 +228,7 @@ final class StoreOracle {
             endSealing(entry)
             apply(entry, layer: made.layer)
             history.noteDurable(entry.submittedTick)
-        case .failure(.unavailable):
+        case .failure(.unavailable), .failure(.uncertain):
             // The device failed under it: a reopened store will tell.
             pending[token] = entry
         case .failure:

@@ -79,7 +79,9 @@ extension StoreSimulation {
         switch completion.result {
         case .success:
             noteTopLayer(entry.command)
-        case .failure(.unavailable) where device.errorCount > 0 || device.damageCount > 0: break
+        case .failure(.unavailable) where device.errorCount > 0 || device.damageCount > 0,
+            .failure(.uncertain) where device.errorCount > 0 || device.damageCount > 0:
+            break
         case .failure(.noSpace): trace.say { "no room: \(driver.store.space)" }
         case .failure(.inUse):
             // A snapshot that was deleted but still carries a clone holds its volume.
@@ -190,18 +192,18 @@ extension StoreSimulation {
     /// Waits until nothing is under way on a volume and gives its handles back.
     ///
     /// - Returns: false when a crash came in between, or the volume is gone.
-    private func quiesce(_ id: UInt64) -> Bool {
+    private func quiesce(_ id: UInt64, keepsSnapshots: Bool = false) -> Bool {
         let lives = crashCount
         pump { !self.isBusy(id) && self.expectations.isEmpty }
         guard failure == nil, !endedByDamage, crashCount == lives,
             driver.store.state == .ready, oracle.volumes[id] != nil
         else { return false }
-        closeHandles(of: id)
+        if keepsSnapshots { closeHandle(of: id, layer: 0) } else { closeHandles(of: id) }
         return true
     }
 
     private func rollback() {
-        guard let snapshot = anySnapshot(), quiesce(snapshot.volume),
+        guard let snapshot = anySnapshot(), quiesce(snapshot.volume, keepsSnapshots: true),
             oracle.snapshot(snapshot.layer) != nil
         else { return }
         submit(.rollback(volume: VolumeID(snapshot.volume), layer: snapshot.layer))
@@ -249,6 +251,10 @@ extension StoreSimulation {
         if random.chance(perMille: 300) { specification.name = name("renamed") }
         specification.access = random.pick([.none, .readOnly, .readWrite])
         specification.descriptor = Array(repeating: 7, count: random.below(2048))
+        if specification.epoch > 0, specification.descriptor.count % 8 == 1 {
+            specification.epoch -= 1
+            return submit(.updateVolume(specification), expecting: .outdated)
+        }
         if specification.descriptor.count % 2 == 0 { specification.epoch += 1 }
         submit(.updateVolume(specification))
     }

@@ -95,8 +95,7 @@ package final class ExportCatalog: Sendable {
         storeIndex: Int32,
         naming: ExportNaming
     ) -> [ExportEntry] {
-        guard volume.specification.access != .none else { return [] }
-        return entries(
+        entries(
             of: volume.specification,
             snapshots: volume.snapshots.map { ($0.layer, $0.name, $0.byteCount) },
             storeIndex: storeIndex,
@@ -104,7 +103,7 @@ package final class ExportCatalog: Sendable {
         )
     }
 
-    /// The exports of one volume and its snapshots, oldest first.
+    /// The exports of one volume, if somebody may use it, and of its snapshots, oldest first.
     package static func entries(
         of specification: VolumeSpecification,
         snapshots: [(layer: LayerID, name: String, byteCount: UInt64)],
@@ -121,22 +120,26 @@ package final class ExportCatalog: Sendable {
                 handle: snapshot.layer.rawValue
             )
         }
-        var entries = [
-            ExportEntry(
-                key: ExportKey(
-                    storeIndex: storeIndex,
-                    volume: specification.id,
-                    epoch: specification.epoch
-                ),
-                name: naming == .plain
-                    ? specification.name : "\(specification.name):\(specification.epoch)",
-                description: specification.access == .readWrite ? "volume" : "volume, read-only",
-                byteCount: specification.byteCount,
-                logicalBlockByteCount: specification.logicalBlockByteCount,
-                isReadOnly: specification.access != .readWrite,
-                contexts: contexts[...]
+        var entries: [ExportEntry] = []
+        if specification.access != .none {
+            entries.append(
+                ExportEntry(
+                    key: ExportKey(
+                        storeIndex: storeIndex,
+                        volume: specification.id,
+                        epoch: specification.epoch
+                    ),
+                    name: naming == .plain
+                        ? specification.name : "\(specification.name):\(specification.epoch)",
+                    description: specification.access == .readWrite
+                        ? "volume" : "volume, read-only",
+                    byteCount: specification.byteCount,
+                    logicalBlockByteCount: specification.logicalBlockByteCount,
+                    isReadOnly: specification.access != .readWrite,
+                    contexts: contexts[...]
+                )
             )
-        ]
+        }
         for (snapshot, end) in zip(snapshots, ends) {
             entries.append(
                 ExportEntry(

@@ -120,8 +120,8 @@ final class StoreHost {
     /// The catalogue that the client chose from may be older than what the store says now.
     func open(_ key: ExportKey) -> VolumeHandle? {
         guard !isWithdrawn(key), let specification = store.specification(of: key.volume),
-            specification.access != .none,
-            key.layer != .none || key.epoch == specification.epoch
+            key.layer != .none
+                || specification.access != .none && key.epoch == specification.epoch
         else { return nil }
         if let found = opened[key] {
             opened[key]?.connectionCount += 1

@@ -24,7 +24,7 @@ extension Worker {
         case .createVolume, .createSnapshot, .cloneSnapshot, .resizeVolume:
             submit(command, on: host, completion)
         case .rollback(let volume, _):
-            guard host.connectionCount(of: .volume(volume)) == 0 else {
+            guard host.connectionCount(of: .export(volume, .none)) == 0 else {
                 return completion(.failure(.inUse))
             }
             submit(command, on: host, completion)
@@ -59,9 +59,10 @@ extension Worker {
             return completion(.failure(.outdated))
         }
         let command = StoreCommand.updateVolume(specification)
-        if specification.access == .none {
-            performWithdrawn(.volume(specification.id), command, on: host, completion)
-        } else if specification.epoch > before.epoch || specification.access < before.access {
+        // `none` also when it was so: whoever asks waits until nobody is left.
+        if specification.access == .none || specification.access < before.access
+            || specification.epoch > before.epoch
+        {
             let exports = StoreHost.Withdrawal.export(specification.id, .none)
             performWithdrawn(exports, command, on: host, completion)
         } else {

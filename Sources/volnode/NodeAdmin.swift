@@ -128,13 +128,26 @@ struct NodeAdmin: NodeService {
             byteCount: creation.byteCount,
             logicalBlockByteCount: creation.logicalBlockByteCount,
             durability: creation.durability.store,
+            epoch: creation.epoch ?? 0,
             descriptor: Array(creation.descriptor.utf8)
         )
+        try await requireFree(creation.name, of: creation.id)
         // A repeated request goes where the first one went.
         var store = node.store(of: specification.id)
         if store == nil { store = await roomiestStore() }
         try await perform(.createVolume(specification), store: store)
         return try await volume(creation.id)
+    }
+
+    /// Refuses a name that a volume of another store has: both would be exported under it.
+    private func requireFree(_ name: String, of id: UInt64) async throws(ControlError) {
+        guard node.storePaths.count > 1 else { return }
+        let isTaken = await node.volumes().contains { volume in
+            volume.specification.name == name && volume.specification.id.rawValue != id
+        }
+        guard !isTaken else {
+            throw ControlError(.alreadyExists, "A store of this node has a volume '\(name)'.")
+        }
     }
 
     /// The store with most room, for a new volume.
@@ -216,6 +229,7 @@ struct NodeAdmin: NodeService {
         snapshot name: String,
         _ creation: NodeCloneCreation
     ) async throws(ControlError) -> NodeVolume {
+        try await requireFree(creation.name, of: creation.id)
         let source = try await summary(id)
         let snapshot = try await snapshot(id, name)
         let specification = VolumeSpecification(
@@ -224,6 +238,7 @@ struct NodeAdmin: NodeService {
             byteCount: snapshot.byteCount,
             logicalBlockByteCount: source.specification.logicalBlockByteCount,
             durability: creation.durability.store,
+            epoch: creation.epoch ?? 0,
             descriptor: Array(creation.descriptor.utf8)
         )
         try await perform(

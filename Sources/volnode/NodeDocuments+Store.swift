@@ -18,6 +18,7 @@ extension StoreCommandError {
         case .tooMany: "the store holds as many volumes or layers as it can"
         case .noSpace: "the store is full"
         case .unavailable: "the store is not open, or its device failed"
+        case .uncertain: "its device failed while the change was written; it may hold or not"
         }
     }
 
@@ -32,6 +33,7 @@ extension StoreCommandError {
         case .tooMany: .limitReached
         case .noSpace: .noSpace
         case .unavailable: .unavailable
+        case .uncertain: .outcomeUnknown
         }
     }
 }

@@ -129,7 +129,8 @@ extension Conformance {
         func attachment_lifecycle() async throws {
             try await withCluster { cluster in
                 try await cluster.json("volume", "create", "v", "--size", "64MiB")
-                try await cluster.io(try await cluster.attach("v", host: "h1"), "write -P 1 0 1M")
+                let old = try await cluster.attach("v", host: "h1")
+                try await cluster.io(old, "write -P 1 0 1M")
                 // The same host again is the same attachment; another host is refused and told who.
                 _ = try await cluster.attach("v", host: "h1")
                 let message = try await cluster.refuse("attach", "v", "--host", "h2")
@@ -137,6 +138,10 @@ extension Conformance {
                 let forced = try await cluster.json("attach", "v", "--host", "h2", "--force")
                 let uri = try #require(forced["nbd_uri"] as? String)
                 try await cluster.io(uri, "read -P 1 0 1M")
+                // The old host comes back with what it was given, and finds nothing.
+                let refused = try await run("/usr/bin/nbdinfo", [old])
+                #expect(refused.exitCode != 0, "\(refused.report)")
+                #expect(refused.report.contains("given to another host"), "\(refused.report)")
                 try await cluster.refuse("detach", "v", "--host", "h1")
                 try await cluster.json("detach", "v", "--host", "h2")
                 let readOnly = try await cluster.json("attach", "v", "--host", "h3", "--read-only")

@@ -35,8 +35,9 @@ struct AttachmentTests {
     func attach_simple() async throws {
         let (cluster, plane, id) = try await serving()
         let attachment = try await attach(plane, "h1", machine: "machine-0")
-        #expect(attachment.nbdURI == "nbd://127.0.0.1:10809/v:1")
-        #expect(attachment.nbdUnixURI == "nbd+unix:///v:1?socket=/run/cairn/n0.sock")
+        let export = "v:\(attachment.epoch)"
+        #expect(attachment.nbdURI == "nbd://127.0.0.1:10809/\(export)")
+        #expect(attachment.nbdUnixURI == "nbd+unix:///\(export)?socket=/run/cairn/n0.sock")
         #expect(cluster.nodes[0].held[id]?.access == .readWrite)
         let elsewhere = try await attach(plane, "h1", machine: "another")
         #expect(elsewhere.nbdUnixURI == nil)
@@ -130,8 +131,26 @@ struct AttachmentTests {
         registration.nbdTLS = .require
         _ = try await plane.registerNode(cluster.nodes[0].name, registration)
         let attachment = try await attach(plane, "h1", machine: "machine-0")
-        #expect(attachment.nbdURI == "nbds://127.0.0.1:10809/v:1")
-        #expect(attachment.nbdUnixURI?.hasPrefix("nbds+unix:///v:1?socket=") == true)
+        let export = "v:\(attachment.epoch)"
+        #expect(attachment.nbdURI == "nbds://127.0.0.1:10809/\(export)")
+        #expect(attachment.nbdUnixURI?.hasPrefix("nbds+unix:///\(export)?socket=") == true)
         #expect(try await plane.nodes().map(\.nbdTLS) == [.require])
+    }
+
+    @Test("A volume made anew under an old name does not take its predecessor's hosts over")
+    func attach_sameNameAnew_hasNewExport() async throws {
+        let (_, plane, _) = try await serving()
+        var exports: Set<String> = []
+        for round in 0..<4 {
+            for host in ["h1", "h2", "h3"] {
+                let attachment = try await attach(plane, host, force: true)
+                exports.insert(try #require(attachment.nbdURI))
+            }
+            try await plane.detach("v", from: "h3", operation: "detach \(round)")
+            try await plane.deleteVolume("v", operation: "delete \(round)")
+            let creation = VolumeCreation(name: "v", byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "again \(round)")
+        }
+        #expect(exports.count == 12)
     }
 }

@@ -77,7 +77,7 @@ struct ClientTests {
             #expect(try await client.image("i", version: "1") == image)
             _ = try await client.cloneImage("i", version: "1", CloneCreation(name: "d"))
             let attached = try await client.attach("v", AttachmentCreation(host: "h"))
-            #expect(attached.nbdURI == "nbd://127.0.0.1:10809/v:1")
+            #expect(attached.nbdURI == "nbd://127.0.0.1:10809/v:\(attached.epoch)")
             #expect(try await client.attachments(of: "v").count == 1)
             try await client.detach("v", from: "h")
             try await client.deleteVolume("c")
@@ -309,10 +309,13 @@ struct ClientTests {
                 durability: .writeback,
                 descriptor: ""
             )
-            _ = try await client.carryingOut(5).createVolume(creation)
-            _ = try await client.carryingOut(6).createSnapshot(volume: 7, name: "s")
-            _ = try await client.carryingOut(6).rollback(volume: 7, snapshot: "s")
-            let old = client.carryingOut(5)
+            _ = try await client.carryingOut(NodeOperation(term: 1, revision: 5, epochMax: 0))
+                .createVolume(creation)
+            _ = try await client.carryingOut(NodeOperation(term: 1, revision: 6, epochMax: 0))
+                .createSnapshot(volume: 7, name: "s")
+            _ = try await client.carryingOut(NodeOperation(term: 1, revision: 6, epochMax: 0))
+                .rollback(volume: 7, snapshot: "s")
+            let old = client.carryingOut(NodeOperation(term: 1, revision: 5, epochMax: 0))
             let refusals = [
                 await controlError { () throws(ControlError) in
                     _ = try await old.rollback(volume: 7, snapshot: "s")
@@ -331,12 +334,17 @@ struct ClientTests {
             #expect(refusals.allSatisfy { $0?.code == .outdated })
             #expect(node.held[7]?.rollbacks == ["s"])
             #expect(node.held[7]?.creation.byteCount == 4096)
-            try await client.carryingOut(9).deleteVolume(7)
+            try await client.carryingOut(NodeOperation(term: 1, revision: 9, epochMax: 0))
+                .deleteVolume(7)
             let revived = await controlError { () throws(ControlError) in
                 _ = try await old.createVolume(creation)
             }
             #expect(revived?.code == .outdated)
             #expect(node.held.isEmpty)
+            // A restored copy of the metadata begins with lower revisions again, in a later term.
+            let restored = client.carryingOut(NodeOperation(term: 2, revision: 3, epochMax: 0))
+            _ = try await restored.createVolume(creation)
+            #expect(node.held[7] != nil)
         }
     }
 

@@ -26,8 +26,13 @@ final class MemoryNode: NodeService {
 
     let name: String
     private let state = Mutex(State())
+    private let gate = OperationGate()
 
     init(name: String) { self.name = name }
+
+    func carryingOut(_ operation: NodeOperation) -> any NodeService {
+        gate.admit(operation, to: self)
+    }
 
     /// What it holds, by id.
     var held: [UInt64: Held] { state.withLock { $0.volumes } }
@@ -78,7 +83,7 @@ final class MemoryNode: NodeService {
     func createVolume(
         _ creation: NodeVolumeCreation
     ) async throws(ControlError) -> NodeVolume {
-        Self.document(try insert(Held(creation: creation)))
+        Self.document(try insert(Held(creation: creation, epoch: creation.epoch ?? 0)))
     }
 
     func updateVolume(
@@ -161,9 +166,10 @@ final class MemoryNode: NodeService {
             byteCount: snapshot.byteCount,
             logicalBlockByteCount: parent.creation.logicalBlockByteCount,
             durability: creation.durability,
+            epoch: creation.epoch,
             descriptor: creation.descriptor
         )
-        var clone = Held(creation: new)
+        var clone = Held(creation: new, epoch: creation.epoch ?? 0)
         clone.parent = id
         return Self.document(try insert(clone))
     }

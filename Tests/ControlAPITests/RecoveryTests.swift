@@ -320,25 +320,43 @@ struct ReconcilerTests {
         #expect(try await kinds(plane).contains("volume.access_restored"))
     }
 
-    @Test("A node that is ahead of the metadata keeps who has a volume, until one takes it")
-    func epochAhead_isReported_andTakenByForce() async throws {
+    @Test(
+        "A node that is ahead of the metadata keeps who has a volume, until one takes it",
+        arguments: [1, 9] as [UInt64]
+    )
+    func epochAhead_isReported_andTakenByForce(lead: UInt64) async throws {
         let (cluster, plane) = try await Cluster.serving()
-        let volume = try await plane.createVolume(
-            VolumeCreation(name: "v", byteCount: 4096),
-            operation: "k"
-        )
-        cluster.nodes[0].setAccess(volume.id, .readWrite, epoch: 9)
+        let creation = VolumeCreation(name: "v", byteCount: 8192)
+        let volume = try await plane.createVolume(creation, operation: "k")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k0")
+        cluster.nodes[0].setAccess(volume.id, .readWrite, epoch: volume.epoch + lead)
         try await plane.recover()
-        #expect(cluster.nodes[0].held[volume.id]?.access == .readWrite)
         #expect(try await kinds(plane).contains("volume.epoch_ahead"))
-        let refused = await controlError { () throws(ControlError) in
-            _ = try await plane.attach("v", AttachmentCreation(host: "h"), operation: "k1")
-        }
-        #expect(refused?.code == .outdated)
-        #expect(refused?.help?.contains("--force") == true)
-        let creation = AttachmentCreation(host: "h", force: true)
-        let taken = try await plane.attach("v", creation, operation: "k2")
-        #expect(taken.epoch == 10)
+        // Nothing may happen over the head of whoever has it.
+        let refusals = [
+            await controlError { () throws(ControlError) in
+                _ = try await plane.attach("v", AttachmentCreation(host: "h"), operation: "k1")
+            },
+            await controlError { () throws(ControlError) in
+                try await plane.deleteVolume("v", operation: "k2")
+            },
+            await controlError { () throws(ControlError) in
+                let update = VolumeUpdate(byteCount: 4096, allowShrink: true)
+                _ = try await plane.updateVolume("v", update, operation: "k3")
+            },
+            await controlError { () throws(ControlError) in
+                _ = try await plane.rollback("v", to: "s", operation: "k4")
+            },
+        ]
+        #expect(refusals.map { $0?.code } == Array(repeating: .outdated, count: 4))
+        #expect(refusals.allSatisfy { $0?.help?.contains("--force") == true })
+        let held = try #require(cluster.nodes[0].held[volume.id])
+        #expect(held.access == .readWrite && held.creation.byteCount == 8192)
+        #expect(held.rollbacks.isEmpty)
+        let forced = AttachmentCreation(host: "h", force: true)
+        let taken = try await plane.attach("v", forced, operation: "k5")
+        #expect(taken.epoch == volume.epoch + lead + 1)
         try await cluster.requireAgreement("a takeover from one the metadata did not know")
     }
 

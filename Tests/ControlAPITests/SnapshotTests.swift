@@ -63,7 +63,7 @@ struct SnapshotTests {
         )
         let image = try await plane.createImage(creation, operation: "k2")
         #expect(image.sha256 == String(repeating: "a", count: 64))
-        #expect(try await plane.snapshot("s", of: "v").images == ["debian:12"])
+        #expect(try await plane.snapshot("s", of: "v", machineID: nil).images == ["debian:12"])
         let twice = await controlError { () throws(ControlError) in
             _ = try await plane.createImage(creation, operation: "k3")
         }

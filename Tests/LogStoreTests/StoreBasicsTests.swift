@@ -38,6 +38,26 @@ import Testing
         #expect(bench.store.space.availableByteCount > 1 << 20)
     }
 
+    @Test("A volume's epoch only grows, and outlives a crash")
+    func epoch_lower_isRefused() throws {
+        let bench = try StoreBench()
+        _ = try bench.volume(1)
+        var specification = try #require(bench.store.specification(of: VolumeID(1)))
+        specification.epoch = 7
+        _ = try bench.command(.updateVolume(specification))
+        // The same again changes nothing that anybody could miss.
+        _ = try bench.command(.updateVolume(specification))
+        for _ in 0..<2 {
+            var lower = specification
+            lower.epoch = 6
+            #expect(throws: StoreCommandError.outdated) {
+                try bench.command(.updateVolume(lower))
+            }
+            #expect(bench.store.specification(of: VolumeID(1)) == specification)
+            try bench.crash()
+        }
+    }
+
     @Test("Trims and zeroes read as zero, in part and whole")
     func trim_partialBlocks_readZero() throws {
         let bench = try StoreBench()

@@ -1,6 +1,8 @@
 import BlockCore
+import Foundation
 import LogStore
 import StorageNode
+import Synchronization
 import Testing
 
 @Suite("Who may use a volume", .serialized) struct AccessTests {
@@ -163,25 +165,77 @@ import Testing
         await node.stop()
     }
 
-    @Test("A host that keeps coming back never writes after the next one has the volume")
-    func newEpoch_underLoad_noLateWrite() async throws {
+    @Test("Snapshots are read whoever has the volume, also when nobody has")
+    func snapshots_needNoAccess() async throws {
         let node = try await fencedNode()
         try await node.makeVolume("disk", id: 1, access: .none)
-        for epoch in UInt64(1)...20 {
+        _ = try await node.node.perform(.createSnapshot(volume: VolumeID(1), name: "s"))
+        let reader = try node.client("disk@s")
+        #expect(reader.flags & 2 != 0)
+        try await update(node, .readWrite, epoch: 1)
+        try await update(node, .none, epoch: 2)
+        _ = try reader.read(0, 4096)
+        _ = try node.client("disk@s").read(0, 4096)
+        #expect(throws: ClientError.self) { try node.client("disk:2") }
+        await node.stop()
+    }
+
+    @Test(
+        "A host that keeps coming back never writes after the next one has the volume",
+        arguments: [false, true]
+    )
+    func newEpoch_underLoad_noLateWrite(spreads: Bool) async throws {
+        let node = try await TestNode {
+            $0.exportNaming = .fenced
+            $0.reactorCount = spreads ? 3 : 1
+            $0.spreadsConnections = spreads
+        }
+        try await node.makeVolume("disk", id: 1, access: .none)
+        for epoch in UInt64(1)...12 {
             try await update(node, .readWrite, epoch: epoch)
-            let mine = pattern(byteCount: 4096, seed: epoch)
-            let theirs = pattern(byteCount: 4096, seed: 1000 + epoch)
-            let old = try node.client("disk:\(epoch)")
-            // Sent, and not waited for.
-            for _ in 0..<16 { try old.send(old.request(1, 0, 4096).bytes + theirs) }
+            // Hosts of this epoch that write without waiting and come back at once.
+            let hosts = Hosts(count: 2) { host in
+                guard let old = try? node.client("disk:\(epoch)") else { return }
+                let data = pattern(byteCount: 4096, seed: 100 * epoch + host)
+                for _ in 0..<16 { try? old.send(old.request(1, 0, 4096).bytes + data) }
+            }
+            try await Task.sleep(for: .milliseconds(5))
             try await update(node, .readWrite, epoch: epoch + 1)
+            #expect(await node.node.connectionCount(of: VolumeID(1)) == 0)
+            // Before anything new is written: what is there stays as it is.
             let new = try node.client("disk:\(epoch + 1)")
-            try new.write(0, mine)
-            #expect(throws: ClientError.self) { try node.client("disk:\(epoch)") }
-            #expect(try new.read(0, 4096) == mine)
+            let first = try new.read(0, 4096)
+            try await Task.sleep(for: .milliseconds(5))
+            #expect(try new.read(0, 4096) == first)
+            await hosts.end()
+            #expect(try new.read(0, 4096) == first)
             try new.disconnect()
             #expect(new.isClosed())
         }
         await node.stop()
+    }
+}
+
+/// Hosts that do the same again and again, each on a thread of its own: their calls block.
+private final class Hosts: Sendable {
+    private let isOver = Atomic(false)
+    private let runningCount: Atomic<Int>
+
+    init(count: Int, _ body: @escaping @Sendable (UInt64) -> Void) {
+        runningCount = Atomic(count)
+        for host in 0..<UInt64(count) {
+            Thread.detachNewThread { [self] in
+                while !isOver.load(ordering: .relaxed) { body(host) }
+                runningCount.subtract(1, ordering: .relaxed)
+            }
+        }
+    }
+
+    /// Returns when none runs any more.
+    func end() async {
+        isOver.store(true, ordering: .relaxed)
+        while runningCount.load(ordering: .relaxed) > 0 {
+            try? await Task.sleep(for: .milliseconds(1))
+        }
     }
 }

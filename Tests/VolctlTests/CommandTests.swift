@@ -229,8 +229,8 @@ private struct FaultyProgram: ServerProgram {
             readOnly: false,
             epoch: 3,
             state: .attached,
-            nbdURI: "nbd://127.0.0.1:20002/vm1",
-            nbdUnixURI: "nbd+unix:///vm1?socket=/d/nodes/node1/nbd.sock",
+            nbdURI: "nbd://127.0.0.1:20002/vm1:3",
+            nbdUnixURI: "nbd+unix:///vm1:3?socket=/d/nodes/node1/nbd.sock",
             attachedAt: time
         )
     }

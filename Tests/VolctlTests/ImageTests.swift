@@ -1,5 +1,6 @@
 // Disk images: told apart from what is none, copied, compared.
 
+import ControlAPI
 import Foundation
 import Glibc
 import Testing
@@ -311,16 +312,37 @@ private func noProgress() -> ProgressDisplay {
 }
 
 @Suite struct VolumeAccessTests {
-    @Test("the URI of a snapshot differs in its export only")
-    func uri_snapshot_keepsTheRest() {
-        #expect(
-            VolumeAccess.uri("nbd://127.0.0.1:10809/vm1", export: "vm1@monday")
-                == "nbd://127.0.0.1:10809/vm1@monday"
+    private func snapshot(_ uri: String?, unix: String? = nil) -> Snapshot {
+        Snapshot(
+            volume: "vm1",
+            name: "monday",
+            byteCount: 4096,
+            nbdURI: uri,
+            nbdUnixURI: unix,
+            createdAt: .now
         )
-        #expect(
-            VolumeAccess.uri("nbd+unix:///vm1?socket=/tmp/a%20b/nbd.sock", export: "vm1@x")
-                == "nbd+unix:///vm1@x?socket=/tmp/a%20b/nbd.sock"
-        )
+    }
+
+    @Test("the socket of this machine comes before TCP")
+    func uri_prefersUnix() throws {
+        let tcp = "nbd://127.0.0.1:10809/vm1@monday"
+        let unix = "nbd+unix:///vm1@monday?socket=/nbd.sock"
+        #expect(try VolumeAccess.uri(of: snapshot(tcp)) == tcp)
+        #expect(try VolumeAccess.uri(of: snapshot(tcp, unix: unix)) == unix)
+    }
+
+    @Test(
+        "what volctl cannot open is refused with what can be done",
+        arguments: [
+            nil, "nbds://127.0.0.1:10809/vm1@monday",
+        ]
+    )
+    func uri_unusable_isRefused(uri: String?) throws {
+        let error = #expect(throws: ControlError.self) {
+            _ = try VolumeAccess.uri(of: snapshot(uri))
+        }
+        #expect(error?.code == .unsupported)
+        #expect(error?.help != nil)
     }
 }
 

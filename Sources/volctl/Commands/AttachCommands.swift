@@ -34,7 +34,7 @@ package struct AttachCommand: ClusterCommand {
     var via: String?
     @Flag(help: "Attach for reading only; several hosts may.")
     var readOnly = false
-    @Flag(help: "Take it from the host that has it; stop that one first.")
+    @Flag(help: "Take it from the host that has it, fenced.")
     var force = false
     @Option(help: "How the host reaches it; default nbd.")
     var `protocol`: AttachmentProtocol?
@@ -85,8 +85,8 @@ package struct DetachCommand: ClusterCommand {
         abstract: "Take a volume back from a host.",
         discussion: """
             Its connections are closed, and the name in its URI opens nothing any more. Hosts that \
-            read a volume together share one name: one that is detached can come back with it until \
-            the last of them is detached.
+            read a volume together share one name and stay connected until the last of them is \
+            detached.
             """
     )
 

@@ -52,20 +52,19 @@ package struct VolumeExportWork {
         _ = try Tool.qemuImage.located()
         try checkFile()
         let volume = try await client.existingVolume(source.volume)
-        let byteCount = try await sourceByteCount(of: volume, client)
-        let access = try await VolumeAccess.forReading(volume, client)
         let unfinished = "\(path).unfinished.\(getpid())"
-        let digests: (source: String, file: String)?
-        do {
-            digests = try await copy(volume, byteCount, access, to: unfinished, client, progress)
-            guard Path.rename(unfinished, to: path) else {
-                throw CommandFailure("io_error", "Cannot write \(path): \(systemErrorText()).")
+        let (byteCount, digests) = try await withSnapshot(of: volume.name, client) { snapshot in
+            do {
+                let uri = try VolumeAccess.uri(of: snapshot)
+                let digests = try copy(uri, snapshot.byteCount, to: unfinished, progress)
+                guard Path.rename(unfinished, to: path) else {
+                    throw CommandFailure("io_error", "Cannot write \(path): \(systemErrorText()).")
+                }
+                return (snapshot.byteCount, digests)
+            } catch {
+                Path.remove(unfinished)
+                throw error
             }
-            try await access.end()
-        } catch {
-            Path.remove(unfinished)
-            try? await access.end()
-            throw error
         }
         return Report(
             volume: source.volume,
@@ -102,59 +101,50 @@ package struct VolumeExportWork {
         }
     }
 
-    private func sourceByteCount(
-        of volume: Volume,
-        _ client: ControlClient
-    ) async throws(ControlError) -> UInt64 {
-        guard let name = source.snapshot else { return volume.byteCount }
-        let reference = SnapshotReference(volume: volume.name, snapshot: name)
-        return try await client.named(reference) { () throws(ControlError) in
-            try await client.snapshot(name, of: volume.name).byteCount
-        }
-    }
-
-    /// Copies and compares; a volume in use is exported from a snapshot that lives for as long.
-    private func copy(
-        _ volume: Volume,
-        _ byteCount: UInt64,
-        _ access: VolumeAccess,
-        to file: String,
+    /// Calls `body` with the snapshot that was asked for, or with one that is taken for it.
+    private func withSnapshot<Value>(
+        of volume: String,
         _ client: ControlClient,
-        _ progress: ProgressDisplay
-    ) async throws -> (source: String, file: String)? {
-        if let snapshot = source.snapshot {
-            return try copy(access.uri(snapshot: snapshot), byteCount, to: file, progress)
-        }
-        let isInUse = volume.attachments.contains { $0.state == .attached && !$0.readOnly }
-        guard isInUse else { return try copy(access.uri, byteCount, to: file, progress) }
-        let temporary = "export-\(VolumeAccess.ownHost)"
-        progress.note("\(volume.name) is in use; exporting what it holds at this moment")
-        _ = try await client.createSnapshot(temporary, of: volume.name)
-        do {
-            let result = try copy(access.uri(snapshot: temporary), byteCount, to: file, progress)
-            try await client.deleteSnapshot(temporary, of: volume.name)
-            return result
-        } catch {
-            guard (try? await client.deleteSnapshot(temporary, of: volume.name)) == nil else {
-                throw error
+        _ body: (Snapshot) throws -> Value
+    ) async throws -> Value {
+        if let name = source.snapshot {
+            let reference = SnapshotReference(volume: volume, snapshot: name)
+            let snapshot = try await client.named(reference) { () throws(ControlError) in
+                try await client.snapshot(name, of: volume)
             }
+            return try body(snapshot)
+        }
+        let temporary = "export-\(VolumeAccess.ownHost)"
+        _ = try await client.createSnapshot(temporary, of: volume)
+        let result: Result<Value, any Error>
+        do {
+            result = .success(try body(try await client.snapshot(temporary, of: volume)))
+        } catch {
+            result = .failure(error)
+        }
+        do throws(ControlError) {
+            try await client.deleteSnapshot(temporary, of: volume)
+        } catch {
+            let outcome =
+                switch result {
+                case .success: "The file is written"
+                case .failure(let error): "The export failed (\(error))"
+                }
             throw CommandFailure(
                 "failed",
-                "The export failed (\(error)), and its snapshot could not be removed.",
-                remedy: "Remove it: volctl snapshot delete \(volume.name)@\(temporary)"
+                "\(outcome), but the snapshot for it could not be removed: \(error.detail)",
+                remedy: "Remove it: volctl snapshot delete \(volume)@\(temporary)"
             )
         }
+        return try result.get()
     }
 
     private func copy(
-        _ uri: String?,
+        _ uri: String,
         _ byteCount: UInt64,
         to file: String,
         _ progress: ProgressDisplay
     ) throws -> (source: String, file: String)? {
-        guard let uri else {
-            throw CommandFailure("bad_response", "The service gave an NBD URI that is none.")
-        }
         progress.begin("convert")
         try Conversion.export(uri, to: file, format: format, isCompressed: isCompressed)
             .run(progress: progress)
