@@ -293,6 +293,17 @@ public struct ControlClient: Sendable {
         try await api.perform(.DELETE, try path(node: name) + (isLost ? "?lost=true" : ""))
     }
 
+    /// The volumes that a node holds and the metadata does not know, by name.
+    public func strays(of node: String) async throws(ControlError) -> [StrayVolume] {
+        let list: StrayVolumeList = try await api.document(.GET, try path(node: node) + "/strays")
+        return list.volumes
+    }
+
+    /// Deletes one of them, with its snapshots.
+    public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
+        try await api.perform(.DELETE, try path(node: node) + "/strays/\(id)")
+    }
+
     // MARK: - Events
 
     /// Events after the revision `after`, oldest first.

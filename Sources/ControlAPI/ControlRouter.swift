@@ -212,6 +212,15 @@ private func addNodes(of service: some ControlService, to routes: inout RouteTab
         try await service.deleteNode(call.name("node", of: "node"), isLost: call.flag("lost"))
         return .done
     }
+    routes.add(.get, one + "/strays") { call in
+        let node = try call.name("node", of: "node")
+        return try await .document(StrayVolumeList(volumes: service.strays(of: node)))
+    }
+    routes.add(.delete, one + "/strays/:id") { call in
+        let node = try call.name("node", of: "node")
+        try await service.deleteStray(call.volumeID("id"), of: node)
+        return .done
+    }
     routes.add(.post, one + "/heartbeat") { call in
         let node = try call.name("node", of: "node")
         try await service.heartbeat(node, call.body(NodeHeartbeat.self))

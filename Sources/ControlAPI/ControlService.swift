@@ -115,6 +115,10 @@ public protocol ControlService: Sendable {
     func updateNode(_ name: String, _ update: NodeUpdate) async throws(ControlError) -> Node
     /// Forgets a node that has no volumes.
     func deleteNode(_ name: String, isLost: Bool) async throws(ControlError)
+    /// The volumes that a node holds and the metadata does not know, by name.
+    func strays(of node: String) async throws(ControlError) -> [StrayVolume]
+    /// Deletes one of them, with its snapshots.
+    func deleteStray(_ id: UInt64, of node: String) async throws(ControlError)
 
     /// Events after the revision `after`, oldest first.
     func events(after: UInt64, countMax: Int) async throws(ControlError) -> EventList

@@ -61,17 +61,21 @@ extension ControlPlane {
     private func reportUnknown(_ volume: NodeVolume, on node: String) async throws(ControlError) {
         // A deletion that ended since the node was asked has taken it from both.
         guard try await meta(await metadata.volume(id: volume.id)) == nil else { return }
+        let held: NodeVolume
         do throws(ControlError) {
-            _ = try await nodeService(node).volume(volume.id)
+            held = try await nodeService(node).volume(volume.id)
         } catch  where error.code == .volumeNotFound {
             return
         }
+        let lost = try await meta(await metadata.lostVolume(volume.id))
+        guard lost == nil else { return try await closeStray(held, on: node) }
         let event = EventRecord(
             time: now,
             kind: "volume.unknown",
             subject: volume.name,
             message: "the node '\(node)' holds a volume (id \(volume.id), \(volume.byteCount) "
-                + "bytes) that the metadata does not know; it is left alone"
+                + "bytes) that the metadata does not know; it is left alone, "
+                + "'volctl node strays \(node)' lists it"
         )
         await report(event, id: "unknown-\(node)-\(volume.id)")
     }

@@ -37,6 +37,9 @@ struct ClusterKeys: Sendable {
     var live: String { root + "live/" }
     func live(_ name: String) -> String { live + name }
 
+    /// Volumes that were forgotten with their node.
+    func lost(_ volume: UInt64) -> String { root + "lost/" + Self.hex(volume) }
+
     var operations: String { root + "op/" }
     func operation(_ key: String) -> String {
         // A client's key is any printable text; '/' would reach into other keys.

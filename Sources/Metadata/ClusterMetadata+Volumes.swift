@@ -217,6 +217,13 @@ extension ClusterMetadata {
         change.delete(keys.name(record.name))
         change.delete(keys.attachments(record.id))
         change.deleteAll(prefix: keys.snapshots(record.id))
+        let lost = LostVolumeRecord(
+            name: record.name,
+            node: record.primary,
+            epoch: record.epoch,
+            lostAt: event.time
+        )
+        try change.put(lost, keys.lost(record.id))
         try change.put(event, keys.event(EventID.new(at: event.time)))
         guard try await apply(change) != nil else { return false }
         // Each by itself, since there may be more than a transaction takes; without the volume
@@ -228,6 +235,19 @@ extension ClusterMetadata {
             _ = try await apply(deletion)
         }
         return true
+    }
+
+    /// What is known of a volume that was forgotten with its node.
+    public func lostVolume(_ id: UInt64) async throws(MetadataError) -> LostVolumeRecord? {
+        try await get(LostVolumeRecord.self, keys.lost(id))?.value
+    }
+
+    /// Forgets that a volume was forgotten: it is gone from its node, too.
+    public func notePurged(_ id: UInt64, event: EventRecord) async throws(MetadataError) {
+        var change = MetaChange()
+        change.delete(keys.lost(id))
+        try change.put(event, keys.event(EventID.new(at: event.time)))
+        _ = try await apply(change)
     }
 
     // MARK: - End

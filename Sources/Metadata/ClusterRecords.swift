@@ -221,6 +221,26 @@ public struct ImageRecord: Sendable, Hashable, Codable {
     }
 }
 
+/// A volume that was forgotten with its node, and may come back with it.
+public struct LostVolumeRecord: Sendable, Hashable, Codable {
+    /// Its name then.
+    public var name: String
+    /// The node.
+    public var node: String
+    /// Its epoch then.
+    public var epoch: UInt64
+    /// When it was forgotten.
+    public var lostAt: Date
+
+    /// Creates a record.
+    public init(name: String, node: String, epoch: UInt64, lostAt: Date) {
+        self.name = name
+        self.node = node
+        self.epoch = epoch
+        self.lostAt = lostAt
+    }
+}
+
 /// A node.
 public struct NodeRecord: Sendable, Hashable, Codable {
     /// Its name.

@@ -129,6 +129,35 @@ struct NodeTests {
         #expect(try await plane.volume("v").snapshotCount == 0)
     }
 
+    @Test("A lost node that comes back serves nothing of what was forgotten, until it is purged")
+    func lostNode_comesBack_isClosed() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k1")
+        let host = AttachmentCreation(host: "h1")
+        let attachment = try await plane.attach("v", host, operation: "k2")
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        try await plane.deleteNode("n1", isLost: true)
+        try await cluster.register(with: plane)
+        try await plane.recover()
+        let closed = try #require(cluster.nodes[0].held[volume.id])
+        #expect(closed.access == .none && closed.epoch > attachment.epoch)
+        let strays = try await plane.strays(of: "n1")
+        #expect(strays.map(\.id) == [volume.id])
+        try await plane.deleteStray(volume.id, of: "n1")
+        #expect(try await plane.strays(of: "n1").isEmpty)
+        // Its name is free again, here too; and what the cluster knows is not purged.
+        let again = try await plane.createVolume(creation, operation: "k3")
+        let refused = await controlError { () throws(ControlError) in
+            try await plane.deleteStray(again.id, of: "n1")
+        }
+        #expect(refused?.code == .inUse)
+        #expect(refused?.help?.contains("volctl volume delete v") == true)
+        #expect(cluster.nodes[0].held[again.id] != nil)
+        let kinds = try await plane.events(after: 0, countMax: 100).events.map(\.kind)
+        #expect(kinds.contains("volume.closed") && kinds.contains("volume.purged"))
+    }
+
     @Test("Events tell the story in order, from any revision on, and go on when followed")
     func events_followed() async throws {
         let (_, plane) = try await Cluster.serving()

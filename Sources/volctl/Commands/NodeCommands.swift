@@ -10,7 +10,10 @@ package struct NodeCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "node",
         abstract: "Look at the storage nodes, and take them out of placement.",
-        subcommands: [NodeListCommand.self, NodeShow.self, NodeDrain.self, NodeDelete.self]
+        subcommands: [
+            NodeListCommand.self, NodeShow.self, NodeDrain.self, NodeDelete.self, NodeStrays.self,
+            NodePurge.self,
+        ]
     )
 
     package init() {}

@@ -1,0 +1,75 @@
+// Volumes that a node holds and the metadata does not know.
+
+public import ControlAPI
+import Metadata
+
+extension ControlPlane {
+    /// The volumes that a node holds and the metadata does not know, by name.
+    public func strays(of node: String) async throws(ControlError) -> [StrayVolume] {
+        let held = try await nodeService(node).volumes()
+        // Read afterwards: a volume is known before its node makes it.
+        let known = Set(try await meta(await metadata.allVolumes()).map(\.value.id))
+        return held.filter { !known.contains($0.id) }.map { volume in
+            StrayVolume(
+                id: volume.id,
+                name: volume.name,
+                byteCount: volume.byteCount,
+                access: volume.access,
+                epoch: volume.epoch,
+                snapshots: volume.snapshots.map(\.name)
+            )
+        }
+    }
+
+    /// Deletes one of them, with its snapshots.
+    public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
+        let held = try await nodeService(node).volume(id)
+        try await locks.withLock(held.name) { [self] () throws(ControlError) in
+            if let known = try await meta(await metadata.volume(id: id)) {
+                throw ControlError(
+                    .inUse,
+                    "The volume \(id) is the cluster's volume '\(known.value.name)'.",
+                    help: "'volctl volume delete \(known.value.name)' deletes it."
+                )
+            }
+            try await strayService(held, on: node).deleteVolume(id)
+            let event = EventRecord(
+                time: now,
+                kind: "volume.purged",
+                subject: held.name,
+                message: "deleted from '\(node)', where it was unknown to the metadata (id \(id))"
+            )
+            try await meta(await metadata.notePurged(id, event: event))
+        }
+    }
+
+    /// Closes a volume that was forgotten with its node, which has come back with it: its name
+    /// may have been given to another one since.
+    func closeStray(_ held: NodeVolume, on node: String) async throws(ControlError) {
+        guard held.access != .none else { return }
+        let service = try await strayService(held, on: node)
+        try await setAccess(.none, epoch: held.epoch + 1, held.id, service)
+        let event = EventRecord(
+            time: now,
+            kind: "volume.closed",
+            subject: held.name,
+            message:
+                "came back with '\(node)', which had been deleted as lost, and is closed there "
+                + "(id \(held.id)); 'volctl node strays \(node)' lists it"
+        )
+        await report(event)
+    }
+
+    /// The API of the node, for a change of a volume of which it alone knows.
+    private func strayService(
+        _ held: NodeVolume,
+        on node: String
+    ) async throws(ControlError) -> any NodeService {
+        let operation = NodeOperation(
+            term: term,
+            revision: try await meta(await metadata.revision()),
+            epochMax: held.epoch
+        )
+        return try await nodeService(node).carryingOut(operation)
+    }
+}
