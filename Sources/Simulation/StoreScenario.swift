@@ -83,8 +83,13 @@ struct StoreScenario {
     init(seed: UInt64, options: SimulationOptions) {
         var random = SeededRandom(seed: seed)
         self.seed = seed
-        segmentByteCount = random.pick([256 << 10, 512 << 10, 1 << 20, 1 << 20])
-        let segmentCount = random.pick([24, 32, 48, 64, 96])
+        // Small devices have small segments (StoreFormat), and more of them.
+        segmentByteCount = random.pick([
+            64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 1 << 20,
+        ])
+        let segmentCount = random.pick(
+            segmentByteCount < 256 << 10 ? [64, 96, 128, 192] : [24, 32, 48, 64, 96]
+        )
         deviceByteCount = min(
             1 << 20 + UInt64(segmentByteCount) * UInt64(segmentCount),
             UInt64(SimulationMemory.deviceByteCountMax)
