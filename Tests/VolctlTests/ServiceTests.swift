@@ -128,7 +128,9 @@ import volctl
     }
 }
 
-@Suite(.enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
+// One after the other: each keeps a thread of the few waiting for a tool, which in turn waits for
+// what another thread does.
+@Suite(.serialized, .enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
 struct ImageImportTests {
     private func work(_ service: LiveService, overwrites: Bool = false) throws -> ImageImport {
         let path = try service.directory.file("a.img", [UInt8](repeating: 1, count: 1 << 20))
