@@ -12,7 +12,8 @@ public enum APIEndpoint: Sendable, Hashable, CustomStringConvertible {
     /// The longest path that a unix socket can have, in bytes: `sun_path` less its final NUL.
     public static var unixPathByteCountMax: Int { 107 }
 
-    /// Reads `http://HOST:PORT`, `HOST:PORT`, `http+unix:PATH` or `unix:PATH`.
+    /// Reads `http://HOST:PORT`, `HOST:PORT`, `unix:PATH` or, as an HTTP client spells it,
+    /// `http+unix:PATH`.
     ///
     /// - Throws: ``ControlError/Code/invalidArgument`` with what is wrong.
     public init(_ text: String) throws(ControlError) {
@@ -69,7 +70,7 @@ public enum APIEndpoint: Sendable, Hashable, CustomStringConvertible {
         switch self {
         case .tcp(let host, let port):
             host.contains(":") ? "http://[\(host)]:\(port)" : "http://\(host):\(port)"
-        case .unix(let path): "http+unix:\(path)"
+        case .unix(let path): "unix:\(path)"
         }
     }
 

@@ -142,7 +142,7 @@ public enum ValidSize {
         guard byteCount <= APILimits.volumeByteCountMax else {
             throw ControlError(
                 .invalidArgument,
-                "\(ByteSize(byteCount: byteCount).argumentText) is more than the largest volume has.",
+                "\(ByteSize(byteCount: byteCount).exactText) is more than the largest volume has.",
                 help: "Give a size of at most \(ByteSize(byteCount: APILimits.volumeByteCountMax))."
             )
         }

@@ -98,4 +98,9 @@ extension ByteSize {
     package var argumentText: String {
         (try? ByteSize(parsing: description)) == self ? description : "\(byteCount)"
     }
+
+    /// The exact size for messages: in a unit where it is a whole number of one, else in bytes.
+    package var exactText: String {
+        argumentText == description ? description : "\(byteCount) bytes"
+    }
 }

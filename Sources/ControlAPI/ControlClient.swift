@@ -83,12 +83,18 @@ public struct ControlClient: Sendable {
         )
     }
 
-    /// Deletes a volume and its snapshots.
+    /// Deletes a volume and its snapshots; refused while a host has it.
+    ///
+    /// With `host` it is deleted only while that host alone has it, for writing: whoever made it
+    /// undoes that, unless somebody took it since.
     public func deleteVolume(
         _ name: String,
+        heldBy host: String? = nil,
         operation: String = newOperationKey()
     ) async throws(ControlError) {
-        try await api.perform(.DELETE, try path(volume: name), operationKey: operation)
+        if let host { try ValidName.require(host, of: "host") }
+        let query = host.map { "?host=\($0)" } ?? ""
+        try await api.perform(.DELETE, try path(volume: name) + query, operationKey: operation)
     }
 
     // MARK: - Snapshots and clones

@@ -60,8 +60,11 @@ private func addVolumes(of service: some ControlService, to routes: inout RouteT
         )
     }
     routes.add(.delete, "v1/volumes/:volume") { call in
+        let host = call.query("host")
+        if let host { try ValidName.require(host, of: "host") }
         try await service.deleteVolume(
             call.name("volume", of: "volume"),
+            heldBy: host,
             operation: call.operationKey()
         )
         return .done

@@ -25,8 +25,12 @@ public protocol ControlService: Sendable {
         _ update: VolumeUpdate,
         operation: String
     ) async throws(ControlError) -> Volume
-    /// Deletes it and its snapshots.
-    func deleteVolume(_ name: String, operation: String) async throws(ControlError)
+    /// Deletes it and its snapshots; with `host` only while that host alone has it.
+    func deleteVolume(
+        _ name: String,
+        heldBy host: String?,
+        operation: String
+    ) async throws(ControlError)
 
     /// Its snapshots, oldest first.
     func snapshots(of volume: String) async throws(ControlError) -> [Snapshot]

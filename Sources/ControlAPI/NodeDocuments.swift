@@ -28,7 +28,7 @@ public struct Node: Sendable, Hashable, Codable {
     public var state: NodeState
     /// Whether it takes new volumes.
     public var draining: Bool
-    /// Where its API is: `http://HOST:PORT` or `http+unix:PATH`.
+    /// Where its API is: `http://HOST:PORT` or `unix:PATH`.
     public var adminEndpoint: String
     /// Where its NBD server is: `HOST:PORT`.
     public var nbdEndpoint: String?
@@ -129,7 +129,7 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
 
 /// Body of `PUT /v1/nodes/{node}`: a node registers itself.
 public struct NodeRegistration: Sendable, Hashable, Codable {
-    /// Where its API is: `http://HOST:PORT` or `http+unix:PATH`.
+    /// Where its API is: `http://HOST:PORT` or `unix:PATH`.
     public var adminEndpoint: String
     /// Where its NBD server is: `HOST:PORT`, as clients reach it.
     public var nbdEndpoint: String?

@@ -134,8 +134,8 @@ extension ControlPlane {
     ) async throws(ControlError) {
         var changed = volume
         changed.value.byteCount = held.byteCount
-        let from = ByteSize(byteCount: volume.value.byteCount).argumentText
-        let to = ByteSize(byteCount: held.byteCount).argumentText
+        let from = ByteSize(byteCount: volume.value.byteCount).exactText
+        let to = ByteSize(byteCount: held.byteCount).exactText
         let event = EventRecord(
             time: now,
             kind: "volume.size_corrected",

@@ -78,7 +78,10 @@ extension ControlPlane {
         let current = all.current
         let others = current.filter { $0.host != creation.host }
         let own = current.first { $0.host == creation.host }
-        if let own, own.readOnly == readOnly, !isForced { return nil }
+        if let own, !isForced {
+            guard own.readOnly == readOnly else { throw .attachedOtherwise(volume.name, own) }
+            return nil
+        }
         let conflict = others.first { !readOnly || !$0.readOnly }
         if let conflict, !isForced { throw .attachedElsewhere(volume.name, conflict) }
         guard others.count < APILimits.attachmentCountMax || isForced else {
@@ -142,11 +145,26 @@ extension ControlPlane {
 }
 
 extension ControlError {
-    fileprivate static func attachmentNotFound(_ volume: String, host: String) -> Self {
+    static func attachmentNotFound(_ volume: String, host: String) -> Self {
         ControlError(
             .attachmentNotFound,
             "The volume '\(volume)' is not attached to host '\(host)'.",
             help: "'volctl volume show \(volume)' shows who has it."
+        )
+    }
+
+    /// The host has it, for the other use: a change would cut off its own VM.
+    fileprivate static func attachedOtherwise(
+        _ volume: String,
+        _ own: AttachmentRecord
+    ) -> Self {
+        ControlError(
+            .volumeAttached,
+            "The host '\(own.host)' itself has '\(volume)' attached, for "
+                + (own.readOnly ? "reading only." : "writing."),
+            help: "To change that its connections are closed: detach it first with 'volctl detach "
+                + "\(volume) --host \(own.host)', or attach with '--force'.",
+            holder: own.host
         )
     }
 

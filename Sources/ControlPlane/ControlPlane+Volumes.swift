@@ -138,10 +138,11 @@ extension ControlPlane {
     ) async throws(ControlError) {
         guard update.allowShrink == true else {
             let size = ByteSize(byteCount: byteCount).argumentText
-            let present = ByteSize(byteCount: volume.byteCount).argumentText
+            let wanted = ByteSize(byteCount: byteCount).exactText
+            let present = ByteSize(byteCount: volume.byteCount).exactText
             throw ControlError(
                 .invalidArgument,
-                "\(size) is less than the \(present) that '\(volume.name)' has; what lies behind "
+                "\(wanted) is less than the \(present) that '\(volume.name)' has; what lies behind "
                     + "would be lost.",
                 help: "If that is meant: volctl volume resize \(volume.name) \(size) --shrink"
             )
@@ -149,15 +150,23 @@ extension ControlPlane {
         try await requireDetached(volume, toBe: "shrunk")
     }
 
-    /// Deletes a volume and its snapshots.
+    /// Deletes a volume and its snapshots; refused while a host has it.
+    ///
+    /// With `host` it is the other way round: deleted only while that host alone has it for
+    /// writing. So a host undoes what it made and nobody was given since.
     public func deleteVolume(
         _ name: String,
+        heldBy host: String? = nil,
         operation: String
     ) async throws(ControlError) {
-        let request = "delete volume \(name)"
+        let request = "delete volume \(name)" + (host.map { " of \($0)" } ?? "")
         _ = try await change(name, operation: operation, request: request) {
             [self] (volume) throws(ControlError) in
-            try await requireDetached(volume, toBe: "deleted")
+            if let host {
+                try await requireHeld(volume, by: host)
+            } else {
+                try await requireDetached(volume, toBe: "deleted")
+            }
             let images = try await meta(await metadata.images(of: volume.id))
             if let image = images.first {
                 throw ControlError(
@@ -228,6 +237,26 @@ extension ControlPlane {
             throw ControlError(.invalidArgument, "The request cannot be written as JSON.")
         }
         return what + " " + String(decoding: data, as: UTF8.self)
+    }
+
+    /// Refuses unless the volume is attached to `host`, for writing.
+    private func requireHeld(
+        _ volume: VolumeRecord,
+        by host: String
+    ) async throws(ControlError) {
+        let current = try await attachmentsRecord(volume.id).current
+        if let other = current.first(where: { $0.host != host }) {
+            throw ControlError(
+                .volumeAttached,
+                "The volume '\(volume.name)' is attached to host '\(other.host)', so it is not "
+                    + "'\(host)' that may delete it.",
+                help: "'volctl volume show \(volume.name)' shows who has it.",
+                holder: other.host
+            )
+        }
+        guard let own = current.first, !own.readOnly else {
+            throw .attachmentNotFound(volume.name, host: host)
+        }
     }
 
     /// Refuses while a host has the volume.

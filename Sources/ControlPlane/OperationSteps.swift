@@ -288,6 +288,6 @@ extension PendingOperation.Kind {
     }
 
     private static func size(_ byteCount: UInt64) -> String {
-        ByteSize(byteCount: byteCount).argumentText
+        ByteSize(byteCount: byteCount).exactText
     }
 }

@@ -12,6 +12,13 @@ package enum Usage {
         try check { () throws(ControlError) in try ValidName.require(name, of: what) }
     }
 
+    /// Refuses an empty `--data`, which an unset variable of a script gives: it would mean the
+    /// directory that the script happens to be in.
+    package static func require(directory: String?) throws {
+        guard directory?.isEmpty == true else { return }
+        throw ValidationError("--data takes a directory, not an empty text.")
+    }
+
     /// Refuses what is no size of a volume.
     package static func require(volumeSize size: ByteSize?) throws {
         guard let size else { return }

@@ -30,6 +30,7 @@ package struct ClusterOptions: ParsableArguments {
     package init() {}
 
     package func validate() throws {
+        try Usage.require(directory: data)
         guard let endpoint, (try? APIEndpoint(endpoint)) == nil else { return }
         throw ValidationError(
             "'\(endpoint)' is not an endpoint. Write http://HOST:PORT or unix:/PATH."

@@ -21,6 +21,12 @@ package struct CommandFailure: Error, Hashable, Sendable {
         self.remedy = remedy
     }
 
+    /// Says `new` wherever the texts say `old`.
+    package mutating func rename(_ old: String, to new: String) {
+        problem = problem.replacingOccurrences(of: old, with: new)
+        remedy = remedy?.replacingOccurrences(of: old, with: new)
+    }
+
     /// The one line for standard error, without its newline.
     ///
     /// Line breaks and control characters, which a server or a file name may carry, are made

@@ -38,6 +38,39 @@ package enum NameCompletion {
         return try await references(client, prefix) + images
     }
 
+    /// What may be exported: volumes, and snapshots of the one that stands before an `@`.
+    package static let exportSources = kind { client, prefix in
+        try await exports(client, prefix)
+    }
+
+    /// Programs of the development cluster that the line so far leads to, running or not.
+    package static let devPrograms = CompletionKind.custom { words, _, prefix in
+        devNames(words: words, prefix: prefix)
+    }
+
+    /// The programs of a development cluster whose names begin with `prefix`.
+    package static func devNames(
+        words: [String],
+        prefix: String,
+        environment: [String: String] = ProcessInfo.processInfo.environment
+    ) -> [String] {
+        var options = DevOptions()
+        options.data = value(of: "--data", in: words)
+        let directory = options.directory(environment: environment)
+        guard let file = try? ClusterFile.read(directory) else { return [] }
+        let names = file.nodes.map(\.name) + [ClusterLayout.metaName]
+        return names.filter { $0.hasPrefix(prefix) }
+    }
+
+    /// Volumes, or the snapshots of the one that stands before an `@`.
+    package static func exports(
+        _ client: ControlClient,
+        _ prefix: String
+    ) async throws(ControlError) -> [String] {
+        guard prefix.contains("@") else { return try await client.volumes().map(\.name) }
+        return try await references(client, prefix)
+    }
+
     /// `VOLUME@` for each volume, or the snapshots of the one that stands before an `@`.
     package static func references(
         _ client: ControlClient,

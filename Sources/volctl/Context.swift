@@ -86,7 +86,8 @@ package struct ClusterChoice: Hashable, Sendable {
                 "no_context",
                 "No cluster is known.",
                 remedy:
-                    "Start one with 'volctl dev up', or name one with --endpoint or CAIRN_ENDPOINT."
+                    "Start one with 'volctl dev up', or name one with --endpoint, --data or "
+                    + "CAIRN_ENDPOINT."
             )
         }
     }

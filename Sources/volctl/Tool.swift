@@ -48,17 +48,19 @@ package struct Tool: Sendable {
     }
 }
 
-/// Whether the user asked to stop (Ctrl-C or SIGTERM) while long work ran.
+/// Whether the user asked to stop (Ctrl-C, SIGTERM, a terminal closed) while long work ran.
 package enum Interruption {
     private static let wasRequested = Atomic<Bool>(false)
 
     /// Whether it was asked for.
     package static var isRequested: Bool { wasRequested.load(ordering: .relaxed) }
 
-    /// From now on Ctrl-C and SIGTERM set ``isRequested``, so that half-done work is undone; the
-    /// second one ends the program at once.
+    /// From now on Ctrl-C, SIGTERM and the end of the terminal set ``isRequested``, so that
+    /// half-done work is undone; the second one ends the program at once.
+    ///
+    /// SIGHUP stays ignored where it is: `nohup` lets work outlive its terminal.
     package static func watch() {
-        for number in [SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM, SIGHUP] where !(number == SIGHUP && isIgnored(number)) {
             var action = sigaction()
             // SAFETY: the handler changes an atomic and may _exit, both async-signal-safe. Without
             // SA_RESTART blocking calls return EINTR, so that loops look at the flag.
@@ -70,6 +72,15 @@ package enum Interruption {
             }
             unsafe sigaction(number, &action, nil)
         }
+    }
+
+    private static func isIgnored(_ number: Int32) -> Bool {
+        var action = sigaction()
+        // SAFETY: writes one `sigaction` that outlives the call. The handlers are compared as
+        // numbers, as SIG_IGN is one.
+        unsafe sigaction(number, nil, &action)
+        return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+            == unsafeBitCast(SIG_IGN, to: Int.self)
     }
 
     /// Throws when the user asked to stop.

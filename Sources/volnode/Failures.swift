@@ -213,7 +213,8 @@ extension Failure {
         case .layout(.tooSmall(let byteCountMin)):
             self.init(
                 "\(path) is too small for a store.",
-                help: "The smallest store with these segments has \(byteCountMin) bytes."
+                help: "The smallest store with these segments has "
+                    + "\(ByteSize(byteCount: byteCountMin)) (\(byteCountMin) bytes)."
             )
         case .layout(.badSegmentSize):
             self.init(

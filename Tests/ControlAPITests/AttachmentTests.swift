@@ -84,6 +84,25 @@ struct AttachmentTests {
         try await cluster.requireAgreement("shared reading")
     }
 
+    @Test("A host does not cut itself off by asking for the other use, unless it forces that")
+    func attach_otherUseBySameHost_isRefused() async throws {
+        let (cluster, plane, id) = try await serving()
+        for readOnly in [false, true] {
+            let first = try await attach(plane, "h1", readOnly: readOnly, force: true)
+            let before = cluster.nodes[0].held[id]?.dropCount
+            let error = await controlError { () throws(ControlError) in
+                _ = try await attach(plane, "h1", readOnly: !readOnly)
+            }
+            #expect(error?.code == .volumeAttached)
+            #expect(error?.holder == "h1")
+            #expect(error?.detail.contains(readOnly ? "reading" : "writing") == true)
+            #expect(cluster.nodes[0].held[id]?.dropCount == before)
+            let same = try await attach(plane, "h1", readOnly: readOnly)
+            #expect(same.epoch == first.epoch)
+        }
+        try await cluster.requireAgreement("a change of use")
+    }
+
     @Test("Twenty hosts that race for a volume: one gets it")
     func attach_racing_oneWins() async throws {
         let (cluster, plane, _) = try await serving()

@@ -457,8 +457,8 @@ struct EndpointTests {
             ("http://127.0.0.1:7400", "http://127.0.0.1:7400"),
             ("localhost:80/", "http://localhost:80"),
             ("http://[::1]:7400", "http://[::1]:7400"),
-            ("unix:/run/x.sock", "http+unix:/run/x.sock"),
-            ("http+unix:///run/x.sock", "http+unix:/run/x.sock"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("http+unix:///run/x.sock", "unix:/run/x.sock"),
         ]
     )
     func read_valid(text: String, expected: String) throws {

@@ -101,8 +101,13 @@ struct RouterTests {
             #expect(conflict.status == 409)
             #expect(try problem(conflict.body).holder == "hv1")
             #expect(conflict.headers[.contentType] == "application/problem+json")
+            for (host, status) in [("hv2", 409), ("a%20b", 400)] {
+                let refused = try await client.send(.delete, "/v1/volumes/vm1?host=\(host)")
+                #expect(refused.status == status)
+            }
             let gone = try await client.send(.delete, "/v1/volumes/vm1/attachments/hv1")
             #expect(gone.status == 204)
+            #expect(try await client.send(.delete, "/v1/volumes/vm1?host=hv1").status == 404)
             #expect(try await client.send(.delete, "/v1/volumes/vm1").status == 204)
             #expect(try await client.send(.get, "/v1/volumes/vm1").status == 404)
         }

@@ -222,4 +222,46 @@ struct VolumeTests {
         #expect(await deletion() == nil)
         try await cluster.requireAgreement("deletion")
     }
+
+    @Test("A host deletes what it alone has, and nothing that was taken from it")
+    func delete_heldBy_onlyByHolder() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k0")
+        func attach(_ host: String, readOnly: Bool = false, force: Bool = false) async throws {
+            let creation = AttachmentCreation(host: host, readOnly: readOnly, force: force)
+            _ = try await plane.attach("v", creation, operation: UUID().uuidString)
+        }
+        func deletion(by host: String) async -> ControlError? {
+            await controlError { () throws(ControlError) in
+                try await plane.deleteVolume("v", heldBy: host, operation: UUID().uuidString)
+            }
+        }
+        #expect(await deletion(by: "h1")?.code == .attachmentNotFound)
+        try await attach("h1")
+        let stranger = await deletion(by: "h2")
+        #expect(stranger?.code == .volumeAttached)
+        #expect(stranger?.holder == "h1")
+        try await attach("h2", force: true)
+        #expect(await deletion(by: "h1")?.holder == "h2")
+        try await plane.detach("v", from: "h2", operation: "k1")
+        #expect(await deletion(by: "h1")?.code == .attachmentNotFound)
+        #expect(await deletion(by: "h2")?.code == .attachmentNotFound)
+        try await attach("h1", readOnly: true)
+        #expect(await deletion(by: "h1")?.code == .attachmentNotFound)
+        try await attach("h3", readOnly: true)
+        #expect(await deletion(by: "h1")?.code == .volumeAttached)
+        try await plane.detach("v", from: "h3", operation: "k2")
+        try await plane.detach("v", from: "h1", operation: "k3")
+
+        try await attach("h1")
+        try await plane.deleteVolume("v", heldBy: "h1", operation: "k4")
+        try await plane.deleteVolume("v", heldBy: "h1", operation: "k4")
+        let reused = await controlError { () throws(ControlError) in
+            try await plane.deleteVolume("v", operation: "k4")
+        }
+        #expect(reused?.code == .idempotencyKeyReused)
+        #expect(await deletion(by: "h1")?.code == .volumeNotFound)
+        try await cluster.requireAgreement("deletion by its host")
+    }
 }

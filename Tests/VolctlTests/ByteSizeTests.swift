@@ -66,4 +66,11 @@ import volctl
             #expect(try ByteSize(parsing: size.description) == size)
         }
     }
+
+    @Test("messages give exact sizes, with a unit in any case")
+    func exactText_anySize_hasUnit() {
+        #expect(ByteSize(byteCount: 2 << 30).exactText == "2GiB")
+        #expect(ByteSize(byteCount: 1_572_864_000).exactText == "1572864000 bytes")
+        #expect(ByteSize(byteCount: 3 << 29).exactText == "1610612736 bytes")
+    }
 }

@@ -8,7 +8,8 @@ final class CannedServer: Sendable {
     let port: UInt16
     private let listener: Int32
 
-    init(answer: String) throws {
+    /// Listens; with `onConnection` the first connection has that done and gets no answer.
+    init(answer: String, onConnection: (@Sendable () async -> Void)? = nil) throws {
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -26,9 +27,21 @@ final class CannedServer: Sendable {
         }
         let bytes = Array(answer.utf8)
         Thread.detachNewThread {
+            var first = onConnection
             while true {
                 let connection = accept(listener, nil, nil)
                 guard connection >= 0 else { return }
+                if let work = first {
+                    first = nil
+                    let done = DispatchSemaphore(value: 0)
+                    Task {
+                        await work()
+                        done.signal()
+                    }
+                    done.wait()
+                    close(connection)
+                    continue
+                }
                 var request = [UInt8](repeating: 0, count: 4096)
                 // SAFETY: pointers and counts are those of live arrays.
                 _ = unsafe recv(connection, &request, request.count, 0)

@@ -303,6 +303,33 @@ private struct FaultyProgram: ServerProgram {
         #expect(volumeText(silent).contains("unknown: node1 does not answer"))
     }
 
+    @Test("a size that the units round is shown in bytes too")
+    func volumeText_oddSize_isExact() {
+        var odd = volume
+        odd.byteCount = 1_572_864_000 + 4096
+        #expect(volumeText(odd).contains("Size:          1.4GiB (1572868096 bytes)"))
+    }
+
+    @Test("a rollback that changes the size says so")
+    func rollbackText_sizes_areSaid() throws {
+        let snapshot = try SnapshotReference(parsing: "vm1@monday")
+        let same = rollbackText(snapshot, from: 4096, to: 4096)
+        #expect(same == "vm1 reads as vm1@monday now.")
+        let other = rollbackText(snapshot, from: 2 << 30, to: 1 << 30)
+        #expect(other == "\(same) Its size went from 2GiB back to 1GiB.")
+    }
+
+    @Test("a volume whose node is silent is not called ready")
+    func volumeTable_silentNode_isNotReady() {
+        var silent = volume
+        silent.space = nil
+        silent.warning = "The node 'node1' does not answer."
+        let plain = Terminal(columnCount: nil, hasColor: false)
+        let text = volumeTable([silent]).rendered(on: plain)
+        #expect(text.contains("unavailable: The node 'node1' does not answer."))
+        #expect(!text.contains("ready"))
+    }
+
     @Test("the list of volumes shows who has them")
     func volumeTable_attached_isShown() {
         let plain = Terminal(columnCount: nil, hasColor: false)

@@ -438,6 +438,27 @@ private func noProgress() -> ProgressDisplay {
         #expect(try await fetch(answer) == Array(body.utf8))
     }
 
+    @Test("downloads of imports that were killed are removed, those under way are not")
+    func init_oldDownloads_areSwept() async throws {
+        let directory = try TestDirectory()
+        let old = try directory.file("download.999999999-a.img", [1])
+        let own = try directory.file("download.\(getpid()).img", [1])
+        let other = try directory.file("disk.img", [1])
+        let held = try directory.file("download.999999998-b.img", [1])
+        let lock = try await FileLock(path: held, seconds: 1) {}
+        let server = try CannedServer(answer: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+        let download = try await Download(
+            "http://127.0.0.1:\(server.port)/disk.img",
+            into: directory.path,
+            byteCountMax: 1,
+            progress: noProgress()
+        )
+        #expect(!Path.exists(old))
+        #expect([own, other, held, download.path].allSatisfy(Path.exists))
+        download.remove()
+        lock.release()
+    }
+
     @Test("refusals, redirects, too much and too little are told apart")
     func init_badAnswers_areRefused() async {
         let missing = await failure("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")

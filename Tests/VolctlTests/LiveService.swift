@@ -13,6 +13,7 @@ import Synchronization
 final class LiveService: Sendable {
     let directory: TestDirectory
     let node = ListNode()
+    let plane: ControlPlane
     private let store: SQLiteMetaStore
     private let server: Task<Void, any Error>
 
@@ -29,6 +30,7 @@ final class LiveService: Sendable {
             version: "test",
             logger: logger
         ) { _ throws(ControlError) in node }
+        self.plane = plane
         let (accepting, accepts) = AsyncStream<Void>.makeStream()
         let application = apiServer(
             router: controlRouter(service: plane),
@@ -45,6 +47,13 @@ final class LiveService: Sendable {
         try? store.close()
     }
 
+    /// Lets copies to volumes reach a port of this machine.
+    func serveNBD(port: UInt16) async throws {
+        var registration = ListNode.registration
+        registration.nbdEndpoint = "127.0.0.1:\(port)"
+        _ = try await client.registerNode("node1", registration)
+    }
+
     var endpoint: String { "unix:\(directory.path)/api.sock" }
 
     var client: ControlClient {
@@ -55,6 +64,8 @@ final class LiveService: Sendable {
 /// A node that keeps a list of volumes and nothing in them.
 final class ListNode: NodeService {
     private let volumesByID = Mutex<[UInt64: NodeVolume]>([:])
+    private let whenCreating = Mutex<(@Sendable () async -> Void)?>(nil)
+    private let isDeletionDown = Mutex(false)
 
     /// Where nothing listens, so that a copy to a volume fails at once.
     static let registration = NodeRegistration(
@@ -79,6 +90,14 @@ final class ListNode: NodeService {
             for id in volumes.keys { volumes[id]?.space.writtenByteCount = byteCount }
         }
     }
+
+    /// Has something done while the next volumes are made.
+    func whenCreating(_ work: @escaping @Sendable () async -> Void) {
+        whenCreating.withLock { $0 = work }
+    }
+
+    /// Lets deletions find nobody, or somebody again.
+    func setDeletionDown(_ isDown: Bool) { isDeletionDown.withLock { $0 = isDown } }
 
     func report() async throws(ControlError) -> NodeReport {
         NodeReport(
@@ -127,6 +146,7 @@ final class ListNode: NodeService {
             )
         )
         volumesByID.withLock { $0[creation.id] = volume }
+        if let work = whenCreating.withLock({ $0 }) { await work() }
         return volume
     }
 
@@ -144,6 +164,9 @@ final class ListNode: NodeService {
     }
 
     func deleteVolume(_ id: UInt64) async throws(ControlError) {
+        guard !isDeletionDown.withLock({ $0 }) else {
+            throw ControlError(.unreachable, "Nobody answers.")
+        }
         _ = try await volume(id)
         volumesByID.withLock { $0[id] = nil }
     }

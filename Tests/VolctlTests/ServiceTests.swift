@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import ControlAPI
+import ControlPlane
 import Foundation
 import ProgramMain
 import Testing
@@ -70,6 +71,30 @@ import volctl
         #expect(await proposals("vm", endpoint: "no endpoint") == [])
     }
 
+    @Test("the shell is given what can be exported, and the programs of the cluster here")
+    func proposals_exportsAndPrograms_areGiven() async throws {
+        let service = try await LiveService()
+        _ = try await service.client.createVolume(VolumeCreation(name: "vm1", byteCount: 4096))
+        _ = try await service.client.createSnapshot("monday", of: "vm1")
+        #expect(try await NameCompletion.exports(service.client, "v") == ["vm1"])
+        #expect(try await NameCompletion.exports(service.client, "vm1@") == ["vm1@monday"])
+        let nodes = (0..<2).map { index in
+            ClusterFile.Node(name: ClusterFile.nodeName(index), nbdPort: 1, adminPort: 2)
+        }
+        let directory = service.directory.path
+        try DocumentFile.write(
+            ClusterFile(metaPort: 1, nodes: nodes),
+            to: ClusterLayout(directory: directory).clusterFile
+        )
+        func programs(_ prefix: String, in directory: String) -> [String] {
+            let words = ["volctl", "dev", "kill", prefix, "--data", directory]
+            return NameCompletion.devNames(words: words, prefix: prefix, environment: [:])
+        }
+        #expect(programs("", in: directory) == ["node1", "node2", "volmeta"])
+        #expect(programs("node2", in: directory) == ["node2"])
+        #expect(programs("", in: "/nowhere") == [])
+    }
+
     @Test("a service that is not there is answered with how to start one")
     func withClient_deadEndpoint_saysHow() async throws {
         let directory = try TestDirectory()
@@ -103,7 +128,9 @@ import volctl
     }
 }
 
-@Suite(.enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
+// One after the other: each keeps a thread of the few waiting for a tool, which in turn waits for
+// what another thread does.
+@Suite(.serialized, .enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
 struct ImageImportTests {
     private func work(_ service: LiveService, overwrites: Bool = false) throws -> ImageImport {
         let path = try service.directory.file("a.img", [UInt8](repeating: 1, count: 1 << 20))
@@ -188,5 +215,132 @@ struct ImageImportTests {
         let failure = await failure(work, service)
         #expect(failure?.code == "image_too_large")
         #expect(try await service.client.volumes().isEmpty)
+    }
+
+    /// An import whose copy begins, fails, and finds that `work` was done meanwhile.
+    private func interrupted(
+        _ service: LiveService,
+        _ work: @escaping @Sendable (ControlClient) async throws -> Void
+    ) async throws -> CommandFailure? {
+        let server = try CannedServer(answer: "") { [client = service.client] in
+            do { try await work(client) } catch { Issue.record(error) }
+        }
+        defer { withExtendedLifetime(server) {} }
+        try await service.serveNBD(port: server.port)
+        return await failure(try self.work(service), service)
+    }
+
+    @Test("a volume that somebody took from the import is left to them, detached or not")
+    func run_taken_isLeft() async throws {
+        for isDetached in [false, true] {
+            let service = try await LiveService()
+            let failure = try await interrupted(service) { client in
+                let creation = AttachmentCreation(host: "hv1", force: true)
+                _ = try await client.attach("vm1", creation)
+                guard isDetached else { return }
+                _ = try await client.createSnapshot("kept", of: "vm1")
+                try await client.detach("vm1", from: "hv1")
+            }
+            #expect(failure?.code == "volume_taken")
+            #expect(failure?.problem.contains("'hv1'") == !isDetached)
+            #expect(try await service.client.volume("vm1").snapshotCount == (isDetached ? 1 : 0))
+        }
+    }
+
+    @Test("a volume taken from an import that did not make it is said to be, too")
+    func run_existingTaken_saysSo() async throws {
+        let service = try await LiveService()
+        _ = try await service.client.createVolume(VolumeCreation(name: "vm1", byteCount: 2 << 20))
+        let failure = try await interrupted(service) { client in
+            _ = try await client.attach("vm1", AttachmentCreation(host: "hv1", force: true))
+        }
+        #expect(failure?.code == "volume_taken")
+        let volume = try await service.client.volume("vm1")
+        #expect(volume.attachments.first?.host == "hv1")
+    }
+
+    @Test("a volume that somebody deleted and made anew is not deleted again")
+    func run_madeAnew_isLeft() async throws {
+        let service = try await LiveService()
+        let failure = try await interrupted(service) { client in
+            try await client.deleteVolume("vm1", heldBy: VolumeAccess.ownHost)
+            _ = try await client.createVolume(VolumeCreation(name: "vm1", byteCount: 4096))
+        }
+        #expect(failure?.code == "volume_taken")
+        #expect(try await service.client.volume("vm1").byteCount == 4096)
+    }
+
+    @Test("an import that made the volume but lost it to another host leaves it alone")
+    func run_attachmentLost_isLeft() async throws {
+        let service = try await LiveService()
+        let plane = service.plane
+        service.node.whenCreating {
+            // It waits for the creation, and is there before the import can ask.
+            Task { try await plane.attach("vm1", AttachmentCreation(host: "hv1"), operation: "k") }
+            for _ in 0..<1000 { await Task.yield() }
+        }
+        let failure = await failure(try work(service), service)
+        #expect(failure?.code == "volume_attached")
+        #expect(failure?.line.contains("'hv1'") == true)
+        #expect(failure?.line.contains("delete") == false)
+        #expect(try await service.client.volume("vm1").attachments.first?.host == "hv1")
+    }
+
+    @Test("when the cluster fails under the import, what it advises works")
+    func run_clusterFails_advises() async throws {
+        let service = try await LiveService()
+        service.node.setDeletionDown(true)
+        let failure = await failure(try work(service), service)
+        #expect(failure?.code == "convert_failed")
+        let host = VolumeAccess.ownHost
+        #expect(host.hasPrefix("import-"))
+        let advice = "volctl detach vm1 --host \(host) && volctl volume delete vm1"
+        #expect(failure?.remedy?.contains(advice) == true, "\(failure?.line ?? "")")
+        service.node.setDeletionDown(false)
+        try await service.client.detach("vm1", from: host)
+        try await service.client.deleteVolume("vm1")
+    }
+
+    @Test("another size than the volume's is refused with a command that makes it so")
+    func run_otherSize_namesCommand() async throws {
+        let service = try await LiveService()
+        _ = try await service.client.createVolume(VolumeCreation(name: "vm1", byteCount: 3 << 20))
+        var work = try work(service)
+        for (size, remedy) in [
+            (2 << 20, "volctl volume resize vm1 2MiB --shrink"),
+            (4 << 20, "volctl volume resize vm1 4MiB"), (4096, "Leave --size away."),
+        ] as [(UInt64, String)] {
+            work.size = ByteSize(byteCount: size)
+            let failure = await failure(work, service)
+            #expect(failure?.remedy?.hasSuffix(remedy) == true, "\(failure?.line ?? "")")
+        }
+    }
+
+    @Test("a name in the catalogue is asked for before anything is made")
+    func catalogue_taken_isRefused() async throws {
+        let service = try await LiveService()
+        let client = service.client
+        _ = try await client.createVolume(VolumeCreation(name: "base", byteCount: 4096))
+        let entry = CatalogueEntry(image: try ImageReference(parsing: "debian:12"), description: "")
+        try await entry.requireFree(for: "base", client)
+        try await entry.requireFree(for: "vm1", client)
+        _ = try await client.createSnapshot("12", of: "base")
+        let snapshot = await #expect(throws: CommandFailure.self) {
+            try await entry.requireFree(for: "base", client)
+        }
+        #expect(snapshot?.remedy?.contains("volctl snapshot delete base@12") == true)
+        let creation = ImageCreation(name: "debian", version: "12", volume: "base", snapshot: "12")
+        _ = try await client.createImage(creation)
+        let image = await #expect(throws: CommandFailure.self) {
+            try await entry.requireFree(for: "vm1", client)
+        }
+        #expect(image?.code == "already_exists")
+        #expect(image?.remedy?.contains("volctl image delete debian:12") == true)
+
+        _ = try await client.createVolume(VolumeCreation(name: "vm1", byteCount: 4096))
+        await #expect(throws: ControlError.self) {
+            try await entry.enter("vm1", sha256: nil, client)
+        }
+        #expect(try await client.snapshots(of: "vm1").isEmpty)
     }
 }

@@ -38,6 +38,10 @@ package struct DevOptions: ParsableArguments {
 
     package init() {}
 
+    package func validate() throws {
+        try Usage.require(directory: data)
+    }
+
     /// The directory to work on: `--data`, the last one started, the default one.
     package func directory(
         environment: [String: String] = ProcessInfo.processInfo.environment
@@ -150,12 +154,8 @@ struct DevUp: DevClusterCommand {
             progress: .notes(isJSON: options.json)
         )
         defer { cluster.release() }
-        var started: [String] = []
-        if try await cluster.startMeta() { started.append(ClusterLayout.metaName) }
         let store = DevCluster.StoreOptions(size: storeSize, preallocation: preallocate.rawValue)
-        for node in cluster.file.nodes where try await cluster.startNode(node, store: store) {
-            started.append(node.name)
-        }
+        let started = try await cluster.startAll(store: store)
         // Written last: the context names a cluster that serves.
         remember(cluster, UserDirectories(environment: environment).contextFile)
         var status = cluster.status
@@ -241,7 +241,7 @@ struct DevKill: DevClusterCommand {
         abstract: "End a node without warning (kill -9), as a crash would."
     )
 
-    @Argument(help: "The node, or volmeta.")
+    @Argument(help: "The node, or volmeta.", completion: NameCompletion.devPrograms)
     var node: String
     @OptionGroup var options: DevOptions
 
@@ -271,7 +271,7 @@ struct DevStart: DevClusterCommand {
         abstract: "Start a node that was killed or stopped."
     )
 
-    @Argument(help: "The node, or volmeta.")
+    @Argument(help: "The node, or volmeta.", completion: NameCompletion.devPrograms)
     var node: String
     @OptionGroup var patience: PatienceOptions
     @OptionGroup var options: DevOptions

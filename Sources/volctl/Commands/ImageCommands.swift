@@ -26,7 +26,7 @@ struct ImageImportCommand: ClusterCommand {
         discussion: """
             The image is checked first; then it is copied, read back from the volume, and the \
             SHA-256 of both sides compared. What is sparse stays sparse. When anything fails, a \
-            volume that was made is removed again.
+            volume that was made is removed again, unless somebody took it meanwhile.
 
             Examples:
               volctl image import debian-12.qcow2 base
@@ -86,27 +86,36 @@ struct ImageImportCommand: ClusterCommand {
     func run() async throws {
         Interruption.watch()
         let progress = ProgressDisplay(progress, isJSON: cluster.json)
+        let entry = catalogue.map { image in
+            let file = (source as NSString).lastPathComponent
+            return CatalogueEntry(
+                image: image,
+                description: Download.isURL(source) ? source : file
+            )
+        }
         let report = try await cluster.withClient { client in
             // Before a long download: is anybody there to give the image to?
             _ = try await client.health()
+            try await entry?.requireFree(for: volume, client)
             let download = try await fetch(progress)
             defer { download?.remove() }
-            let image = try DiskImage(inspecting: download?.path ?? source, format: format)
-            let work = ImageImport(
-                image: image,
-                volume: volume,
-                size: size,
-                canOverwrite: overwrite,
-                isVerified: verify,
-                node: node,
-                durability: durability
-            )
-            var report = try await work.run(client, progress: progress)
-            if let catalogue {
-                try await enter(catalogue, report, client)
-                report.image = catalogue.description
+            do {
+                let work = ImageImport(
+                    image: try DiskImage(inspecting: download?.path ?? source, format: format),
+                    volume: volume,
+                    size: size,
+                    canOverwrite: overwrite,
+                    isVerified: verify,
+                    node: node,
+                    durability: durability,
+                    catalogue: entry
+                )
+                return try await work.run(client, progress: progress)
+            } catch var failure as CommandFailure {
+                // The file of a download is gone when its name is read.
+                if let download { failure.rename(download.path, to: source) }
+                throw failure
             }
-            return report
         }
         if cluster.json {
             printDocument(report)
@@ -125,26 +134,6 @@ struct ImageImportCommand: ClusterCommand {
             into: directory,
             byteCountMax: downloadLimit.byteCount,
             progress: progress
-        )
-    }
-
-    /// Snapshots the volume and enters it into the catalogue.
-    private func enter(
-        _ image: ImageReference,
-        _ report: ImageImport.Report,
-        _ client: ControlClient
-    ) async throws {
-        _ = try await client.createSnapshot(image.version, of: volume)
-        _ = try await client.createImage(
-            ImageCreation(
-                name: image.name,
-                version: image.version,
-                volume: volume,
-                snapshot: image.version,
-                description: Download.isURL(source)
-                    ? source : (source as NSString).lastPathComponent,
-                sha256: report.volumeSha256
-            )
         )
     }
 }

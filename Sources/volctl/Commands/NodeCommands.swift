@@ -3,6 +3,7 @@
 package import ArgumentParser
 package import ControlAPI
 import Foundation
+import Glibc
 import ProgramMain
 
 /// `volctl node`.
@@ -230,20 +231,72 @@ package struct EventsCommand: ClusterCommand {
         }
     }
 
-    /// Follows the events; a stream that the service ends is taken up again where it ended.
+    /// Follows the events; a stream that ends is taken up again after the last event seen.
+    ///
+    /// - Throws: ``ControlError`` when the service has not answered for
+    ///   ``silenceSecondsMax``, or not at all.
     private func followAll() async throws {
         try await cluster.withClient { client in
+            _ = try await client.health()
             var last = after
+            var silentSince: ContinuousClock.Instant?
             while true {
                 let before = last
-                try await client.followEvents(after: last) { event in
-                    last = event.revision
-                    if cluster.json { printLine(event) } else { printText(eventLine(event)) }
-                    return true
+                let error = await followOnce(client, &last, &silentSince)
+                if let error {
+                    guard error.mayPass else { throw error }
+                    if silentSince == nil { noteSilence(error) }
+                    let start = silentSince ?? .now
+                    silentSince = start
+                    let silence = ContinuousClock.now - start
+                    guard silence < .seconds(Self.silenceSecondsMax) else { throw error }
                 }
                 if last == before { try await Task.sleep(for: .seconds(1)) }
             }
         }
+    }
+
+    /// Prints events until the stream ends.
+    ///
+    /// - Parameters:
+    ///   - client: The service.
+    ///   - last: The last revision seen.
+    ///   - silentSince: When the service fell silent; nil once it answers.
+    /// - Returns: What ended the stream, unless the service did.
+    private func followOnce(
+        _ client: ControlClient,
+        _ last: inout UInt64,
+        _ silentSince: inout ContinuousClock.Instant?
+    ) async -> ControlError? {
+        var newest = last
+        defer { last = newest }
+        do throws(ControlError) {
+            if silentSince != nil { _ = try await client.health() }
+            silentSince = nil
+            try await client.followEvents(after: newest) { event in
+                newest = event.revision
+                if cluster.json { printLine(event) } else { printText(eventLine(event)) }
+                return true
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// How long the service may be away before following it is given up: longer than a restart.
+    private static var silenceSecondsMax: Int { 120 }
+
+    private func noteSilence(_ error: ControlError) {
+        let plan = "Trying again for \(Self.silenceSecondsMax) seconds."
+        writeText("volctl: \(error.detail.printable) \(plan)\n", to: STDERR_FILENO)
+    }
+}
+
+extension ControlError {
+    /// Whether a service that restarts gives such an error and is well afterwards.
+    fileprivate var mayPass: Bool {
+        [.unreachable, .outcomeUnknown, .unavailable].contains(code)
     }
 }
 

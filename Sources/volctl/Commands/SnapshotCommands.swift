@@ -150,7 +150,8 @@ struct SnapshotRollback: ClusterCommand {
         commandName: "rollback",
         abstract: "Make a volume read as its snapshot does.",
         discussion: """
-            What was written since is given up; the volume must be attached to nobody. Take \
+            What was written since is given up, and the volume has its size of then; it must be \
+            attached to nobody. Take \
             another snapshot first to be able to come back.
             """
     )
@@ -164,17 +165,30 @@ struct SnapshotRollback: ClusterCommand {
     @OptionGroup var cluster: ClusterOptions
 
     func run() async throws {
-        let volume = try await cluster.withClient { client in
+        let (before, volume) = try await cluster.withClient { client in
             try await client.named(snapshot) { () throws(ControlError) in
-                try await client.rollback(snapshot.volume, to: snapshot.snapshot)
+                let before = try await client.volume(snapshot.volume)
+                return (before, try await client.rollback(snapshot.volume, to: snapshot.snapshot))
             }
         }
         if cluster.json {
             printDocument(volume)
         } else {
-            printText("\(snapshot.volume) reads as \(snapshot) now.")
+            printText(rollbackText(snapshot, from: before.byteCount, to: volume.byteCount))
         }
     }
+}
+
+/// The text of `volctl snapshot rollback`.
+package func rollbackText(
+    _ snapshot: SnapshotReference,
+    from before: UInt64,
+    to after: UInt64
+) -> String {
+    let text = "\(snapshot.volume) reads as \(snapshot) now."
+    guard before != after else { return text }
+    let sizes = [before, after].map { ByteSize(byteCount: $0).exactText }
+    return "\(text) Its size went from \(sizes[0]) back to \(sizes[1])."
 }
 
 /// `volctl clone`.

@@ -114,10 +114,17 @@ package func volumeTable(_ volumes: [Volume]) -> Table {
         table.append([
             volume.name, sizeText(volume.byteCount), sizeText(volume.space?.writtenByteCount),
             "\(volume.snapshotCount)", volume.primary, holders(of: volume),
-            volume.warning.map { "\(volume.state.rawValue): \($0)" } ?? volume.state.rawValue,
+            stateText(volume),
         ])
     }
     return table
+}
+
+/// The state of a volume; what is known only of old is not called ready.
+private func stateText(_ volume: Volume) -> String {
+    guard let warning = volume.warning else { return volume.state.rawValue }
+    let isUnavailable = volume.state == .ready && volume.space == nil
+    return "\(isUnavailable ? "unavailable" : volume.state.rawValue): \(warning)"
 }
 
 /// The hosts that have the volume now.
@@ -157,11 +164,18 @@ struct VolumeShow: ClusterCommand {
     }
 }
 
+/// A size in units, and in bytes too where that rounds it.
+private func exactSizeText(_ byteCount: UInt64) -> String {
+    let size = ByteSize(byteCount: byteCount)
+    return size.exactText == size.description
+        ? size.description : "\(size.description) (\(size.exactText))"
+}
+
 /// The text of `volctl volume show`.
 package func volumeText(_ volume: Volume) -> String {
     var fields: [(name: String, value: String)] = [
         ("Name", volume.name),
-        ("Size", sizeText(volume.byteCount)),
+        ("Size", exactSizeText(volume.byteCount)),
         ("Block size", "\(volume.logicalBlockByteCount) bytes"),
         ("Durability", volume.durability.rawValue),
         ("State", volume.state.rawValue),

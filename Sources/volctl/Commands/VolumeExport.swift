@@ -21,7 +21,7 @@ struct VolumeExport: ClusterCommand {
 
     @Argument(
         help: ArgumentHelp("The volume, or a snapshot of it.", valueName: "volume[@snapshot]"),
-        completion: NameCompletion.volumes,
+        completion: NameCompletion.exportSources,
         transform: ExportSource.init(parsing:)
     )
     var source: ExportSource
@@ -44,6 +44,11 @@ struct VolumeExport: ClusterCommand {
     }
 
     func validate() throws {
+        guard file != "-", !file.isEmpty else {
+            throw ValidationError(
+                "The file is read back and renamed, so it cannot be standard output: give a name."
+            )
+        }
         guard !compress || fileFormat == .qcow2 else {
             throw ValidationError("--compress needs --format qcow2.")
         }

@@ -6,6 +6,40 @@ import Glibc
 import ProgramMain
 
 extension DevCluster {
+    /// Makes the stores that are missing, then starts what does not run.
+    ///
+    /// - Parameter store: How to make the stores.
+    /// - Returns: The names of the programs started.
+    /// - Throws: ``CommandFailure``; what this call started is stopped again.
+    package func startAll(store: StoreOptions) async throws -> [String] {
+        // A store that cannot be made is found out before anything runs.
+        for node in file.nodes {
+            try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
+            try formatStore(of: node, store)
+        }
+        var started: [String] = []
+        do {
+            if ProgramRecord(layout, ClusterLayout.metaName).state != .running {
+                started.append(ClusterLayout.metaName)
+                _ = try await startMeta()
+            }
+            for node in file.nodes where ProgramRecord(layout, node.name).state != .running {
+                started.append(node.name)
+                _ = try await startNode(node, store: store)
+            }
+        } catch {
+            // The failure is worth more than one of the tidying.
+            _ = try? await Self.stop(
+                started,
+                of: layout,
+                secondsMax: secondsMax,
+                progress: progress
+            )
+            throw error
+        }
+        return started
+    }
+
     /// Starts the metadata service unless it runs, and waits until it answers.
     ///
     /// - Returns: Whether it was started.
@@ -100,10 +134,14 @@ extension DevCluster {
         let end = ChildEnd.wait(for: try tool.start())
         guard end == .exited(0) else {
             Path.remove(unfinished)
+            var reason = lastLogLine(node.name)
+            if reason.hasPrefix("volnode: ") { reason.removeFirst("volnode: ".count) }
+            reason = reason.replacingOccurrences(of: unfinished, with: "\(size.exactText)")
             throw CommandFailure(
                 "format_failed",
-                "The store of \(node.name) could not be made: \(lastLogLine(node.name)).",
-                remedy: "See \(layout.logFile(node.name))."
+                "The store of \(node.name) could not be made: \(reason)"
+                    + (reason.hasSuffix(".") ? "" : "."),
+                remedy: "Choose another --store-size, or see \(layout.logFile(node.name))."
             )
         }
         guard Path.rename(unfinished, to: path) else {
@@ -204,7 +242,7 @@ extension DevCluster {
             guard ContinuousClock.now < deadline else {
                 throw CommandFailure(
                     "start_timeout",
-                    "\(name) runs but did not \(verb) within \(secondsMax) seconds.",
+                    "\(name) did not \(verb) within \(secondsMax) seconds.",
                     remedy: "See \(layout.logFile(name)); wait longer with --timeout SECONDS."
                 )
             }
@@ -227,6 +265,13 @@ extension DevCluster {
             return "it left no log"
         }
         let text = String(decoding: data.suffix(4096), as: UTF8.self)
-        return text.split(whereSeparator: \.isNewline).last.map(String.init) ?? "it left no word"
+        let lines = text.split(whereSeparator: \.isNewline).map(String.init)
+        // Wrong usage ends in advice about --help; what is wrong stands before that.
+        if lines.last?.hasPrefix(" ") == true,
+            let error = lines.last(where: { $0.hasPrefix("Error: ") })
+        {
+            return String(error.dropFirst("Error: ".count))
+        }
+        return lines.last ?? "it left no word"
     }
 }

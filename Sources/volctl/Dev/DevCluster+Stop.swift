@@ -26,7 +26,7 @@ extension DevCluster {
 
     /// Stops the programs called `names`: SIGTERM to the nodes at once, and SIGKILL to what is
     /// left after `secondsMax`; then the metadata service the same way.
-    private static func stop(
+    static func stop(
         _ names: [String],
         of layout: ClusterLayout,
         secondsMax: Int,

@@ -14,6 +14,8 @@ import ProgramMain
 package struct Download {
     /// The file.
     package let path: String
+    /// Open as long as the download is needed: its lock tells other imports so.
+    private let file: Descriptor
 
     /// How long a server may send nothing, in seconds.
     private static var silenceSecondsMax: Int64 { 60 }
@@ -49,9 +51,10 @@ package struct Download {
             )
         }
         try DocumentFile.makeDirectory(directory)
-        path = "\(directory)/download.\(getpid()).img"
-        let file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-        defer { file.close() }
+        Self.sweep(directory)
+        path = "\(directory)/download.\(VolumeAccess.processTag).img"
+        file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+        _ = flock(file.number, LOCK_EX | LOCK_NB)
         do {
             try await Self.fetch(url, into: file, byteCountMax: byteCountMax, progress: progress)
         } catch {
@@ -61,7 +64,24 @@ package struct Download {
     }
 
     /// Removes the file.
-    package func remove() { Path.remove(path) }
+    package func remove() {
+        Path.remove(path)
+        file.close()
+    }
+
+    /// Removes downloads that an import left when it was killed: no process has their number,
+    /// and none their lock, which one in another container would.
+    private static func sweep(_ directory: String) {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        for name in names where name.hasPrefix("download.") && name.hasSuffix(".img") {
+            let digits = name.dropFirst("download.".count).prefix { $0.isASCII && $0.isNumber }
+            guard let pid = Int32(digits), kill(pid, 0) != 0, errno == ESRCH,
+                let file = try? Descriptor.open("\(directory)/\(name)", O_RDONLY)
+            else { continue }
+            if flock(file.number, LOCK_EX | LOCK_NB) == 0 { Path.remove("\(directory)/\(name)") }
+            file.close()
+        }
+    }
 
     private static func fetch(
         _ url: String,

@@ -1,5 +1,8 @@
 // An image becomes a volume: checked first, copied, read back and compared, and undone when any
 // of it fails.
+//
+// Invariant: a volume is written and deleted only while it is attached to this import. The service
+// checks that as it deletes, so what somebody took meanwhile is left to them.
 
 package import ControlAPI
 import Foundation
@@ -22,6 +25,8 @@ package struct ImageImport {
     package var node: String?
     /// The durability of a new volume.
     package var durability: DurabilityMode?
+    /// Where the volume is entered into the catalogue, when it is.
+    package var catalogue: CatalogueEntry?
 
     /// Creates an import, to be run.
     package init(
@@ -31,7 +36,8 @@ package struct ImageImport {
         canOverwrite: Bool,
         isVerified: Bool,
         node: String?,
-        durability: DurabilityMode?
+        durability: DurabilityMode?,
+        catalogue: CatalogueEntry? = nil
     ) {
         self.image = image
         self.volume = volume
@@ -40,6 +46,7 @@ package struct ImageImport {
         self.isVerified = isVerified
         self.node = node
         self.durability = durability
+        self.catalogue = catalogue
     }
 
     /// What an import did.
@@ -80,11 +87,17 @@ package struct ImageImport {
         if image.format == .qcow2 { progress.begin("check") }
         try image.checkIntegrity()
         let (target, isNew) = try await makeVolume(client)
+        let access = try await attached(isNew: isNew, client)
+        var undo = ImportUndo(access: access, isNew: isNew)
+        var report: Report
         do {
-            let digests = try await fill(target, isNew: isNew, client, progress)
+            let isBlank = try await confirm(target, client, &undo)
+            let digests = try fill(target, isBlank: isBlank, try access.uri, progress)
+            if let catalogue {
+                try await catalogue.enter(volume, sha256: digests?.volume, client)
+            }
             let now = try? await client.volume(volume)
-            let elapsed = ContinuousClock.now - start
-            return Report(
+            report = Report(
                 volume: volume,
                 created: isNew,
                 format: image.format.rawValue,
@@ -93,11 +106,16 @@ package struct ImageImport {
                 writtenByteCount: now?.space?.writtenByteCount,
                 sourceSha256: digests?.source,
                 volumeSha256: digests?.volume,
-                seconds: (elapsed / .milliseconds(1)).rounded() / 1000
+                seconds: 0,
+                image: catalogue?.image.description
             )
         } catch {
-            throw await undone(isNew: isNew, because: error, client)
+            throw await undo.run(because: error, client)
         }
+        try await undo.endWhole()
+        let elapsed = ContinuousClock.now - start
+        report.seconds = (elapsed / .milliseconds(1)).rounded() / 1000
+        return report
     }
 
     // MARK: - The volume
@@ -140,19 +158,100 @@ package struct ImageImport {
             )
         }
         if let size, size.byteCount != existing.byteCount {
+            guard image.virtualByteCount <= size.byteCount else {
+                throw tooLarge(for: size.byteCount, remedy: "Leave --size away.")
+            }
+            let shrink = size.byteCount < existing.byteCount ? " --shrink" : ""
             throw CommandFailure(
                 "already_exists",
-                "Volume '\(volume)' exists and has \(sizeText(existing.byteCount)), not \(size).",
-                remedy: "Leave --size away, or: volctl volume resize \(volume) \(size.argumentText)"
+                "Volume '\(volume)' exists and has "
+                    + "\(ByteSize(byteCount: existing.byteCount).exactText), not \(size.exactText).",
+                remedy: "Leave --size away, or: volctl volume resize \(volume) "
+                    + "\(size.argumentText)\(shrink)"
             )
         }
-        guard canOverwrite || existing.space?.writtenByteCount == 0 else {
+        guard !canOverwrite else { return }
+        guard let byteCount = existing.space?.writtenByteCount else {
+            throw CommandFailure(
+                "unavailable",
+                "The node '\(existing.primary)' does not tell whether '\(volume)' holds data.",
+                remedy: "See 'volctl node list', or overwrite whatever there is with --overwrite."
+            )
+        }
+        guard byteCount == 0 else {
             throw CommandFailure(
                 "already_exists",
-                "Volume '\(volume)' holds \(sizeText(existing.space?.writtenByteCount)) of data.",
+                "Volume '\(volume)' holds \(sizeText(byteCount)) of data.",
                 remedy: "Choose another name, or overwrite it with --overwrite."
             )
         }
+    }
+
+    /// Attaches the volume to this import; without that it is nobody's to fill or to delete.
+    private func attached(
+        isNew: Bool,
+        _ client: ControlClient
+    ) async throws -> VolumeAccess {
+        do throws(ControlError) {
+            return try await VolumeAccess.forWriting(volume, client)
+        } catch {
+            guard isNew else { throw error }
+            var failure = CommandFailure(error)
+            if error.code == .volumeAttached {
+                let host = error.holder.map { "'\($0)'" } ?? "another host"
+                failure.problem =
+                    "The volume '\(volume)' that this import made was attached to \(host) before "
+                    + "it could fill it, and is left to that host."
+                failure.remedy = "Import under another name, or when that host is done."
+                throw failure
+            }
+            // The answer may have been lost: then the volume is ours, and goes.
+            let host = VolumeAccess.ownHost
+            if (try? await client.deleteVolume(volume, heldBy: host)) != nil { throw failure }
+            failure.append(
+                "The empty volume '\(volume)' that was made is left; 'volctl volume show "
+                    + "\(volume)' tells whether '\(host)' has it, 'volctl volume delete "
+                    + "\(volume)' removes it."
+            )
+            throw failure
+        }
+    }
+
+    /// Looks at the volume again now that nobody else can write to it.
+    ///
+    /// Between its making and its attaching somebody may have filled it, or deleted it and made
+    /// another of its name: that one is not this import's to undo.
+    ///
+    /// - Returns: Whether it reads as zeros.
+    private func confirm(
+        _ target: Volume,
+        _ client: ControlClient,
+        _ undo: inout ImportUndo
+    ) async throws -> Bool {
+        let now = try await client.volume(volume)
+        guard now.id == target.id else {
+            undo.isUntouched = true
+            throw CommandFailure(
+                "already_exists",
+                "Somebody made '\(volume)' anew meanwhile.",
+                remedy: "Import again, or under another name."
+            )
+        }
+        guard undo.isNew else {
+            undo.isUntouched = true
+            try check(now)
+            undo.isUntouched = false
+            return now.space?.writtenByteCount == 0
+        }
+        if let space = now.space, space.writtenByteCount > 0 || now.snapshotCount > 0 {
+            undo.isUntouched = true
+            throw CommandFailure(
+                "already_exists",
+                "Somebody filled the volume '\(volume)', which this import made, before it could.",
+                remedy: "Import under another name, or overwrite it with --overwrite."
+            )
+        }
+        return now.space != nil
     }
 
     private var neededSize: ByteSize { ByteSize(byteCount: image.volumeByteCount) }
@@ -160,34 +259,25 @@ package struct ImageImport {
     private func tooLarge(for byteCount: UInt64, remedy: String) -> CommandFailure {
         CommandFailure(
             "image_too_large",
-            "\(image.path) holds a disk of \(neededSize), "
-                + "the volume '\(volume)' only \(sizeText(byteCount)).",
+            "\(image.path) holds a disk of \(neededSize.exactText), "
+                + "the volume '\(volume)' only \(ByteSize(byteCount: byteCount).exactText).",
             remedy: remedy
         )
     }
 
     // MARK: - Its content
 
-    /// Copies and compares, with the volume attached to this process only.
+    /// Copies and compares.
     private func fill(
         _ target: Volume,
-        isNew: Bool,
-        _ client: ControlClient,
+        isBlank: Bool,
+        _ uri: String,
         _ progress: ProgressDisplay
-    ) async throws -> (source: String, volume: String)? {
-        let access = try await VolumeAccess.forWriting(volume, client)
-        do {
-            let isBlank = isNew || target.space?.writtenByteCount == 0
-            progress.begin("convert")
-            try Conversion.import(image, to: access.uri, isBlank: isBlank).run(progress: progress)
-            if !isBlank { try zeroTail(of: target, access.uri, progress) }
-            let digests = isVerified ? try compare(access.uri, progress) : nil
-            try await access.end()
-            return digests
-        } catch {
-            try? await access.end()
-            throw error
-        }
+    ) throws -> (source: String, volume: String)? {
+        progress.begin("convert")
+        try Conversion.import(image, to: uri, isBlank: isBlank).run(progress: progress)
+        if !isBlank { try zeroTail(of: target, uri, progress) }
+        return isVerified ? try compare(uri, progress) : nil
     }
 
     /// Makes a larger volume read as zeros behind the image.
@@ -238,32 +328,5 @@ package struct ImageImport {
             )
         }
         return (source, copy)
-    }
-
-    // MARK: - Undoing
-
-    /// Removes what a failed import made, and says so when that fails too.
-    private func undone(
-        isNew: Bool,
-        because error: any Error,
-        _ client: ControlClient
-    ) async -> CommandFailure {
-        var failure =
-            switch error {
-            case let failure as CommandFailure: failure
-            case let error as ControlError: CommandFailure(error)
-            default: CommandFailure("failed", "The import failed: \(error).")
-            }
-        let rest: String
-        if isNew {
-            guard (try? await client.deleteVolume(volume)) == nil else { return failure }
-            rest = "A half-filled volume is left; remove it: volctl volume delete \(volume)"
-        } else {
-            let codes: [ControlError.Code] = [.volumeAttached, .volumeNotFound, .unreachable]
-            if let error = error as? ControlError, codes.contains(error.code) { return failure }
-            rest = "'\(volume)' may hold part of the image; import again or roll it back."
-        }
-        failure.remedy = failure.remedy.map { "\($0) \(rest)" } ?? rest
-        return failure
     }
 }

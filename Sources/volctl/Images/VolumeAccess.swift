@@ -4,21 +4,22 @@ package import ControlAPI
 import Foundation
 import Glibc
 
-/// The NBD URI of a volume, and what to undo when it is not needed any more.
+/// One volume attached to this process for writing.
 package struct VolumeAccess {
     /// The volume.
     package let volume: String
-    /// The URI of the volume itself.
-    package let uri: String
+    private let attachment: Attachment
     private let client: ControlClient
-    private let ownHost: String
 
-    /// The host name under which this process attaches volumes; `volume show` shows it.
+    /// Tells this process from every other, in names of what it makes for a while.
     ///
     /// Process ids repeat from one container to the next: two imports under one name would both
     /// write.
-    package static let ownHost =
-        "volctl-\(getpid())-\(String(UInt32.random(in: .min ... .max), radix: 16))"
+    package static let processTag =
+        "\(getpid())-\(String(UInt32.random(in: .min ... .max), radix: 16))"
+
+    /// The host name under which an import attaches its volume; `volume show` shows it.
+    package static let ownHost = "import-\(processTag)"
 
     /// Attaches `volume` for writing, refused while another host has it.
     package static func forWriting(
@@ -27,12 +28,13 @@ package struct VolumeAccess {
     ) async throws(ControlError) -> VolumeAccess {
         let creation = AttachmentCreation(host: ownHost, readOnly: false)
         let attachment = try await client.attach(volume, creation)
-        do throws(ControlError) {
-            let uri = try usable(attachment.nbdUnixURI ?? attachment.nbdURI, of: volume)
-            return VolumeAccess(volume: volume, uri: uri, client: client, ownHost: ownHost)
-        } catch {
-            try await client.detach(volume, from: ownHost)
-            throw error
+        return VolumeAccess(volume: volume, attachment: attachment, client: client)
+    }
+
+    /// Where the volume can be written.
+    package var uri: String {
+        get throws(ControlError) {
+            try Self.usable(attachment.nbdUnixURI ?? attachment.nbdURI, of: volume)
         }
     }
 
@@ -66,6 +68,6 @@ package struct VolumeAccess {
 
     /// Detaches what was attached.
     package func end() async throws(ControlError) {
-        try await client.detach(volume, from: ownHost)
+        try await client.detach(volume, from: Self.ownHost)
     }
 }

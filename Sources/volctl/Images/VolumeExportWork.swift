@@ -114,7 +114,7 @@ package struct VolumeExportWork {
             }
             return try body(snapshot)
         }
-        let temporary = "export-\(VolumeAccess.ownHost)"
+        let temporary = "export-\(VolumeAccess.processTag)"
         _ = try await client.createSnapshot(temporary, of: volume)
         let result: Result<Value, any Error>
         do {
