@@ -15,7 +15,8 @@ struct SlotList: BitwiseCopyable {
 
 /// The links between slots; each slot is in one list at most.
 struct SlotLinks: ~Copyable {
-    private struct Link: BitwiseCopyable {
+    // Not private: debug builds of Swift 6.3 break on it (Docs/WORKAROUNDS.md).
+    struct Link: BitwiseCopyable {
         var next: Int32 = -1
         var previous: Int32 = -1
         var isListed = false
