@@ -78,6 +78,7 @@ let dataPathTargets: [Target] = [
         swiftSettings: common
     ),
     .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
+    .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: common),
     dataPathTests("BlockCoreTests", ["BlockCore"]),
     dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
     dataPathTests(
@@ -105,7 +106,7 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         [
             "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode",
-            "CAllocationCounter",
+            "CAllocationCounter", "TestSupport",
         ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
@@ -170,7 +171,7 @@ let controlTargets: [Target] = [
     .testTarget(
         name: "VolctlTests",
         dependencies: [
-            "volctl", "ControlAPI", "ControlPlane", "Metadata", "ProgramMain",
+            "volctl", "ControlAPI", "ControlPlane", "Metadata", "ProgramMain", "TestSupport",
             argumentParser, hummingbird, logging,
         ],
         swiftSettings: control
@@ -178,7 +179,8 @@ let controlTargets: [Target] = [
     .testTarget(
         name: "ControlAPITests",
         dependencies: [
-            "ControlAPI", "ControlPlane", "Metadata", hummingbird, hummingbirdTesting, logging,
+            "ControlAPI", "ControlPlane", "Metadata", "TestSupport",
+            hummingbird, hummingbirdTesting, logging,
         ],
         swiftSettings: control
     ),
@@ -222,7 +224,7 @@ let package = Package(
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
     targets: controlPlaneOnly
-        ? dataPathTargets.filter { $0.name == "COpenSSL" }
+        ? dataPathTargets.filter { ["COpenSSL", "TestSupport"].contains($0.name) }
             + controlTargets.filter { $0.name != "volnode" }
         : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]

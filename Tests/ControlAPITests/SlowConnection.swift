@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import TestSupport
 
 /// A connection to a loopback port whose calls have limits.
 ///
@@ -10,7 +11,9 @@ final class SlowConnection: Sendable {
     private let descriptor: Int32
 
     init(port: UInt16) throws {
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        // Not for programs that another test starts: they would keep it open.
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        descriptor = socket(AF_INET, kind, 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
@@ -63,11 +66,12 @@ final class SlowConnection: Sendable {
 
     /// What the other side sends; empty when it has closed, nil when nothing comes in 100 ms.
     private func receive() async -> [UInt8]? {
-        for _ in 0..<10 {
-            if let bytes = received() { return bytes }
-            try? await Task.sleep(for: .milliseconds(10))
+        var bytes: [UInt8]?
+        _ = try? await isEventually(within: .milliseconds(100)) {
+            bytes = received()
+            return bytes != nil
         }
-        return nil
+        return bytes
     }
 
     private func received() -> [UInt8]? {

@@ -3,6 +3,7 @@ import Foundation
 import LogStore
 import StorageNode
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite("Who may use a volume", .serialized) struct AccessTests {
@@ -82,9 +83,7 @@ import Testing
         try client.disconnect()
         #expect(client.isClosed())
         // The node notices the end of the connection after its client does.
-        for _ in 0..<1000 where await node.node.connectionCount(of: VolumeID(1)) > 0 {
-            await Task.yield()
-        }
+        #expect(try await isEventually { await node.node.connectionCount(of: VolumeID(1)) == 0 })
         _ = try await node.node.perform(rollback)
         #expect(try node.client("disk").read(0, 4096) == old)
         await node.stop()
@@ -199,15 +198,15 @@ import Testing
                 let data = pattern(byteCount: 4096, seed: 100 * epoch + host)
                 for _ in 0..<16 { try? old.send(old.request(1, 0, 4096).bytes + data) }
             }
-            try await Task.sleep(for: .milliseconds(5))
+            try #require(try await hosts.goOn(rounds: 4))
             try await update(node, .readWrite, epoch: epoch + 1)
             #expect(await node.node.connectionCount(of: VolumeID(1)) == 0)
             // Before anything new is written: what is there stays as it is.
             let new = try node.client("disk:\(epoch + 1)")
             let first = try new.read(0, 4096)
-            try await Task.sleep(for: .milliseconds(5))
+            try #require(try await hosts.goOn(rounds: 20))
             #expect(try new.read(0, 4096) == first)
-            await hosts.end()
+            try #require(try await hosts.end())
             #expect(try new.read(0, 4096) == first)
             try new.disconnect()
             #expect(new.isClosed())
@@ -220,22 +219,30 @@ import Testing
 private final class Hosts: Sendable {
     private let isOver = Atomic(false)
     private let runningCount: Atomic<Int>
+    private let roundCount = Atomic(0)
 
     init(count: Int, _ body: @escaping @Sendable (UInt64) -> Void) {
         runningCount = Atomic(count)
         for host in 0..<UInt64(count) {
             Thread.detachNewThread { [self] in
-                while !isOver.load(ordering: .relaxed) { body(host) }
+                while !isOver.load(ordering: .relaxed) {
+                    body(host)
+                    roundCount.add(1, ordering: .relaxed)
+                }
                 runningCount.subtract(1, ordering: .relaxed)
             }
         }
     }
 
-    /// Returns when none runs any more.
-    func end() async {
+    /// Waits until they have come round so many more times; whether they have.
+    func goOn(rounds: Int) async throws -> Bool {
+        let end = roundCount.load(ordering: .relaxed) + rounds
+        return try await isEventually { roundCount.load(ordering: .relaxed) >= end }
+    }
+
+    /// Lets them end; whether none runs any more.
+    func end() async throws -> Bool {
         isOver.store(true, ordering: .relaxed)
-        while runningCount.load(ordering: .relaxed) > 0 {
-            try? await Task.sleep(for: .milliseconds(1))
-        }
+        return try await isEventually { runningCount.load(ordering: .relaxed) == 0 }
     }
 }

@@ -4,6 +4,7 @@ import LogStore
 import Reactor
 import StorageIO
 import StorageNode
+import TestSupport
 import Testing
 
 @Suite("Hostile clients cost others nothing", .serialized) struct HostileTests {
@@ -16,6 +17,19 @@ import Testing
                 throw ClientError("round \(round): other bytes")
             }
         }
+    }
+
+    /// Waits until the good client's connection is the only one, while it works.
+    ///
+    /// A client that has gone while it waited for memory is noticed when its turn has come.
+    private func requireEnded(_ node: TestNode, _ good: TestClient) async throws {
+        var connectionCount: UInt64 = 0
+        let isAlone = try await isEventually {
+            try work(good, rounds: 1)
+            connectionCount = await node.node.counters().connectionCountNow
+            return connectionCount == 1
+        }
+        try #require(isAlone, "\(connectionCount) connections")
     }
 
     @Test func neverReading_withLittleMemory() async throws {
@@ -68,9 +82,7 @@ import Testing
         #expect(await node.node.counters().refusedCount == 80)
         started.removeAll()
         try work(node.client("disk"))
-        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
-            try work(good, rounds: 1)
-        }
+        try await requireEnded(node, good)
         // What the first ones held is there for the next.
         let later = try TestClient(path: node.socketPath)
         try later.greet()
@@ -115,10 +127,7 @@ import Testing
             try client.send(Array(write.prefix(100)))
             stuck.append(client)
         }
-        for _ in 0..<2000 where await node.node.counters().requestCountNow < 120 {
-            try await Task.sleep(for: .milliseconds(1))
-        }
-        #expect(await node.node.counters().requestCountNow == 120)
+        #expect(try await isEventually { await node.node.counters().requestCountNow == 120 })
         // Durable writes that take their time.
         _ = await node.node.valueOnReactor(0) {
             for kind in [DeviceRequest.Kind.write, .writeDurable, .flush] {
@@ -132,12 +141,7 @@ import Testing
             writes += deep.request(1, index * 4096, 512, flags: 1, payload: block).bytes
         }
         try deep.send(writes)
-        var deepest: UInt64 = 0
-        for _ in 0..<200 {
-            deepest = max(deepest, await node.node.counters().requestCountNow)
-            try await Task.sleep(for: .milliseconds(1))
-        }
-        #expect(deepest >= 120 + 10, "\(deepest)")
+        #expect(try await isEventually { await node.node.counters().requestCountNow >= 120 + 10 })
         for _ in 0..<32 { #expect(try deep.reply().error == 0) }
         stuck.removeAll()
         await node.stop()
@@ -204,12 +208,8 @@ import Testing
         }
         try work(good)
         // Everything given back: the counters of what is in work say so once all have ended.
-        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
-            try work(good, rounds: 1)
-        }
-        let counters = await node.node.counters()
-        #expect(counters.connectionCountNow == 1)
-        #expect(counters.requestCountNow == 0)
+        try await requireEnded(node, good)
+        #expect(await node.node.counters().requestCountNow == 0)
         #expect(await node.node.isPoolWhole(connectionCount: 1))
         await node.stop()
     }
@@ -271,10 +271,7 @@ import Testing
         try good.write(8 << 20, data)
         #expect(try good.read(8 << 20, 2 << 20) == data)
         hostile.removeAll()
-        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 1 {
-            try work(good, rounds: 1)
-        }
-        #expect(await node.node.counters().connectionCountNow == 1)
+        try await requireEnded(node, good)
         #expect(await node.node.isPoolWhole(connectionCount: 1))
         await node.stop()
     }

@@ -3,6 +3,7 @@ import LogStore
 import Reactor
 import StorageIO
 import StorageNode
+import TestSupport
 import Testing
 
 @Suite("A node serves", .serialized) struct NodeTests {
@@ -281,15 +282,9 @@ import Testing
             let data = big(UInt32(1)) + name + [0, 0]
             try client.send(Array("IHAVEOPT".utf8) + big(UInt32(7)) + big(UInt32(7)) + data)
         }
-        for _ in 0..<2000 where await node.node.counters().connectionCountNow > 6 {
-            try await Task.sleep(for: .milliseconds(1))
-        }
-        #expect(await node.node.counters().connectionCountNow == 6)
+        #expect(try await isEventually { await node.node.counters().connectionCountNow == 6 })
         for volume in [VolumeID(1), VolumeID(2)] {
-            for _ in 0..<2000 where await node.node.connectionCount(of: volume) > 3 {
-                try await Task.sleep(for: .milliseconds(1))
-            }
-            #expect(await node.node.connectionCount(of: volume) == 3)
+            #expect(try await isEventually { await node.node.connectionCount(of: volume) == 3 })
         }
         withExtendedLifetime(clients) {}
         await node.stop()

@@ -2,6 +2,7 @@ import BlockCore
 import Glibc
 import LogStore
 import StorageNode
+import TestSupport
 import Testing
 
 /// A client that speaks NBD under TLS, to a node with a pre-shared key; simple replies.
@@ -143,10 +144,7 @@ private final class TLSNodeClient {
         try client.send([22, 3, 1])
         _ = shutdown(client.socket, Int32(SHUT_WR))
         #expect(client.isClosed())
-        for _ in 0..<1000 where await node.node.counters().connectionCountNow > 0 {
-            try await Task.sleep(for: .milliseconds(1))
-        }
-        #expect(await node.node.counters().connectionCountNow == 0)
+        #expect(try await isEventually { await node.node.counters().connectionCountNow == 0 })
         await node.stop()
     }
 }

@@ -35,7 +35,9 @@ final class TestClient {
     private var nextCookie: UInt64 = 1
 
     init(path: String, seconds: Int = 10, receiveBufferByteCount: Int32? = nil) throws {
-        socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        // Not for programs that another test starts: they would keep it open.
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        socket = Glibc.socket(AF_UNIX, kind, 0)
         guard socket >= 0 else { throw ClientError("socket: errno \(errno)") }
         var limit = timeval(tv_sec: seconds, tv_usec: 0)
         // SAFETY: the kernel copies the values during the calls.

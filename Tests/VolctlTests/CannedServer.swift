@@ -10,7 +10,9 @@ final class CannedServer: Sendable {
 
     /// Listens; with `onConnection` the first connection has that done and gets no answer.
     init(answer: String, onConnection: (@Sendable () async -> Void)? = nil) throws {
-        listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        // Not for programs that another test starts: they would keep it open.
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        listener = socket(AF_INET, kind, 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian

@@ -3,6 +3,7 @@
 import ControlAPI
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 import volctl
 
@@ -262,7 +263,7 @@ private func noProgress() -> ProgressDisplay {
         .enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")),
         arguments: [ImageFormat.raw, .qcow2]
     )
-    func run_thereAndBack_isSame(format: ImageFormat) throws {
+    func run_thereAndBack_isSame(format: ImageFormat) async throws {
         let directory = try TestDirectory()
         let byteCount = 16 << 20
         let raw = try directory.file("a.img", [UInt8](repeating: 9, count: 1 << 20))
@@ -288,7 +289,7 @@ private func noProgress() -> ProgressDisplay {
             kill(server, SIGKILL)
             _ = ChildEnd.wait(for: server)
         }
-        for _ in 0..<500 where !Path.exists(socket) { usleep(10_000) }
+        #expect(try await isEventually { Path.exists(socket) })
         let uri = "nbd+unix:///vol?socket=\(socket)"
 
         let image = try DiskImage(inspecting: source, format: format)
