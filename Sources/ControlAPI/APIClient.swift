@@ -70,9 +70,25 @@ struct APIClient: Sendable {
     ) async throws(ControlError) -> Data {
         let request = try request(method, path, body: body, operationKey: operationKey)
         let isRepeatable = method == .GET || operationKey != nil
+        // Around all of it: the timeout of the HTTP client ends with the answer's head.
+        let answer = await withTimeLimit(milliseconds: answerMillisecondsMax) {
+            () -> Result<Data, ControlError> in
+            do throws(ControlError) {
+                return .success(try await send(request, isRepeatable: isRepeatable))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try (answer ?? .failure(brokenOff)).get()
+    }
+
+    private func send(
+        _ request: HTTPClientRequest,
+        isRepeatable: Bool
+    ) async throws(ControlError) -> Data {
         do throws(ControlError) {
             return try await send(request)
-        } catch  where error.code == .outcomeUnknown && isRepeatable {
+        } catch  where error.code == .outcomeUnknown && isRepeatable && !Task.isCancelled {
             // A kept-alive connection may have been closed under our request: once more.
             return try await send(request)
         }
@@ -110,10 +126,7 @@ struct APIClient: Sendable {
         let status: Int
         let data: Data
         do {
-            let response = try await Self.http.execute(
-                request,
-                timeout: .milliseconds(answerMillisecondsMax)
-            )
+            let response = try await Self.http.execute(request, deadline: .distantFuture)
             status = Int(response.status.code)
             let buffer = try await response.body.collect(upTo: APILimits.answerByteCountMax)
             data = Data(buffer.readableBytesView)
@@ -134,8 +147,7 @@ struct APIClient: Sendable {
     ) async throws(ControlError) {
         let request = try request(.GET, path, body: nil, operationKey: nil)
         do {
-            // A deadline would cover the whole body, so there is none; the read timeout of the
-            // client notices silence.
+            // It has no end to wait for; the read timeout of the client notices silence.
             let response = try await Self.http.execute(request, deadline: .distantFuture)
             guard response.status == .ok else {
                 let buffer = try await response.body.collect(upTo: APILimits.bodyByteCountMax)
@@ -197,7 +209,12 @@ struct APIClient: Sendable {
                 help: unreachableHelp
             )
         }
-        return ControlError(
+        return brokenOff
+    }
+
+    /// Nobody knows what the other side did.
+    private var brokenOff: ControlError {
+        ControlError(
             .outcomeUnknown,
             "The connection to \(endpoint) broke or timed out after the request was sent.",
             help: "Repeating the command is safe."

@@ -13,10 +13,15 @@ public struct NodeClient: NodeService {
     ///   - endpoint: The node.
     ///   - storeIdentity: The store that it must have; one with another refuses everything. Nil
     ///     for whatever answers there.
-    public init(endpoint: APIEndpoint, storeIdentity: String? = nil) {
+    ///   - answerMillisecondsMax: How long to wait for an answer.
+    public init(
+        endpoint: APIEndpoint,
+        storeIdentity: String? = nil,
+        answerMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax
+    ) {
         api = APIClient(
             endpoint: endpoint,
-            answerMillisecondsMax: APILimits.nodeAnswerMillisecondsMax,
+            answerMillisecondsMax: answerMillisecondsMax,
             storeIdentity: storeIdentity,
             unreachableHelp: "Look at the node with 'volctl node list' and start it again."
         )

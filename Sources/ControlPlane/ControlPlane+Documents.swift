@@ -38,22 +38,16 @@ extension ControlPlane {
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
         let node = try await nodeService(name)
-        let answer = await withTaskGroup(of: Result<Value, ControlError>.self) { group in
-            group.addTask {
-                do throws(ControlError) {
-                    return .success(try await question(node))
-                } catch {
-                    return .failure(error)
-                }
+        let answer = await withTimeLimit(milliseconds: APILimits.nodeViewMillisecondsMax) {
+            () -> Result<Value, ControlError> in
+            do throws(ControlError) {
+                return .success(try await question(node))
+            } catch {
+                return .failure(error)
             }
-            group.addTask {
-                try? await Task.sleep(for: .milliseconds(APILimits.nodeViewMillisecondsMax))
-                return .failure(
-                    ControlError(.unavailable, "The node '\(name)' takes its time over the answer.")
-                )
-            }
-            defer { group.cancelAll() }
-            return await group.next() ?? .failure(.nodeNotFound(name))
+        }
+        guard let answer else {
+            throw ControlError(.unavailable, "The node '\(name)' takes its time over the answer.")
         }
         return try answer.get()
     }

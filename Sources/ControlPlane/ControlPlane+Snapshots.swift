@@ -134,8 +134,10 @@ extension ControlPlane {
 
     private func nodeSnapshots(of volume: VolumeRecord) async -> [String: NodeSnapshot] {
         do throws(ControlError) {
-            let snapshots = try await nodeService(volume.primary).volume(volume.id).snapshots
-            return Dictionary(snapshots.map { ($0.name, $0) }) { first, _ in first }
+            let held = try await askedBriefly(volume.primary) { node throws(ControlError) in
+                try await node.volume(volume.id)
+            }
+            return Dictionary(held.snapshots.map { ($0.name, $0) }) { first, _ in first }
         } catch {
             // The document leaves out what only the node knows.
             return [:]
