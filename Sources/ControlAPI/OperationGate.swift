@@ -45,9 +45,9 @@ public struct NodeOperation: Sendable, Hashable {
 package final class OperationGate: Sendable {
     /// How long the last operation of a volume is remembered: as soon as the node runs it reads
     /// what has arrived, within seconds.
-    static let rememberedSeconds: Int64 = 600
+    package static let rememberedSeconds: Int64 = 600
     /// How many are remembered before old ones are looked for.
-    static let sweepCountMin = 1024
+    package static let sweepCountMin = 1024
 
     private struct Admission {
         var operation: NodeOperation
@@ -61,9 +61,17 @@ package final class OperationGate: Sendable {
 
     private let locks = KeyedLocks<UInt64>()
     private let state = Mutex(State())
+    private let now: @Sendable () -> ContinuousClock.Instant
 
     /// Creates a gate that has let nothing through.
-    package init() {}
+    ///
+    /// - Parameter now: Tells the time.
+    package init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) {
+        self.now = now
+    }
+
+    /// How many volumes it remembers an operation of.
+    package var rememberedCount: Int { state.withLock { $0.last.count } }
 
     /// The node behind the gate, for one operation.
     ///
@@ -93,7 +101,7 @@ package final class OperationGate: Sendable {
         _ operation: NodeOperation,
         _ volume: UInt64
     ) throws(ControlError) {
-        let now = ContinuousClock.now
+        let now = now()
         let isLate = state.withLock { state in
             if let last = state.last[volume],
                 now - last.time < .seconds(Self.rememberedSeconds),

@@ -40,21 +40,6 @@ final class StoreHost {
         var entries: [ExportEntry]
     }
 
-    /// What is taken away from those who use it, although the store still has it.
-    enum Withdrawal: Hashable {
-        /// A volume and its snapshots.
-        case volume(VolumeID)
-        /// A volume without its snapshots, or one snapshot.
-        case export(VolumeID, LayerID)
-
-        func covers(_ key: ExportKey) -> Bool {
-            switch self {
-            case .volume(let volume): volume == key.volume
-            case .export(let volume, let layer): volume == key.volume && layer == key.layer
-            }
-        }
-    }
-
     /// Somebody who waits until nobody uses something.
     struct DrainWait {
         var exports: Withdrawal
@@ -86,8 +71,7 @@ final class StoreHost {
     var openedAt: Instant
     /// Told when the store is ready (nil) or has failed.
     var openWaiters: [(StoreError?) -> Void] = []
-    /// What is being taken away, and by how many commands.
-    private var withdrawn: [Withdrawal: Int] = [:]
+    private var withdrawals = WithdrawalTable()
     /// What the store's volumes export, as last worked out.
     private var exports: [VolumeID: VolumeExports] = [:]
     private let naming: ExportNaming
@@ -155,18 +139,14 @@ final class StoreHost {
     // MARK: - Taking away
 
     /// Lets nobody open any of `exports` until as many calls of ``restore(_:)``.
-    func withdraw(_ exports: Withdrawal) { withdrawn[exports, default: 0] += 1 }
+    func withdraw(_ exports: Withdrawal) { withdrawals.withdraw(exports) }
 
     /// Ends one withdrawal.
-    func restore(_ exports: Withdrawal) {
-        guard let count = withdrawn[exports] else { preconditionFailure("nothing is withdrawn") }
-        withdrawn[exports] = count == 1 ? nil : count - 1
-    }
+    func restore(_ exports: Withdrawal) { withdrawals.restore(exports) }
 
     /// Whether an export is being taken away.
     func isWithdrawn(_ key: ExportKey) -> Bool {
-        withdrawn[.volume(key.volume)] != nil
-            || withdrawn[.export(key.volume, key.layer)] != nil
+        withdrawals.isWithdrawn(key.volume, layer: key.layer)
     }
 
     // MARK: - Exports

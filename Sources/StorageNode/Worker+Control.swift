@@ -63,7 +63,7 @@ extension Worker {
         if specification.access == .none || specification.access < before.access
             || specification.epoch > before.epoch
         {
-            let exports = StoreHost.Withdrawal.export(specification.id, .none)
+            let exports = Withdrawal.export(specification.id, .none)
             performWithdrawn(exports, command, on: host, completion)
         } else {
             submit(command, on: host, completion)
@@ -72,7 +72,7 @@ extension Worker {
 
     /// Carries out a command when nobody uses `exports` any more.
     private func performWithdrawn(
-        _ exports: StoreHost.Withdrawal,
+        _ exports: Withdrawal,
         _ command: StoreCommand,
         on host: StoreHost,
         _ completion: @escaping (CommandResult) -> Void
@@ -87,7 +87,7 @@ extension Worker {
     private func submit(
         _ command: StoreCommand,
         on host: StoreHost,
-        restoring exports: StoreHost.Withdrawal? = nil,
+        restoring exports: Withdrawal? = nil,
         _ completion: @escaping (CommandResult) -> Void
     ) {
         host.submit(command) { [self] result in

@@ -27,6 +27,8 @@ final class MemoryNode: NodeService {
     let name: String
     private let state = Mutex(State())
     private let gate = OperationGate()
+    private let whenListed = Mutex<(@Sendable () async -> Void)?>(nil)
+    private let whenUpdating = Mutex<(@Sendable (UInt64) async -> Void)?>(nil)
 
     init(name: String) { self.name = name }
 
@@ -40,6 +42,16 @@ final class MemoryNode: NodeService {
     /// Puts a volume there that nobody ordered.
     func plant(_ creation: NodeVolumeCreation) {
         state.withLock { $0.volumes[creation.id] = Held(creation: creation) }
+    }
+
+    /// Has something done when the volumes are listed next, between the list and its arrival.
+    func whenListed(_ work: @escaping @Sendable () async -> Void) {
+        whenListed.withLock { $0 = work }
+    }
+
+    /// Has something done in the middle of every update of a volume.
+    func whenUpdating(_ work: @escaping @Sendable (UInt64) async -> Void) {
+        whenUpdating.withLock { $0 = work }
     }
 
     /// Loses a volume.
@@ -73,7 +85,9 @@ final class MemoryNode: NodeService {
     }
 
     func volumes() async throws(ControlError) -> [NodeVolume] {
-        held.values.map(Self.document).sorted { $0.name < $1.name }
+        let list = held.values.map(Self.document).sorted { $0.name < $1.name }
+        if let work = whenListed.withLock({ $0.take() }) { await work() }
+        return list
     }
 
     func volume(_ id: UInt64) async throws(ControlError) -> NodeVolume {
@@ -90,6 +104,7 @@ final class MemoryNode: NodeService {
         _ id: UInt64,
         _ update: NodeVolumeUpdate
     ) async throws(ControlError) -> NodeVolume {
+        if let work = whenUpdating.withLock({ $0 }) { await work(id) }
         var volume = try require(id)
         if let byteCount = update.byteCount { volume.creation.byteCount = byteCount }
         let epoch = update.epoch ?? volume.epoch

@@ -1,0 +1,86 @@
+// What changes while a node is compared with the metadata.
+
+import ControlAPI
+import ControlPlane
+import Foundation
+import Metadata
+import Synchronization
+import Testing
+
+@Suite("Comparisons with nodes", .timeLimit(.minutes(1)))
+struct ComparisonTests {
+    /// What only a comparison reports.
+    private static let findings: Set<String> = [
+        "volume.unknown", "volume.missing", "volume.access_restored", "volume.epoch_ahead",
+        "volume.size_corrected",
+    ]
+
+    private func findings(of plane: ControlPlane) async throws -> [String] {
+        let events = try await plane.events(after: 0, countMax: 100).events
+        return events.filter { Self.findings.contains($0.kind) }.map { "\($0.kind) \($0.subject)" }
+    }
+
+    @Test("Volumes that come, go or change after the node has told what it holds are no findings")
+    func compare_changesMeanwhile_areNotReported() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        for name in ["goes", "grows", "given", "taken", "stays"] {
+            let creation = VolumeCreation(name: name, byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "create \(name)")
+        }
+        let host = AttachmentCreation(host: "h")
+        _ = try await plane.attach("taken", host, operation: "attach taken")
+        let failure = Mutex<(any Error)?>(nil)
+        let hasRun = Mutex(false)
+        cluster.nodes[0].whenListed {
+            do {
+                let creation = VolumeCreation(name: "comes", byteCount: 4096)
+                _ = try await plane.createVolume(creation, operation: "create comes")
+                try await plane.deleteVolume("goes", operation: "delete goes")
+                let update = VolumeUpdate(byteCount: 8192)
+                _ = try await plane.updateVolume("grows", update, operation: "grow")
+                _ = try await plane.attach("given", host, operation: "attach given")
+                try await plane.detach("taken", from: "h", operation: "detach taken")
+            } catch {
+                failure.withLock { $0 = error }
+            }
+            hasRun.withLock { $0 = true }
+        }
+        try await plane.recover()
+        #expect(failure.withLock { $0 } == nil)
+        #expect(hasRun.withLock { $0 })
+        #expect(try await findings(of: plane) == [])
+        try await cluster.requireAgreement("a comparison")
+        // Nor are they by the next one, which sees them all.
+        try await plane.recover()
+        #expect(try await findings(of: plane) == [])
+    }
+
+    @Test("What is so, and not on its way, is a finding")
+    func compare_realDifferences_areReported() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let node = cluster.nodes[0]
+        for name in ["lost", "open", "stays"] {
+            let creation = VolumeCreation(name: name, byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "create \(name)")
+        }
+        let open = try await plane.volume("open")
+        node.lose(try await plane.volume("lost").id)
+        node.setAccess(open.id, .readWrite)
+        let planted = NodeVolumeCreation(
+            id: 4711,
+            name: "planted",
+            byteCount: 4096,
+            logicalBlockByteCount: 512,
+            durability: .writeback,
+            descriptor: ""
+        )
+        node.plant(planted)
+        try await plane.recover()
+        let found = try await Set(findings(of: plane))
+        #expect(
+            found == [
+                "volume.missing lost", "volume.access_restored open", "volume.unknown planted",
+            ]
+        )
+    }
+}
