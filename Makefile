@@ -56,8 +56,9 @@ lint:
 format: ## Format the sources in place
 	@$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests
 
-sim: setup ## Run the store under SEEDS=10000 simulated disks
+sim: setup ## Run the store under SEEDS=10000 simulated disks, and a tenth as many that are full
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $(SEEDS)
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $$(( $(SEEDS) / 10 )) --crowded
 
 fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)

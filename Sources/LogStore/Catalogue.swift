@@ -290,28 +290,9 @@ final class Catalogue {
         return total
     }
 
-    func isOpen(_ id: VolumeID) -> Bool {
-        for index in 0..<openCountUsed where open[index].isUsed && open[index].volume == id {
-            return true
-        }
-        return false
-    }
-
-    /// Whether clients have the volume itself open, not only its snapshots.
-    func isTopOpen(_ id: VolumeID) -> Bool {
-        for index in 0..<openCountUsed
-        where open[index].isUsed && open[index].volume == id && !open[index].isSnapshot {
-            return true
-        }
-        return false
-    }
-
-    func isOpen(layer slot: Int) -> Bool {
-        for index in 0..<openCountUsed
-        where open[index].isUsed && open[index].layer == Int32(slot) {
-            return true
-        }
-        return false
+    /// Whether clients have something open that `matches`.
+    func isOpen(_ matches: (OpenVolume) -> Bool) -> Bool {
+        (0..<openCountUsed).contains { open[$0].isUsed && matches(open[$0]) }
     }
 
     func openHandle(_ record: VolumeRecord, snapshot: Int?) -> VolumeHandle? {

@@ -23,6 +23,11 @@ struct Checkpoint {
     var isSpaceWanted = false
     /// The last batch that the checkpoint includes.
     var sequence: UInt64 = 0
+    /// Pages written so far.
+    ///
+    /// Until the superblock names them they are not in force: opening a store that stops now
+    /// writes them again.
+    var writtenPageCount = 0
     var level: UInt8 = 0
     var frameCursor = 0
     /// The catalogue as it was; roots follow as they are written.

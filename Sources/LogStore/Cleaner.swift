@@ -59,12 +59,17 @@ struct Cleaner {
     /// Victims cleaned since either last grew.
     var fruitlessCount = 0
 
+    /// Victims deferred since the last gain.
+    var deferredCount = 0
+
     init(buffer: ByteRegion) { self.buffer = buffer }
 
     var isIdle: Bool { if case .idle = phase { true } else { false } }
 
     /// Victims after which cleaning that gains nothing rests until something changes.
     static var fruitlessCountMax: Int { 16 }
+    /// Victims looked at in vain before the cleaner rests.
+    static var deferredCountMax: Int { 64 }
     /// Blocks read at a time while walking headers (128 KiB).
     static var scanBlockCount: Int { 32 }
     /// Live blocks moved at a time (1 MiB).

@@ -78,68 +78,6 @@ extension LogStore {
         return true
     }
 
-    /// Gives a stream its next segment.
-    ///
-    /// Clients do not ask for a checkpoint when there is none: the cleaner sees that they wait,
-    /// and says when a checkpoint gives enough.
-    private func takeSegment(_ privilege: LogPrivilege) -> Int? {
-        let floor =
-            switch privilege {
-            case .client: plan.reserveSegmentCount
-            case .metadata: plan.reserveSegmentCount * 3 / 4
-            case .cleaner: min(plan.reserveSegmentCount / 2, checkpointSegmentCount)
-            case .checkpoint: 0
-            }
-        guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
-            wantSpace(privilege)
-            return nil
-        }
-        let index = Int(segment)
-        segments.segments[index].state = .open
-        segments.segments[index].firstBatchSequence = log.nextSequence
-        return index
-    }
-
-    /// Segments that must be left for somebody to append where segments are open already.
-    ///
-    /// A few blocks scattered over a large volume make as many map pages, and checkpoint after
-    /// checkpoint takes segments for them while the clients' own is far from full. A trim makes as
-    /// many: what it gives up is room only when the cleaner has had its half to work with.
-    private func appendFloor(_ privilege: LogPrivilege) -> Int {
-        switch privilege {
-        case .client, .metadata: max(plan.reserveSegmentCount / 2, checkpointSegmentCount + 1)
-        case .cleaner, .checkpoint: 0
-        }
-    }
-
-    /// Asks for a checkpoint where that gives segments out again.
-    private func wantSpace(_ privilege: LogPrivilege) {
-        switch privilege {
-        case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
-        case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
-        }
-    }
-
-    /// Map pages that a moved block makes dirty at most, of those that differ from its
-    /// neighbour's: its leaf, and two above in a volume that is written very thinly.
-    private static var dirtyPagesPerMovedBlock: Int { 3 }
-
-    /// Segments that a checkpoint would take if it began after the cleaner's next step.
-    ///
-    /// The manifest counts twice, because it may have grown since the last.
-    var checkpointSegmentCount: Int {
-        let manifestByteCount = Int(superblock?.manifestByteCount ?? 0)
-        let blocks =
-            map.dirtyCount + LogStore.dirtyPagesPerMovedBlock * cleaner.live.count
-            + 2 * (manifestByteCount / 4096 + 1)
-        let head = log.heads[LogStream.map.rawValue]
-        let room = head.segment < 0 ? 0 : segments.blockCount - Int(head.blockOffset)
-        // Of eight blocks one is left for batch headers; full batches need far fewer.
-        let payload = { (blockCount: Int) in blockCount * 7 / 8 }
-        let perSegment = payload(segments.blockCount)
-        return 1 + max(0, blocks - payload(room) + perSegment - 1) / perSegment
-    }
-
     private func abandonOpenBatch() {
         let batch = log.batches[log.open]
         segments.segments[Int(batch.segment)].unwrittenBatchCount -= 1

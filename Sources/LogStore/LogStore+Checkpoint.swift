@@ -53,6 +53,7 @@ extension LogStore {
         if log.hasOpenRecords { sealBatch() }
         checkpoint.isRequested = false
         checkpoint.sequence = log.sealedThrough
+        checkpoint.writtenPageCount = 0
         log.byteCountSinceCheckpoint = 0
         for frame in 0..<map.count where map.frames[frame].flags.contains(.dirty) {
             map.frames[frame].flags.insert(.frozen)
@@ -213,6 +214,7 @@ extension LogStore {
         let crc = span.payload.crc32c()
         span.header.store(crc, at: span.tailOffset)
         counters.mapPageWriteCount += 1
+        checkpoint.writtenPageCount += 1
         let entry = MapEntry(location: span.location, crc: crc, sequence: 0)
         segments.addLive(entry.location)
         segments.adjustCaptured(entry.location, by: 1)
@@ -407,12 +409,13 @@ extension LogStore {
         _ = segments.collectFree(checkpointSequence: checkpoint.sequence)
         counters.checkpointCount += 1
         checkpoint.phase = .idle
+        checkpoint.writtenPageCount = 0
         checkpoint.bytes = []
         checkpoint.manifest = Manifest()
         checkpoint.next = nil
         resourcesChanged = true
         // Segments that are free but not announced cannot be used: announce them soon when the
-        // announced ones run short, which the next checkpoint can always do.
+        // announced ones run short.
         if case .ready = state, segments.free.count > 0,
             segments.reserved.count <= plan.reserveSegmentCount + 2
         {

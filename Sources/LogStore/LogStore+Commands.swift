@@ -75,7 +75,7 @@ extension LogStore {
         case .deleteSnapshot(let layer):
             guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot
             else { throw .snapshotNotFound }
-            guard !catalogue.isOpen(layer: slot) else { throw .inUse }
+            guard !catalogue.isOpen({ $0.layer == Int32(slot) }) else { throw .inUse }
             pending.result = StoreCommandResult(
                 volume: catalogue.layers[slot].volume,
                 layer: layer
@@ -191,7 +191,7 @@ extension LogStore {
         guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot,
             catalogue.layers[slot].volume == id
         else { throw .snapshotNotFound }
-        guard !catalogue.isTopOpen(id) else { throw .inUse }
+        guard !catalogue.isOpen({ $0.volume == id && !$0.isSnapshot }) else { throw .inUse }
         guard catalogue.hasRoomForLayer else { throw .tooMany }
         let top = LayerID(catalogue.nextLayerID)
         pending.result = StoreCommandResult(volume: id, layer: top)
@@ -203,7 +203,7 @@ extension LogStore {
         _ pending: inout PendingCommand
     ) throws(StoreCommandError) -> ControlRecord {
         guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
-        guard !catalogue.isOpen(id) else { throw .inUse }
+        guard !catalogue.isOpen({ $0.volume == id }) else { throw .inUse }
         for slot in catalogue.layers(of: id) {
             for child in catalogue.children(of: slot)
             where catalogue.layers[child].volume != id && catalogue.layers[child].role != .dropped {

@@ -116,7 +116,7 @@ extension LogStore {
                     index: index
                 )
             }
-        guard leavesCheckpointRoom, pagesAreReady(record, isUrgent: false) else { return false }
+        guard leavesOpeningRoom, pagesAreReady(record, isUrgent: false) else { return false }
         let bytes = record.encode()
         guard makeRoom(.client, .cleaner, tailByteCount: bytes.count, payloadBlockCount: 0) else {
             return false

@@ -35,8 +35,9 @@ extension LogStore {
         continueRecovery()
     }
 
-    /// Fewer blocks than this are not worth going on in: a header and seven blocks of data.
-    private static var resumeBlockCountMin: Int { 8 }
+    /// Fewer blocks than this are not worth going on in: a header and seven blocks of data, or an
+    /// eighth of a segment that is small.
+    private var resumeBlockCountMin: Int { min(8, segments.blockCount / 8) }
 
     /// Where the log ended in a segment.
     private struct LogEnd {
@@ -55,7 +56,7 @@ extension LogStore {
     /// What lies behind the last batch that counts is of a life that is over and is overwritten.
     private func resumeHeads(_ recovery: Recovery) {
         let worthwhile = logEnds(recovery).filter {
-            segments.blockCount - $0.blockOffset >= LogStore.resumeBlockCountMin
+            segments.blockCount - $0.blockOffset >= resumeBlockCountMin
         }
         let isTaken = { (stream: LogStream) in self.log.heads[stream.rawValue].segment >= 0 }
         // The youngest first: of two segments of a stream, the older was already left behind.
@@ -84,21 +85,11 @@ extension LogStore {
             ends[segment] = LogEnd(
                 segment: segment,
                 blockOffset: Int(end - segments.location(of: Int(segment))),
-                stream: stream(of: batch),
+                stream: batch.stream,
                 sequence: batch.sequence
             )
         }
         return Array(ends.values)
-    }
-
-    /// The stream that a batch was written for: its first record tells.
-    private func stream(of batch: ReplayBatch) -> LogStream {
-        guard let first = batch.walk.first(where: { _ in true }) else { return .client }
-        return switch first.header.kind {
-        case .data, .zero, .control: .client
-        case .relocate: .survivor
-        case .mapPage, .manifest: .map
-        }
     }
 
     /// The closing checkpoint is durable.

@@ -114,12 +114,21 @@ extension LogStore {
         }
         recovery.batches.removeSubrange(kept...)
         recovery.lastSequence = next - 1
-        for batch in recovery.batches {
+        for batch in recovery.batches.prefix(neededBatchCount(recovery)) {
             let segment = segments.index(of: batch.location)
             let last = segments.segments[segment].lastBatchSequence
             segments.segments[segment].lastBatchSequence = max(last, batch.sequence)
         }
         announceOpening(recovery, superblock)
+    }
+
+    /// Batches up to the last that replay does something with.
+    ///
+    /// Those behind it hold pages of a checkpoint that was not finished. Nothing is lost when the
+    /// next opening finds fewer of them, so their segments are free.
+    private func neededBatchCount(_ recovery: Recovery) -> Int {
+        let last = recovery.batches.lastIndex { $0.stream != .map }
+        return last.map { $0 + 1 } ?? 0
     }
 
     /// Takes a new life of the log before anything is written in it.

@@ -299,7 +299,7 @@ public final class LogStore {
             return true
         }
         guard cleaner.isIdle else {
-            restCleaner()
+            deferVictim()
             return true
         }
         if retryTrims() { return true }

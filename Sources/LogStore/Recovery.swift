@@ -13,6 +13,16 @@ struct ReplayBatch {
     var payloadBlockCount: UInt32
 
     var walk: RecordWalk { RecordWalk(records, count: recordCount) }
+
+    /// The stream that it was written for: its first record tells.
+    var stream: LogStream {
+        guard let first = walk.first(where: { _ in true }) else { return .client }
+        return switch first.header.kind {
+        case .data, .zero, .control: .client
+        case .relocate: .survivor
+        case .mapPage, .manifest: .map
+        }
+    }
 }
 
 /// The recovery machine's state; ``LogStore`` drives it.

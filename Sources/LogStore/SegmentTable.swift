@@ -26,6 +26,8 @@ struct Segment: BitwiseCopyable {
     /// The cleaner is done with it: what is live in it are map pages, which the next checkpoint
     /// moves.
     var isDrained = false
+    /// The cleaner found no room for what is live in it; tried again after a gain.
+    var isDeferred = false
     /// Batches of it that are not on the device yet.
     var unwrittenBatchCount: UInt16 = 0
     /// Live blocks: data, map pages, manifest.
@@ -126,6 +128,7 @@ final class SegmentTable {
             segments[index].firstBatchSequence = 0
             segments[index].isDamaged = false
             segments[index].isDrained = false
+            segments[index].isDeferred = false
             free.append(UInt32(index))
             freed += 1
         }

@@ -13,6 +13,11 @@ struct SpacePlan {
     let cleanerExcessPageCount: Int
     /// Segments that clients do not get: room for a checkpoint and for the cleaner's survivors.
     let reserveSegmentCount: Int
+    /// What clients leave to the cleaner beyond what opening the store needs: a segment for the
+    /// blocks of one step, and those for the pages that they make dirty.
+    let stepSegmentCount: Int
+    /// Payload blocks that a segment is sure to take, of a checkpoint that fills it in batches.
+    let segmentPayloadCount: Int
     /// Blocks that clients may have live, for ENOSPC.
     let usableBlockCount: UInt64
     /// Blocks that may be live before a trim is refused that needs a map page of its own, because
@@ -22,6 +27,9 @@ struct SpacePlan {
     let cleanBelowCount: Int
     /// While somebody waits for room, a checkpoint is worth while when it leaves this many.
     let pressedCheckpointCount: Int
+
+    /// Map pages made dirty by the blocks of the sparsest victim, in the worst case.
+    private static var stepPageCount: Int { 32 }
 
     /// Before a superblock is known.
     static var none: SpacePlan { SpacePlan(segmentCount: 1, segmentBlockCount: 256, frameCount: 0) }
@@ -63,6 +71,9 @@ struct SpacePlan {
             )
         )
         cleanerExcessPageCount = min(64, frameCount / 16)
+        segmentPayloadCount = SpacePlan.payloadCount(ofBlocks: segmentBlockCount)
+        stepSegmentCount =
+            1 + (SpacePlan.stepPageCount + segmentPayloadCount - 1) / segmentPayloadCount
         // A quarter more than the pages: paths to them, and batches that are not full.
         let room = segmentBlockCount - 2
         let pageSegmentCount = (dirtyPageCountMax * 5 / 4 + segmentBlockCount - 1) / room
@@ -83,6 +94,9 @@ struct SpacePlan {
         cleanBelowCount = reserveSegmentCount + max(segmentCount / 16, 6)
         pressedCheckpointCount = reserveSegmentCount + max(segmentCount / 64, 2)
     }
+
+    /// Of eight blocks one is left for batch headers; full batches need far fewer.
+    static func payloadCount(ofBlocks count: Int) -> Int { count * 7 / 8 }
 
     /// Map memory with which so many dirty pages are sure to be replayed: bytes, whole MiB.
     static func mapMemoryByteCount(forDirtyPages count: Int) -> Int {

@@ -46,6 +46,7 @@ extension SimulationOptions {
         if let crashAt { result += ["--crash-at", "\(crashAt)"] }
         if let errorAt { result += ["--error-at", "\(errorAt)"] }
         if isCalm { result.append("--calm") }
+        if isCrowded { result.append("--crowded") }
         if let canary { result += ["--canary", canary.rawValue] }
         return result
     }
@@ -55,8 +56,11 @@ extension SimulationOptions {
     /// - Parameter name: The argument.
     /// - Returns: Whether there is such an option.
     public mutating func takeFlag(_ name: String) -> Bool {
-        guard name == "--calm" else { return false }
-        isCalm = true
+        switch name {
+        case "--calm": isCalm = true
+        case "--crowded": isCrowded = true
+        default: return false
+        }
         return true
     }
 

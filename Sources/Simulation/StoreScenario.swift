@@ -15,6 +15,8 @@ public struct SimulationOptions: Sendable, Hashable {
     public var canary: Canary?
     /// Whether the seed's own crashes and faults are left out.
     public var isCalm = false
+    /// Whether the store is small, full and thinly written, whatever the seed says.
+    public var isCrowded = false
 
     /// Creates the defaults.
     public init() {}
@@ -79,6 +81,8 @@ struct StoreScenario {
     var thinkNanosecondsMax: UInt64
     /// Whether the run ends with deleting everything and asking for the room.
     var endsEmpty: Bool
+    /// Whether volumes are written everywhere, a block here and a block there.
+    var isCrowded = false
 
     init(seed: UInt64, options: SimulationOptions) {
         var random = SeededRandom(seed: seed)
@@ -122,6 +126,8 @@ struct StoreScenario {
         weights = StoreScenario.drawWeights(&random)
         drawLimits(&random)
         drawFaults(&random)
+        if options.isCrowded { crowd(&random) }
+        operationCount = options.operationCount ?? operationCount
         if options.isCalm || options.crashAt != nil || options.errorAt != nil {
             crashInterval = 0
             let latency = faults

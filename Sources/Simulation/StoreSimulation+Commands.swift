@@ -126,7 +126,11 @@ extension StoreSimulation {
         if isHuge {
             byteCount = random.pick([1 << 30, 16 << 30, 40 << 30, 1 << 40, 64 << 40] as [UInt64])
         }
-        windows[id] = newWindows(byteCount, isHuge: isHuge)
+        if scenario.isCrowded {
+            byteCount = random.pick(StoreScenario.crowdedVolumeByteCounts)
+        } else {
+            windows[id] = newWindows(byteCount, isHuge: isHuge)
+        }
         return VolumeSpecification(
             id: VolumeID(id),
             name: name("volume"),

@@ -107,7 +107,7 @@ extension StoreSimulation {
             return true
         }
         if case .deviceError = error, device.errorCount > 0 { return false }
-        fail("the store does not open: \(error)")
+        fail("the store does not open: \(error); \(driver.store.progressDescription)")
         return true
     }
 
@@ -130,7 +130,10 @@ extension StoreSimulation {
     }
 
     private func checkRecovered() -> Recovery {
-        trace.say { "\(driver.nowNanoseconds) open: \(driver.store.counters)" }
+        trace.say {
+            "\(driver.nowNanoseconds) open: \(driver.store.counters); "
+                + driver.store.progressDescription
+        }
         // Damage may also come while the log is read.
         if crashCount > 0, device.damageCount > damageAtOpen { oracle.isLenient = true }
         if oracle.isLenient {
@@ -180,6 +183,7 @@ extension StoreSimulation {
         let lives = crashCount
         trace.note(9, 0, 0) { "\(driver.nowNanoseconds) close" }
         driver.store.close()
+        trace.say { driver.store.progressDescription }
         pump { self.driver.store.state == .closed }
         guard failure == nil, !endedByDamage, crashCount == lives else { return false }
         if device.inFlightCount > 0 { fail("closed with device requests in flight") }

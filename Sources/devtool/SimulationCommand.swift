@@ -21,6 +21,7 @@ struct SimulationArguments {
                    [--crash-at N | every]   crash at the n-th device request, or in turn at each
                    [--error-at N | every]   fail the n-th device request, or in turn each
                    [--calm]                 no faults and no crashes
+                   [--crowded]              a small, full, thinly written store
                    [--canary NAME]          plant a bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", "))
                    [--trace]                print everything that happens
         """

@@ -40,6 +40,18 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
         }
     }
 
+    @Test("Stores that are full and die all the time open again, and give everything back")
+    func run_crowdedSeeds_findsNothing() {
+        let memory = SimulationMemory()
+        var options = SimulationOptions()
+        options.isCrowded = true
+        for seed in 1...Extent.chunkSeedCount {
+            let testCase = SimulationCase(seed: seed, options: options)
+            let report = run(testCase, memory)
+            #expect(report.failure == nil, repetition(testCase))
+        }
+    }
+
     @Test("The same seed does the same", arguments: [3, 14, 15, 92, 65, 35] as [UInt64])
     func run_sameSeedTwice_sameTrace(seed: UInt64) {
         let memory = SimulationMemory()
