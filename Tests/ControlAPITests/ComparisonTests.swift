@@ -66,15 +66,7 @@ struct ComparisonTests {
         let open = try await plane.volume("open")
         node.lose(try await plane.volume("lost").id)
         node.setAccess(open.id, .readWrite)
-        let planted = NodeVolumeCreation(
-            id: 4711,
-            name: "planted",
-            byteCount: 4096,
-            logicalBlockByteCount: 512,
-            durability: .writeback,
-            descriptor: ""
-        )
-        node.plant(planted)
+        node.plant(.small(4711, name: "planted"))
         try await plane.recover()
         let found = try await Set(findings(of: plane))
         #expect(

@@ -253,3 +253,21 @@ extension StoreSpaceUsage {
         )
     }
 }
+
+extension NodeVolumeCreation {
+    /// What a node is asked for: a volume of one block.
+    static func small(
+        _ id: UInt64 = 7,
+        name: String? = nil,
+        descriptor: String = ""
+    ) -> NodeVolumeCreation {
+        NodeVolumeCreation(
+            id: id,
+            name: name ?? "v\(id)",
+            byteCount: 4096,
+            logicalBlockByteCount: 512,
+            durability: .writeback,
+            descriptor: descriptor
+        )
+    }
+}

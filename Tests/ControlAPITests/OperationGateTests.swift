@@ -14,17 +14,6 @@ struct OperationGateTests {
         func advance(seconds: Int64) { time.withLock { $0 += .seconds(seconds) } }
     }
 
-    private func creation(_ id: UInt64) -> NodeVolumeCreation {
-        NodeVolumeCreation(
-            id: id,
-            name: "v\(id)",
-            byteCount: 4096,
-            logicalBlockByteCount: 512,
-            durability: .writeback,
-            descriptor: ""
-        )
-    }
-
     private func operation(_ revision: UInt64, term: UInt64 = 1) -> NodeOperation {
         NodeOperation(term: term, revision: revision, epochMax: 0)
     }
@@ -46,7 +35,7 @@ struct OperationGateTests {
         let node = MemoryNode(name: "n1")
         let gate = OperationGate()
         for id in [7, 8] as [UInt64] {
-            _ = try await gate.admit(nil, to: node).createVolume(creation(id))
+            _ = try await gate.admit(nil, to: node).createVolume(.small(id))
         }
         let inside = Mutex((now: 0, max: 0, all: 0))
         let isHeld = Mutex(true)
@@ -75,7 +64,7 @@ struct OperationGateTests {
         let clock = Clock()
         let node = MemoryNode(name: "n1")
         let gate = OperationGate { clock.now }
-        _ = try await gate.admit(operation(5), to: node).createVolume(creation(7))
+        _ = try await gate.admit(operation(5), to: node).createVolume(.small())
         #expect(await grow(gate, node, operation(6)) == nil)
         #expect(await grow(gate, node, operation(6)) == nil, "a repetition")
         #expect(await grow(gate, node, operation(5))?.code == .outdated)

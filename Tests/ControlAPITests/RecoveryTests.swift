@@ -270,16 +270,7 @@ struct ReconcilerTests {
     @Test("A volume that the metadata does not know is reported once and left alone")
     func unknownVolume_isReportedOnce() async throws {
         let (cluster, plane) = try await Cluster.serving()
-        cluster.nodes[0].plant(
-            NodeVolumeCreation(
-                id: 99,
-                name: "stranger",
-                byteCount: 4096,
-                logicalBlockByteCount: 512,
-                durability: .writeback,
-                descriptor: ""
-            )
-        )
+        cluster.nodes[0].plant(.small(99, name: "stranger"))
         try await plane.recover()
         try await plane.recover()
         #expect(try await kinds(plane).filter { $0 == "volume.unknown" }.count == 1)
