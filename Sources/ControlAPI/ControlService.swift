@@ -117,7 +117,13 @@ public protocol ControlService: Sendable {
     func heartbeat(_ name: String, _ heartbeat: NodeHeartbeat) async throws(ControlError)
     /// Takes a node out of placement or back in.
     func updateNode(_ name: String, _ update: NodeUpdate) async throws(ControlError) -> Node
-    /// Forgets a node that has no volumes.
+    /// Forgets a node that is down.
+    ///
+    /// - Parameters:
+    ///   - name: The node.
+    ///   - isLost: Whether its disk will not come back: the volumes that it holds are forgotten with
+    ///     it, with their snapshots and images. Else a node with volumes is refused.
+    /// - Throws: ``ControlError``.
     func deleteNode(_ name: String, isLost: Bool) async throws(ControlError)
     /// The volumes that a node holds and the metadata does not know, by name.
     func strays(of node: String) async throws(ControlError) -> [StrayVolume]

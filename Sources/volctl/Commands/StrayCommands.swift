@@ -5,7 +5,7 @@ package import ControlAPI
 import ProgramMain
 
 /// `volctl node strays`.
-struct NodeStrays: ClusterCommand {
+struct NodeStrays: SingleNodeCommand {
     static let configuration = CommandConfiguration(
         commandName: "strays",
         abstract: "List the volumes that a node holds and the cluster does not know.",
@@ -15,19 +15,12 @@ struct NodeStrays: ClusterCommand {
             """
     )
 
-    @Argument(help: "The node.", completion: NameCompletion.nodes)
-    var name: String
+    @OptionGroup var node: NodeArgument
     @OptionGroup var cluster: ClusterOptions
 
-    func validate() throws {
-        try Usage.require(name, of: "node")
-    }
-
     func run() async throws {
-        let strays = try await cluster.withClient { client in
-            try await client.named(name) { () throws(ControlError) in
-                try await client.strays(of: name)
-            }
+        let strays = try await withNode { client, name throws(ControlError) in
+            try await client.strays(of: name)
         }
         if cluster.json {
             printDocument(StrayVolumeList(volumes: strays))
@@ -52,7 +45,7 @@ package func strayTable(_ strays: [StrayVolume]) -> Table {
 }
 
 /// `volctl node purge`.
-struct NodePurge: ClusterCommand {
+struct NodePurge: SingleNodeCommand {
     static let configuration = CommandConfiguration(
         commandName: "purge",
         abstract: "Delete a volume that a node holds and the cluster does not know.",
@@ -66,29 +59,25 @@ struct NodePurge: ClusterCommand {
             """
     )
 
-    @Argument(help: "The node.", completion: NameCompletion.nodes)
-    var name: String
+    @OptionGroup var node: NodeArgument
     @Argument(help: "The volume's id, as 'volctl node strays' shows it.")
     var id: UInt64
     @OptionGroup var cluster: ClusterOptions
 
     func validate() throws {
-        try Usage.require(name, of: "node")
         guard (1...APILimits.volumeIDMax).contains(id) else {
             throw ValidationError("An id is 1 to \(APILimits.volumeIDMax).")
         }
     }
 
     func run() async throws {
-        try await cluster.withClient { client in
-            try await client.named(name) { () throws(ControlError) in
-                try await client.deleteStray(id, of: name)
-            }
+        try await withNode { client, name throws(ControlError) in
+            try await client.deleteStray(id, of: name)
         }
         if cluster.json {
-            printDocument(DeletionDocument(volume: "\(id)", node: name, deleted: true))
+            printDocument(DeletionDocument(volume: "\(id)", node: node.name, deleted: true))
         } else {
-            printText("\(name) does not hold the volume \(id) any more.")
+            printText("\(node.name) does not hold the volume \(id) any more.")
         }
     }
 }

@@ -10,8 +10,9 @@ struct VolumeExport: ClusterCommand {
         commandName: "export",
         abstract: "Write a volume or a snapshot to a raw or qcow2 file.",
         discussion: """
-            A volume is exported as it is at one moment, whoever uses it meanwhile. The file is read back and the \
-            SHA-256 of both sides compared before it gets its name. What is sparse stays sparse.
+            A volume is exported as it is at one moment, whoever uses it meanwhile. The file is \
+            read back and the SHA-256 of both sides compared before it gets its name. What is \
+            sparse stays sparse.
 
             Examples:
               volctl volume export vm1@monday vm1.qcow2
