@@ -61,6 +61,7 @@ extension ServerProgram {
             endAfterParsing(error, arguments: arguments)
         }
         do {
+            try OpenFileLimit.require()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {

@@ -31,9 +31,26 @@ package struct ClusterOptions: ParsableArguments {
 
     package func validate() throws {
         try Usage.require(directory: data)
-        guard let endpoint, (try? APIEndpoint(endpoint)) == nil else { return }
+        try requireEndpoint(environment: ProcessInfo.processInfo.environment)
+    }
+
+    /// Refuses what cannot be an endpoint, wherever this call takes it from.
+    ///
+    /// - Parameter environment: The environment.
+    /// - Throws: `ValidationError`.
+    package func requireEndpoint(environment: [String: String]) throws {
+        if let endpoint {
+            guard (try? APIEndpoint(endpoint)) == nil else { return }
+            throw ValidationError(
+                "'\(endpoint)' is not an endpoint. Write http://HOST:PORT or unix:/PATH."
+            )
+        }
+        guard data == nil, let endpoint = environment["CAIRN_ENDPOINT"], !endpoint.isEmpty,
+            (try? APIEndpoint(endpoint)) == nil
+        else { return }
         throw ValidationError(
-            "'\(endpoint)' is not an endpoint. Write http://HOST:PORT or unix:/PATH."
+            "'\(endpoint)', the value of CAIRN_ENDPOINT, is not an endpoint. Set it to "
+                + "http://HOST:PORT or unix:/PATH, or unset it."
         )
     }
 

@@ -48,6 +48,7 @@ package struct Volctl: AsyncParsableCommand {
             endAfterParsing(error)
         }
         do {
+            try OpenFileLimit.require()
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
             } else {
@@ -57,6 +58,9 @@ package struct Volctl: AsyncParsableCommand {
             report(failure, isJSON: printsJSON(command))
         } catch let error as ControlError {
             report(CommandFailure(error), isJSON: printsJSON(command))
+        } catch let failure as Failure {
+            let failure = CommandFailure("limit_reached", failure.what, remedy: failure.help)
+            report(failure, isJSON: printsJSON(command))
         } catch {
             endIfUsage(error)
             report(CommandFailure(unforeseen: message(for: error)), isJSON: printsJSON(command))

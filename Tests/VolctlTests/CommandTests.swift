@@ -3,6 +3,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import Glibc
 import ProgramMain
 import Testing
 import volctl
@@ -73,6 +74,39 @@ private struct FaultyProgram: ServerProgram {
             observing: [\.standardErrorContent]
         ) { await FaultyProgram.runProgram(arguments: ["late"]) }
         #expect(try text(late).contains("That does not go with this."))
+    }
+
+    @Test("too few open files are refused before anything needs them")
+    func runProgram_fewOpenFiles_isTold() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            var limit = rlimit(rlim_cur: 12, rlim_max: 12)
+            // SAFETY: the kernel reads the value during the call.
+            unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+            await FaultyProgram.runProgram(arguments: ["refusal"])
+        }
+        let text = try text(result)
+        #expect(text.hasPrefix("faulty: Only 12 files may be open here, and "))
+        #expect(text.contains("ulimit -n 1024"))
+    }
+
+    @Test("a soft limit of open files is raised")
+    func runProgram_softLimit_isRaised() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            var limit = rlimit()
+            let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+            // SAFETY: the kernel writes and reads the value during the calls.
+            unsafe getrlimit(resource, &limit)
+            limit.rlim_cur = 12
+            unsafe setrlimit(resource, &limit)
+            await FaultyProgram.runProgram(arguments: ["refusal"])
+        }
+        #expect(try text(result) == "faulty: No. Ask again.\n")
     }
 }
 

@@ -40,6 +40,25 @@ import volctl
         #expect(last.data == "/srv/dev")
     }
 
+    @Test("CAIRN_ENDPOINT that is no endpoint is wrong usage, unless something goes before it")
+    func requireEndpoint_environment_isChecked() throws {
+        let environment = ["CAIRN_ENDPOINT": "foo"]
+        let error = #expect(throws: ValidationError.self) {
+            try ClusterOptions.parse([]).requireEndpoint(environment: environment)
+        }
+        for word in ["'foo'", "CAIRN_ENDPOINT", "http://HOST:PORT", "unset"] {
+            #expect(error?.message.contains(word) == true, "\(word)")
+        }
+        for arguments in [["--endpoint", "http://127.0.0.1:1"], ["--data", "/srv/dev"]] {
+            try ClusterOptions.parse(arguments).requireEndpoint(environment: environment)
+        }
+        for endpoint in ["", "http://127.0.0.1:1", "unix:/run/x"] {
+            try ClusterOptions.parse([]).requireEndpoint(
+                environment: ["CAIRN_ENDPOINT": endpoint]
+            )
+        }
+    }
+
     @Test("'dev up' starts the cluster started last, but not where that is no more")
     func directoryToStart_takesLast() throws {
         let home = try TestDirectory()

@@ -90,7 +90,7 @@ struct ImageImportCommand: ClusterCommand {
             let file = (source as NSString).lastPathComponent
             return CatalogueEntry(
                 image: image,
-                description: Download.isURL(source) ? source : file
+                description: Download.isURL(source) ? shownURL(source) : file
             )
         }
         let report = try await cluster.withClient { client in
@@ -113,7 +113,7 @@ struct ImageImportCommand: ClusterCommand {
                 return try await work.run(client, progress: progress)
             } catch var failure as CommandFailure {
                 // The file of a download is gone when its name is read.
-                if let download { failure.rename(download.path, to: source) }
+                if let download { failure.rename(download.path, to: shownURL(source)) }
                 throw failure
             }
         }

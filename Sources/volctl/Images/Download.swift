@@ -46,7 +46,7 @@ package struct Download {
         else {
             throw CommandFailure(
                 "bad_url",
-                "\(url) is not a URL that can be fetched.",
+                "\(shownURL(url)) is not a URL that can be fetched.",
                 remedy: "Give a file, or http://HOST/PATH or https://HOST/PATH."
             )
         }
@@ -105,7 +105,7 @@ package struct Download {
             if let failure = error as? CommandFailure { throw failure }
             throw CommandFailure(
                 "download_failed",
-                "Fetching \(url) failed: \(describe(error)).",
+                "Fetching \(shownURL(url)) failed: \(describe(error)).",
                 remedy: "Check the URL and that the server runs."
             )
         }
@@ -123,10 +123,11 @@ package struct Download {
             deadline: .distantFuture
         )
         guard response.status == .ok else {
-            let location = response.headers.first(name: "Location").map { " to \($0)" } ?? ""
+            let location =
+                response.headers.first(name: "Location").map { " to \(shownURL($0))" } ?? ""
             throw CommandFailure(
                 "download_failed",
-                "\(url) gave HTTP status \(response.status.code)\(location).",
+                "\(shownURL(url)) gave HTTP status \(response.status.code)\(location).",
                 remedy: location.isEmpty
                     ? "Check the URL." : "If you trust that server, give its URL."
             )
@@ -144,7 +145,7 @@ package struct Download {
         guard total == nil || total == writer.byteCount else {
             throw CommandFailure(
                 "download_failed",
-                "\(url) ended after \(writer.byteCount) of \(total ?? 0) bytes.",
+                "\(shownURL(url)) ended after \(writer.byteCount) of \(total ?? 0) bytes.",
                 remedy: "Try again."
             )
         }
@@ -158,7 +159,7 @@ package struct Download {
         guard byteCount > byteCountMax else { return }
         throw CommandFailure(
             "download_too_large",
-            "\(url) is larger than \(ByteSize(byteCount: byteCountMax)).",
+            "\(shownURL(url)) is larger than \(ByteSize(byteCount: byteCountMax)).",
             remedy: "Allow more with --download-limit SIZE."
         )
     }

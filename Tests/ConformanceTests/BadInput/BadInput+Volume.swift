@@ -374,6 +374,13 @@ extension BadInput {
             ["volume", "list", "--endpoint", "http://127.0.0.1:PORT"],
             mentions: ["127.0.0.1:PORT"]
         ),
+        BadInput(
+            name: "an environment with what is no endpoint",
+            area: .cluster,
+            command: ["CAIRN_ENDPOINT=nonsense", "volctl", "volume", "list"],
+            exitCode: 2,
+            mentions: ["nonsense", "CAIRN_ENDPOINT", "http://HOST:PORT"]
+        ),
         refused(
             .cluster,
             "an endpoint that speaks another protocol",

@@ -24,8 +24,9 @@ struct BadInput: Sendable, CustomTestStringConvertible {
     /// What is wrong, in a few words; unique.
     var name: String
     var area: Area
-    /// The command, with placeholders: `DIR` the case's directory, `PORT` a free port, `TAKEN` a
-    /// port in use, `URI` and `SNAPSHOT` exports of a running node, `DATA` the cluster's data.
+    /// The command, behind `NAME=VALUE` for its environment, with placeholders: `DIR` the case's
+    /// directory, `PORT` a free port, `TAKEN` a port in use, `URI` and `SNAPSHOT` exports of a
+    /// running node, `DATA` the cluster's data.
     var command: [String]
     /// How it must end: 1 refused, 2 wrong usage; foreign clients have codes of their own.
     var exitCode: Int32 = 1
@@ -88,6 +89,12 @@ struct BadInputCase: Sendable {
     /// Runs the command of `input`, as root's opposite where permissions are the point.
     func perform(_ input: BadInput) async throws -> CommandResult {
         var words = input.command.map(substitute)
+        var environment = fixture.environment(endpoint: input.area != .cluster)
+        // As a shell reads `NAME=VALUE COMMAND`.
+        while let assignment = words[0].wholeMatch(of: /([A-Z_]+)=(.*)/) {
+            environment[String(assignment.1)] = String(assignment.2)
+            words.removeFirst()
+        }
         // nbdsh runs whatever python3 comes first; libnbd's module is Debian's.
         if words[0] == "nbdsh" { words.replaceSubrange(0..<1, with: ["python3", "-m", "nbd"]) }
         let program = words[0]
@@ -100,7 +107,7 @@ struct BadInputCase: Sendable {
         return try await run(
             path,
             Array(words.dropFirst()),
-            environment: fixture.environment(endpoint: input.area != .cluster),
+            environment: environment,
             directory: scratch.path,
             within: 40
         )
