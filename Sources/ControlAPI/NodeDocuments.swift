@@ -125,6 +125,22 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
         self.availableByteCount = availableByteCount
         self.garbageByteCount = garbageByteCount
     }
+
+    /// How much of it is used, in percent; 100 only when it is full.
+    public var usedPercent: Int {
+        guard capacityByteCount > 0 else { return 0 }
+        return min(Int(Double(liveByteCount) / Double(capacityByteCount) * 100), 100)
+    }
+
+    /// Whether operators are told that room is scarce.
+    public var isScarce: Bool { isScarce(before: false) }
+
+    /// The same, where it takes some more room to be ample again, so that a store that stays near
+    /// the limit is not reported again and again.
+    public func isScarce(before: Bool) -> Bool {
+        usedPercent
+            >= APILimits.scarceRoomPercent - (before ? APILimits.amplePercentBelow - 1 : 0)
+    }
 }
 
 /// Body of `PUT /v1/nodes/{node}`: a node registers itself.

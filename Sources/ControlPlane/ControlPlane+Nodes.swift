@@ -93,7 +93,7 @@ extension ControlPlane {
                 space: registration.space,
                 lastSeenAt: now
             )
-            nodeTable.update(name, entry)
+            await noteRoom(name, isScarce: nodeTable.update(name, entry), registration.space)
             reconcileSoon.yield(name)
             return NodeRegistrationResult(
                 session: session,
@@ -207,7 +207,21 @@ extension ControlPlane {
             space: heartbeat.space,
             lastSeenAt: now
         )
-        nodeTable.update(name, entry)
+        await noteRoom(name, isScarce: nodeTable.update(name, entry), heartbeat.space)
+    }
+
+    /// Reports that room has become scarce on a node, or ample again; nil for neither.
+    private func noteRoom(_ name: String, isScarce: Bool?, _ space: StoreSpaceUsage) async {
+        guard let isScarce else { return }
+        let rest = ByteSize(byteCount: space.availableByteCount)
+        let event = EventRecord(
+            time: now,
+            kind: isScarce ? "node.filling" : "node.roomy",
+            subject: name,
+            message: "\(space.usedPercent)% of its store is used, \(rest) are left"
+                + (isScarce ? "; delete volumes or snapshots, or drain it" : "")
+        )
+        await report(event)
     }
 
     /// Takes a node out of placement or back in.

@@ -14,13 +14,23 @@ final class NodeTable: Sendable {
         var space: StoreSpaceUsage
         /// When it was heard from.
         var lastSeenAt: Date
+        /// Whether it was reported that room is scarce there.
+        var isScarce = false
     }
 
     private let entries = Mutex<[String: Entry]>([:])
 
     /// Notes what a node said.
-    func update(_ name: String, _ entry: Entry) {
-        entries.withLock { $0[name] = entry }
+    ///
+    /// - Returns: Whether room has become scarce there, or ample again; nil when it is as it was.
+    func update(_ name: String, _ entry: Entry) -> Bool? {
+        entries.withLock { entries in
+            let wasScarce = entries[name]?.isScarce ?? false
+            var entry = entry
+            entry.isScarce = entry.space.isScarce(before: wasScarce)
+            entries[name] = entry
+            return entry.isScarce == wasScarce ? nil : entry.isScarce
+        }
     }
 
     /// The newest word from a node.

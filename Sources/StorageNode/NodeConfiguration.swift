@@ -131,6 +131,12 @@ public enum NodeEvent: Sendable {
     case tlsFailed(TLSFailure)
     /// What works but should be put right.
     case tlsWarning(TLSWarning)
+    /// A store has become this full, in percent: at a limit (``NodeLimits/scarceRoomPercent``), once.
+    case roomScarce(path: String, usedPercent: Int)
+    /// A store that was so full has room again.
+    case roomAmple(path: String, usedPercent: Int)
+    /// Requests were refused because a store is full; at most one event per minute.
+    case writesRefused(path: String, count: UInt64)
     /// The exports changed.
     case exportsChanged(count: Int)
 }

@@ -39,6 +39,9 @@ public struct NodeLimits: Sendable, Hashable {
     public var payloadSeconds: Int = 60
     /// Seconds that a client may leave replies unread while it holds buffers.
     public var unreadSeconds: Int = 300
+    /// How much of a store is used when operators are told that room is scarce, in percent: late
+    /// enough to mean something, and time enough to delete or to add a node.
+    public var scarceRoomPercent: Int = 85
     /// Seconds that an orderly shutdown may take before connections are cut.
     public var shutdownSeconds: Int = 5
 

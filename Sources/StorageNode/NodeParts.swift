@@ -128,7 +128,8 @@ extension Worker {
             store: LogStore(configuration: log, geometry: device.geometry),
             naming: shared.configuration.exportNaming,
             admittedCountMax: admittedCount,
-            waitingCountMax: comingCount - admittedCount
+            waitingCountMax: comingCount - admittedCount,
+            scarceRoomPercent: limits.scarceRoomPercent
         )
         hosts.append(host)
         hostsByStore[Int(index)] = host

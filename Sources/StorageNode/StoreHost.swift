@@ -72,6 +72,7 @@ final class StoreHost {
     /// Told when the store is ready (nil) or has failed.
     var openWaiters: [(StoreError?) -> Void] = []
     private var withdrawals = WithdrawalTable()
+    var room: RoomWatch
     /// What the store's volumes export, as last worked out.
     private var exports: [VolumeID: VolumeExports] = [:]
     private let naming: ExportNaming
@@ -85,7 +86,8 @@ final class StoreHost {
         store: LogStore,
         naming: ExportNaming,
         admittedCountMax: Int,
-        waitingCountMax: Int
+        waitingCountMax: Int,
+        scarceRoomPercent: Int
     ) {
         self.index = index
         self.place = place
@@ -94,6 +96,7 @@ final class StoreHost {
         self.deviceHandle = handle
         self.store = store
         self.naming = naming
+        room = RoomWatch(scarcePercent: scarceRoomPercent)
         self.admittedCountMax = admittedCountMax
         waiting = FixedRing(capacityMin: max(waitingCountMax, 1))
         openedAt = Instant(nanoseconds: 0)
@@ -135,6 +138,9 @@ final class StoreHost {
             exports.covers(entry.key) ? count + entry.value.connectionCount : count
         }
     }
+
+    /// Whether its room may change in a way to be told of, or did and nobody was told.
+    var needsRoomWatch: Bool { !opened.isEmpty || room.needsLook }
 
     // MARK: - Taking away
 

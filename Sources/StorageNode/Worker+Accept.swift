@@ -241,6 +241,7 @@ extension Worker {
         counters.connectionCountNow > 0 || isStopping
             || (isAccepting && listeners.contains { !$0.isArmed && !$0.isClosed })
             || counters.refusedCount != refusedReportedCount
+            || hosts.contains { $0.needsRoomWatch }
     }
 
     func scheduleSweep() { sweepAt = now.advanced(byNanoseconds: 1_000_000_000) }
@@ -255,6 +256,7 @@ extension Worker {
             shared.sink(.connectionsRefused(count: counters.refusedCount - refusedReportedCount))
             refusedReportedCount = counters.refusedCount
         }
+        for index in hosts.indices { watchRoom(hosts[index]) }
         for index in connections.indices where connections[index].state != .free {
             sweep(connections[index])
         }

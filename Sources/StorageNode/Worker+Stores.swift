@@ -37,6 +37,7 @@ extension Worker {
         repeat {
             while let completion = host.store.completions.popFirst() {
                 host.requestCount -= 1
+                if completion.status == .noSpace { host.room.onRefused() }
                 let token = Token(rawValue: completion.token)
                 if token.kind == TokenKind.localRequest {
                     finish(completion)
@@ -68,6 +69,26 @@ extension Worker {
         if host.store.state != host.lastState { onStateChanged(host) }
     }
 
+    /// Tells what there is to tell of a store's room; once a second.
+    func watchRoom(_ host: StoreHost) {
+        guard host.store.state == .ready else { return }
+        let space = host.store.space
+        while let notice = host.room.next(
+            liveByteCount: space.liveByteCount,
+            capacityByteCount: space.capacityByteCount,
+            now: now
+        ) {
+            switch notice {
+            case .scarce(let percent):
+                shared.sink(.roomScarce(path: host.path, usedPercent: percent))
+            case .ample(let percent):
+                shared.sink(.roomAmple(path: host.path, usedPercent: percent))
+            case .refused(let count):
+                shared.sink(.writesRefused(path: host.path, count: count))
+            }
+        }
+    }
+
     private func endCommands(_ host: StoreHost) {
         guard !host.store.commandCompletions.isEmpty else { return }
         let ended = host.store.commandCompletions
@@ -86,6 +107,7 @@ extension Worker {
             let nanoseconds = MonotonicClock.now().nanoseconds - host.openedAt.nanoseconds
             shared.sink(.storeReady(path: host.path, milliseconds: nanoseconds / 1_000_000))
             publishExports(host)
+            watchRoom(host)
             for waiter in host.openWaiters { waiter(nil) }
             host.openWaiters = []
             // It was still opening when all were to close.

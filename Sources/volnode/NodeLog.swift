@@ -32,6 +32,21 @@ struct NodeLog: Sendable {
             logger.info("TLS failed", metadata: ["reason": "\(failure)"])
         case .tlsWarning(let warning):
             logger.warning("\(warning)")
+        case .roomScarce(let path, let percent):
+            logger.warning(
+                "room is scarce: delete volumes or snapshots, or let the node take no new ones",
+                metadata: ["store": "\(path)", "used_percent": "\(percent)"]
+            )
+        case .roomAmple(let path, let percent):
+            logger.notice(
+                "there is room again",
+                metadata: ["store": "\(path)", "used_percent": "\(percent)"]
+            )
+        case .writesRefused(let path, let count):
+            logger.error(
+                "writes refused: the store is full",
+                metadata: ["store": "\(path)", "count": "\(count)"]
+            )
         case .exportsChanged(let count):
             logger.debug("exports changed", metadata: ["count": "\(count)"])
         }

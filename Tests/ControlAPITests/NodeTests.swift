@@ -158,6 +158,23 @@ struct NodeTests {
         #expect(kinds.contains("volume.closed") && kinds.contains("volume.purged"))
     }
 
+    @Test("A node that fills is reported when it crosses the limit, either way, and not between")
+    func heartbeat_storeFills_isReported() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane()
+        let session = try #require(try await cluster.register(with: plane)["n1"])
+        for percent in [84, 85, 84, 90, 81, 100, 80, 84] as [UInt64] {
+            var space = StoreSpaceUsage.empty
+            space.capacityByteCount = 100 << 30
+            space.liveByteCount = percent << 30
+            space.availableByteCount = (100 - percent) << 30
+            try await plane.heartbeat("n1", NodeHeartbeat(session: session, space: space))
+        }
+        let events = try await plane.events(after: 0, countMax: 10).events
+        #expect(events.map(\.kind) == ["node.up", "node.filling", "node.roomy"])
+        #expect(events[1].message.hasPrefix("85% of its store is used, 15GiB are left; "))
+    }
+
     @Test("Events tell the story in order, from any revision on, and go on when followed")
     func events_followed() async throws {
         let (_, plane) = try await Cluster.serving()

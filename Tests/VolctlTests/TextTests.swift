@@ -6,6 +6,50 @@ import ProgramMain
 import Testing
 import volctl
 
+@Suite struct NodeTextTests {
+    private func node(usedPercent: UInt64, draining: Bool = false) -> Node {
+        Node(
+            name: "n1",
+            state: .up,
+            draining: draining,
+            adminEndpoint: "http://127.0.0.1:1",
+            nbdEndpoint: nil,
+            nbdUnixPath: nil,
+            nbdTLS: .off,
+            storeIdentity: String(repeating: "0", count: 32),
+            version: "test",
+            space: StoreSpaceUsage(
+                capacityByteCount: 100 << 30,
+                liveByteCount: usedPercent << 30,
+                availableByteCount: (100 - usedPercent) << 30,
+                garbageByteCount: 0
+            ),
+            volumeCount: 1,
+            lastSeenAt: nil
+        )
+    }
+
+    @Test(
+        "a node that fills is seen to",
+        arguments: [(84, "up"), (85, "up, filling"), (99, "up, filling"), (100, "up, full")]
+    )
+    func nodeTable_saysHowFull(percent: UInt64, state: String) {
+        let terminal = Terminal(columnCount: nil, hasColor: false)
+        let line = nodeTable([node(usedPercent: percent)]).rendered(on: terminal)
+            .split(separator: "\n")[1]
+        #expect(line.contains("\(percent)%"))
+        #expect(line.contains(" \(state) "))
+        #expect(nodeText(node(usedPercent: percent)).contains("\(percent)%"))
+    }
+
+    @Test("one that drains too is both")
+    func nodeTable_drains_isBoth() {
+        let terminal = Terminal(columnCount: nil, hasColor: false)
+        let table = nodeTable([node(usedPercent: 90, draining: true)]).rendered(on: terminal)
+        #expect(table.contains("up, draining, filling"))
+    }
+}
+
 @Suite struct TableTests {
     private func table() -> Table {
         var table = Table([.text("NAME"), .number("SIZE"), .text("NODE")])

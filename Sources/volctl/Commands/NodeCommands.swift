@@ -44,18 +44,28 @@ struct NodeListCommand: ClusterCommand {
 package func nodeTable(_ nodes: [Node]) -> Table {
     var table = Table([
         .text("NAME"), .text("STATE"), .number("VOLUMES"), .number("CAPACITY"), .number("LIVE"),
-        .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
+        .number("USED"), .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
     ])
     for node in nodes {
         table.append([
-            node.name, node.draining ? "\(node.state.rawValue), draining" : node.state.rawValue,
+            node.name, nodeStateText(node),
             "\(node.volumeCount)", sizeText(node.space?.capacityByteCount),
-            sizeText(node.space?.liveByteCount),
+            sizeText(node.space?.liveByteCount), node.space.map { "\($0.usedPercent)%" } ?? "",
             sizeText(node.space?.availableByteCount),
             node.nbdEndpoint ?? "", node.version,
         ])
     }
     return table
+}
+
+/// What there is to say of a node's state, in a few words.
+private func nodeStateText(_ node: Node) -> String {
+    var words = [node.state.rawValue]
+    if node.draining { words.append("draining") }
+    if let space = node.space, space.isScarce {
+        words.append(space.usedPercent == 100 ? "full" : "filling")
+    }
+    return words.joined(separator: ", ")
 }
 
 /// `volctl node show`.
@@ -95,9 +105,15 @@ package func nodeText(_ node: Node) -> String {
         ("Last seen", node.lastSeenAt.map(timeText) ?? "not since the service started"),
         ("Capacity", sizeText(node.space?.capacityByteCount)),
         ("Live", sizeText(node.space?.liveByteCount)),
+        ("Used", node.space.map(usedText) ?? "-"),
         ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
         ("Available", sizeText(node.space?.availableByteCount)),
     ])
+}
+
+private func usedText(_ space: StoreSpaceUsage) -> String {
+    guard space.isScarce else { return "\(space.usedPercent)%" }
+    return "\(space.usedPercent)%: delete volumes or snapshots, or drain the node"
 }
 
 /// `volctl node drain`.

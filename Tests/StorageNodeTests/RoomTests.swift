@@ -1,0 +1,85 @@
+import BlockCore
+import LogStore
+import StorageNode
+import TestSupport
+import Testing
+
+@Suite("Room in stores", .serialized) struct RoomTests {
+    private func notices(
+        _ watch: inout RoomWatch,
+        used percent: UInt64,
+        seconds: UInt64 = 0
+    ) -> [RoomWatch.Notice] {
+        var notices: [RoomWatch.Notice] = []
+        while let notice = watch.next(
+            liveByteCount: percent << 20,
+            capacityByteCount: 100 << 20,
+            now: Instant(nanoseconds: seconds * 1_000_000_000)
+        ) {
+            notices.append(notice)
+        }
+        return notices
+    }
+
+    @Test("Scarce room is told once, and again only after there was some")
+    func watch_aroundTheLimit_tellsOnce() {
+        var watch = RoomWatch(scarcePercent: 85)
+        #expect(notices(&watch, used: 84) == [] && !watch.needsLook)
+        #expect(notices(&watch, used: 85) == [.scarce(usedPercent: 85)] && watch.needsLook)
+        for percent in [85, 84, 90, 81, 100, 84] as [UInt64] {
+            #expect(notices(&watch, used: percent) == [])
+        }
+        #expect(notices(&watch, used: 80) == [.ample(usedPercent: 80)] && !watch.needsLook)
+        #expect(notices(&watch, used: 100) == [.scarce(usedPercent: 100)])
+    }
+
+    @Test("Refusals are told at once, then with their number once a minute")
+    func watch_refusals_areGathered() {
+        var watch = RoomWatch(scarcePercent: 85)
+        watch.onRefused()
+        #expect(notices(&watch, used: 0) == [.refused(count: 1)])
+        for _ in 0..<1000 { watch.onRefused() }
+        #expect(notices(&watch, used: 0, seconds: 59) == [] && watch.needsLook)
+        #expect(notices(&watch, used: 0, seconds: 60) == [.refused(count: 1000)])
+        #expect(notices(&watch, used: 0, seconds: 1000) == [] && !watch.needsLook)
+    }
+
+    @Test("A node tells of a store that fills, refuses, and has room again", arguments: [1, 2])
+    func node_storeFills_isTold(reactorCount: Int) async throws {
+        let node = try await TestNode(storeByteCount: 64 << 20) {
+            $0.reactorCount = reactorCount
+            $0.spreadsConnections = reactorCount > 1
+        }
+        try await node.makeVolume("disk", id: 1, byteCount: 128 << 20)
+        let client = try node.client("disk")
+        let data = pattern(byteCount: 1 << 20, seed: 1)
+        var refusedCount = 0
+        for offset in 0..<128 as Range<UInt64> where refusedCount < 10 {
+            let error = try client.call(1, offset << 20, 1 << 20, payload: data).error
+            #expect(error == 0 || error == 28)
+            if error == 28 { refusedCount += 1 }
+        }
+        #expect(refusedCount == 10)
+        #expect(try await isEventually { told(node).refused > 0 && told(node).scarce == 1 })
+        #expect(told(node).ample == 0)
+        _ = try await node.node.perform(.deleteVolume(VolumeID(1)))
+        #expect(client.isClosed())
+        // Also when nobody is connected any more.
+        #expect(try await isEventually { told(node).ample == 1 })
+        #expect(told(node).scarce == 1)
+        await node.stop()
+    }
+
+    private func told(_ node: TestNode) -> (scarce: Int, ample: Int, refused: Int) {
+        var counts = (scarce: 0, ample: 0, refused: 0)
+        for event in node.events.all {
+            switch event {
+            case .roomScarce(_, let percent) where percent >= 85: counts.scarce += 1
+            case .roomAmple(_, let percent) where percent <= 80: counts.ample += 1
+            case .writesRefused(_, let count) where count > 0: counts.refused += 1
+            default: break
+            }
+        }
+        return counts
+    }
+}
