@@ -96,7 +96,7 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests(
         "ReactorTests",
-        ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter"]
+        ["BlockCore", "StorageIO", "Reactor", "CLinux", "CAllocationCounter", "TestSupport"]
     ),
     dataPathTests(
         "SimulationTests",

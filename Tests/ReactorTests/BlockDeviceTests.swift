@@ -2,34 +2,26 @@ import BlockCore
 import Foundation
 import Reactor
 import StorageIO
+import TestSupport
 import Testing
 
 /// A block device over a file, while it lives; needs root and the kernel's loop driver.
 private final class LoopDevice {
     let path: String
-    private let directory: String
+    private let directory: TestDirectory
     private static var tool: String { "/usr/sbin/losetup" }
 
     static var isPossible: Bool { (try? LoopDevice(byteCount: 1 << 20)) != nil }
 
     /// - Throws: when it cannot be made here.
     init(byteCount: UInt64) throws {
-        let directory = try temporaryDirectory()
-        let file = "\(directory)/disk"
-        do {
-            try Device.create(path: file, byteCount: byteCount)
-            path = try Self.run(["--find", "--show", file])
-        } catch {
-            removeDirectory(directory)
-            throw error
-        }
-        self.directory = directory
+        directory = try TestDirectory()
+        let file = "\(directory.path)/disk"
+        try Device.create(path: file, byteCount: byteCount)
+        path = try Self.run(["--find", "--show", file])
     }
 
-    deinit {
-        _ = try? Self.run(["--detach", path])
-        removeDirectory(directory)
-    }
+    deinit { _ = try? Self.run(["--detach", path]) }
 
     private struct Refused: Error {}
 

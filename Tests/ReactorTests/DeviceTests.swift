@@ -3,16 +3,17 @@ import CLinux
 import Glibc
 import Reactor
 import StorageIO
+import TestSupport
 import Testing
 
 @Suite struct DeviceTests {
-    private let directory: String
+    private let directory: TestDirectory
 
-    init() throws { directory = try temporaryDirectory() }
+    init() throws { directory = try TestDirectory() }
 
     /// A file made by hand.
     private func file(_ name: String, byteCount: Int) throws -> String {
-        let path = "\(directory)/\(name)"
+        let path = "\(directory.path)/\(name)"
         guard let handle = unsafe fopen(path, "w") else {
             throw DeviceError.notFound
         }
@@ -37,11 +38,10 @@ import Testing
 
     @Test("What is not a device is refused with the reason")
     func open_notADevice_throws() throws {
-        defer { removeDirectory(directory) }
-        #expect(openError("\(directory)/none") == .notFound)
-        #expect(openError(directory) == .notADevice)
+        #expect(openError("\(directory.path)/none") == .notFound)
+        #expect(openError(directory.path) == .notADevice)
         #expect(openError("/dev/null") == .notADevice)
-        let pipe = "\(directory)/pipe"
+        let pipe = "\(directory.path)/pipe"
         #expect(unsafe mkfifo(pipe, 0o600) == 0)
         #expect(openError(pipe) == .notADevice)
         #expect(openError(try file("empty", byteCount: 0)) == .misaligned(byteCount: 0))
@@ -51,8 +51,7 @@ import Testing
 
     @Test("A second opener finds the device locked until the first is gone")
     func open_twice_isLocked() throws {
-        defer { removeDirectory(directory) }
-        let path = "\(directory)/device"
+        let path = "\(directory.path)/device"
         try Device.create(path: path, byteCount: 1 << 20)
         var options = DeviceOptions()
         options.allowsBuffered = true
@@ -75,8 +74,7 @@ import Testing
 
     @Test("A new file has the space that was asked for", arguments: Preallocation.allCases)
     func create_preallocation_takesSpace(_ preallocation: Preallocation) throws {
-        defer { removeDirectory(directory) }
-        let path = "\(directory)/device"
+        let path = "\(directory.path)/device"
         try Device.create(path: path, byteCount: 1 << 20, preallocate: preallocation)
         var status = stat()
         #expect(unsafe stat(path, &status) == 0)
@@ -89,8 +87,7 @@ import Testing
 
     @Test("A file that cannot be made leaves nothing behind")
     func create_impossible_leavesNothing() throws {
-        defer { removeDirectory(directory) }
-        let path = "\(directory)/device"
+        let path = "\(directory.path)/device"
         #expect(throws: DeviceError.misaligned(byteCount: 4095)) {
             try Device.create(path: path, byteCount: 4095)
         }

@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 import Reactor
 import StorageIO
+import TestSupport
 import Testing
 
 /// The engines that this machine has; every suite runs on each.
@@ -23,7 +24,7 @@ final class Harness {
     let reactor: Reactor
     private(set) var completions: [Completion] = []
     private var arenas: [MemoryArena] = []
-    private let directory: String
+    private let directory: TestDirectory
     private var fileCount = 0
 
     init(_ engine: EngineChoice, operationCountMax: Int = 1024) throws {
@@ -32,15 +33,13 @@ final class Harness {
         options.operationCountMax = operationCountMax
         options.descriptorCountMax = 4096
         reactor = try Reactor(options: options)
-        directory = try temporaryDirectory()
+        directory = try TestDirectory()
     }
-
-    deinit { removeDirectory(directory) }
 
     /// A path that nothing has yet.
     func path(_ name: String = "file") -> String {
         fileCount += 1
-        return "\(directory)/\(name)\(fileCount)"
+        return "\(directory.path)/\(name)\(fileCount)"
     }
 
     /// Memory that lives as long as the harness.
@@ -137,17 +136,6 @@ func fill(_ region: ByteRegion, seed: UInt64) {
         region.store(UInt8(truncatingIfNeeded: offset), at: offset)
         offset += 1
     }
-}
-
-func temporaryDirectory() throws -> String {
-    let path = FileManager.default.temporaryDirectory
-        .appendingPathComponent("cairn-reactor-\(UUID().uuidString)").path
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    return path
-}
-
-func removeDirectory(_ path: String) {
-    try? FileManager.default.removeItem(atPath: path)
 }
 
 /// A thread that a test keeps in an array.

@@ -3,6 +3,7 @@ import CLinux
 import Glibc
 import Reactor
 import StorageIO
+import TestSupport
 import Testing
 
 /// An engine and a transport: every test of sockets runs on each pair.
@@ -317,9 +318,8 @@ struct Medium: CustomTestStringConvertible, Sendable {
 
     @Test("A unix socket left behind is replaced; a living one and other files are not")
     func unix_stale_isReplaced() throws {
-        let directory = try temporaryDirectory()
-        defer { removeDirectory(directory) }
-        let path = "\(directory)/socket"
+        let directory = try TestDirectory()
+        let path = "\(directory.path)/socket"
         let first = try Listener.unix(path: path, mode: 0o600)
         #expect(throws: SocketError.addressInUse) { try Listener.unix(path: path) }
         first.socket.closeUnused()
@@ -331,7 +331,7 @@ struct Medium: CustomTestStringConvertible, Sendable {
         #expect(throws: SocketError.system(errno: ENOENT)) { try Socket.connectUnix(path: path) }
         try Device.create(path: path, byteCount: 4096)
         #expect(throws: SocketError.notASocket) { try Listener.unix(path: path) }
-        let long = directory + "/" + String(repeating: "x", count: 108)
+        let long = directory.path + "/" + String(repeating: "x", count: 108)
         #expect(throws: SocketError.pathTooLong) { try Listener.unix(path: long) }
         #expect(throws: SocketError.pathTooLong) { try Listener.unix(path: "") }
     }

@@ -6,27 +6,7 @@ import LogStore
 import Reactor
 import StorageNode
 import Synchronization
-
-/// A directory that goes with the test.
-final class TestDirectory: Sendable {
-    let path: String
-
-    init() throws {
-        var template = Array("/tmp/cairn-node-XXXXXX".utf8CString)
-        // SAFETY: the array is terminated and borrowed for the call.
-        let made = unsafe template.withUnsafeMutableBufferPointer {
-            unsafe mkdtemp($0.baseAddress.unsafelyUnwrapped) != nil
-        }
-        guard made else { throw ClientError("mkdtemp: errno \(errno)") }
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit {
-        // SAFETY: the strings are borrowed for the calls.
-        for name in ["store0", "store1", "nbd", "nbd1", "keys"] { unsafe unlink(path + "/" + name) }
-        unsafe rmdir(path)
-    }
-}
+import TestSupport
 
 /// A node with empty stores, and what is needed to talk to it.
 final class TestNode: Sendable {

@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 import volctl
 

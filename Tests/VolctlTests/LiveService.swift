@@ -8,6 +8,7 @@ import Hummingbird
 import Logging
 import Metadata
 import Synchronization
+import TestSupport
 
 /// A metadata service on a unix socket, with one node.
 final class LiveService: Sendable {

@@ -5,6 +5,7 @@ import ControlAPI
 import ControlPlane
 import Foundation
 import ProgramMain
+import TestSupport
 import Testing
 import volctl
 

@@ -1,19 +1,10 @@
-// A directory for one test, removed with it.
+// Files for one test, and what is there for all.
 
 import Foundation
 import Glibc
+import TestSupport
 
-/// A temporary directory with a short path: unix sockets go into it.
-final class TestDirectory: Sendable {
-    let path: String
-
-    init() throws {
-        path = "/tmp/volctl-test.\(getpid()).\(UInt32.random(in: 0...UInt32.max))"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
+extension TestDirectory {
     /// Writes a file and gives its path.
     func file(_ name: String, _ bytes: [UInt8] = []) throws -> String {
         let file = "\(path)/\(name)"
