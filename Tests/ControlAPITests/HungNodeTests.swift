@@ -87,6 +87,14 @@ struct HungNodeTests {
         }
     }
 
+    @Test("Such a server accepts nothing any more when its descriptor is free for others")
+    func server_gone_acceptsNothing() throws {
+        for _ in 0..<200 {
+            let counts = try HungServer(start: "").counts
+            #expect(counts.counts.withLock { !$0.isAccepting })
+        }
+    }
+
     /// The node was asked so often, no question was repeated, and none is left under way.
     private func requireGivenUp(_ hung: HungServer, askedCount: Int = 1) async throws {
         #expect(try await isEventually { hung.endedCount == askedCount })

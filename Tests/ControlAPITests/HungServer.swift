@@ -1,22 +1,26 @@
 // A server that hangs: it accepts connections and says nothing, or not all of it.
 
 import ControlAPI
+import Dispatch
 import Foundation
 import Glibc
 import Synchronization
 
 /// Listens on a loopback port; each connection gets `start` once it has asked, and no more.
 final class HungServer: Sendable {
-    private struct Counts {
+    struct Counts {
+        var isAccepting = true
         var asked = 0
         var ended = 0
     }
 
     let endpoint: APIEndpoint
     private let listener: Int32
-    private let counts: CountBox
+    /// Outlives the server, for the threads.
+    let counts: CountBox
+    private let acceptEnd = DispatchSemaphore(value: 0)
 
-    private final class CountBox: Sendable {
+    final class CountBox: Sendable {
         let counts = Mutex(Counts())
     }
 
@@ -41,7 +45,12 @@ final class HungServer: Sendable {
         endpoint = .tcp(host: "127.0.0.1", port: Int(port))
         let counts = CountBox()
         self.counts = counts
+        let acceptEnd = acceptEnd
         Thread.detachNewThread {
+            defer {
+                counts.counts.withLock { $0.isAccepting = false }
+                acceptEnd.signal()
+            }
             while true {
                 let connection = accept(listener, nil, nil)
                 guard connection >= 0 else { return }
@@ -51,8 +60,10 @@ final class HungServer: Sendable {
     }
 
     deinit {
-        // Wakes the accepting thread, which then ends.
+        // Wakes the accepting thread, which then ends; only after it has does the number become
+        // free, or it would accept from whatever is opened under it next.
         shutdown(listener, Int32(SHUT_RDWR))
+        acceptEnd.wait()
         close(listener)
     }
 
