@@ -3,28 +3,42 @@
 /// A URL without what may be secret in it: for messages, progress, events and the catalogue.
 ///
 /// A user and password, the query (which is where signatures of object stores are) and the
-/// fragment are replaced by `…`. Of what is no proper URL rather more is.
+/// fragment are replaced by `…`. Of what is no proper URL rather more is, and of one that could
+/// also be no proper one: `host:80/a@b` may be a user `host` whose password begins with digits.
 package func shownURL(_ url: String) -> String {
-    guard let scheme = url.firstRange(of: "://") else { return cutQuery(url[...]) }
-    let rest = url[scheme.upperBound...]
-    let end = rest.firstIndex { "/?#".contains($0) } ?? rest.endIndex
-    var start = rest.startIndex
-    if let at = rest[..<end].lastIndex(of: "@") {
-        start = rest.index(after: at)
-    } else if hasPassword(rest[..<end]), let at = rest.lastIndex(of: "@") {
-        // A password with a slash or question mark in it, which should have been escaped.
-        start = rest.index(after: at)
+    let start = authorityStart(of: url)
+    let rest = url[start...]
+    // A path alone has no user, nor has a query.
+    if start == url.startIndex, let first = rest.first, "/?#".contains(first) {
+        return cutQuery(rest)
     }
-    let hidden = start == rest.startIndex ? "" : "…@"
-    return String(url[..<scheme.upperBound]) + hidden + cutQuery(rest[start...])
+    let authority = rest.prefix { !"/?#".contains($0) }
+    let path = rest.prefix { !"?#".contains($0) }
+    if let at = authority.lastIndex(of: "@") {
+        return url[..<start] + "…@" + cutQuery(rest[rest.index(after: at)...])
+    }
+    guard !authority.hasPrefix("["), authority.contains(":"), rest.contains("@") else {
+        return url[..<start] + cutQuery(rest)
+    }
+    // A slash or question mark in a password should have been escaped.
+    guard let at = path.lastIndex(of: "@") else { return url[..<start] + "…" }
+    return url[..<start] + "…@" + cutQuery(rest[rest.index(after: at)...])
 }
 
-/// Whether something like `HOST:PORT` has no port: then it may be the start of `USER:PASSWORD`.
-private func hasPassword(_ authority: Substring) -> Bool {
-    guard !authority.hasPrefix("["), let colon = authority.firstIndex(of: ":") else {
-        return false
+/// Where user and host are to be looked for: after `SCHEME://` or `//`, else at the start.
+private func authorityStart(of url: String) -> String.Index {
+    let afterScheme: String.Index
+    if url.hasPrefix("//") {
+        afterScheme = url.startIndex
+    } else {
+        // Not one that stands further on, in a query.
+        guard let mark = url.firstRange(of: "://"),
+            url[..<mark.lowerBound].allSatisfy({ $0.isLetter || $0.isNumber || "+-.".contains($0) })
+        else { return url.startIndex }
+        afterScheme = url.index(after: mark.lowerBound)
     }
-    return !authority[authority.index(after: colon)...].allSatisfy(\.isNumber)
+    // Some clients take any number of slashes.
+    return url[afterScheme...].firstIndex { $0 != "/" } ?? url.endIndex
 }
 
 private func cutQuery(_ text: Substring) -> String {
