@@ -20,6 +20,9 @@ public enum APILimits {
     public static var volumeByteCountGranule: UInt64 { 4096 }
     /// The largest volume, in bytes (64 TiB).
     public static var volumeByteCountMax: UInt64 { 64 << 40 }
+    /// The most bytes that a node may say of its stores (1 EiB): more than any has, and few enough
+    /// that the sums of some of them fit.
+    public static var nodeByteCountMax: UInt64 { 1 << 60 }
     /// The largest volume id: JSON readers keep integers exact up to here.
     public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
     /// The highest epoch of a volume: exact in JSON, and room above it for sums.

@@ -226,7 +226,9 @@ private func addNodes(of service: some ControlService, to routes: inout RouteTab
     }
     routes.add(.post, one + "/heartbeat") { call in
         let node = try call.name("node", of: "node")
-        try await service.heartbeat(node, call.body(NodeHeartbeat.self))
+        let heartbeat = try await call.body(NodeHeartbeat.self)
+        try heartbeat.space.check()
+        try await service.heartbeat(node, heartbeat)
         return .done
     }
 }
@@ -270,6 +272,22 @@ extension NodeRegistration {
         }
         guard storeIdentity.utf8.count == 32, storeIdentity.allSatisfy(\.isHexDigit) else {
             throw ControlError(.invalidArgument, "A store identity is written as 32 hex digits.")
+        }
+        try space.check()
+    }
+}
+
+extension StoreSpaceUsage {
+    /// Refuses numbers that no store has; how they go together is the node's business.
+    fileprivate func check() throws(ControlError) {
+        let byteCounts = [
+            capacityByteCount, liveByteCount, availableByteCount, garbageByteCount,
+        ]
+        guard byteCounts.allSatisfy({ $0 <= APILimits.nodeByteCountMax }) else {
+            throw ControlError(
+                .invalidArgument,
+                "A node has at most \(ByteSize(byteCount: APILimits.nodeByteCountMax))."
+            )
         }
     }
 }

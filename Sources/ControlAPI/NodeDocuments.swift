@@ -129,7 +129,10 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
     /// How much of it is used, in percent; 100 only when it is full.
     public var usedPercent: Int {
         guard capacityByteCount > 0 else { return 0 }
-        return min(Int(Double(liveByteCount) / Double(capacityByteCount) * 100), 100)
+        guard liveByteCount < capacityByteCount else { return 100 }
+        // Compared before it is converted, since others write these numbers; and cut to 99, since
+        // the quotient of large ones may be rounded up to one.
+        return min(Int(Double(liveByteCount) / Double(capacityByteCount) * 100), 99)
     }
 
     /// Whether operators are told that room is scarce.

@@ -48,7 +48,9 @@ extension ControlPlane {
     func closeStray(_ held: NodeVolume, on node: String) async throws(ControlError) {
         guard held.access != .none else { return }
         let service = try await strayService(held, on: node)
-        try await setAccess(.none, epoch: held.epoch + 1, held.id, service)
+        // Under the highest epoch it is closed all the same; only its name stays what it was.
+        let epoch = held.epoch < APILimits.epochMax ? held.epoch + 1 : held.epoch
+        try await setAccess(.none, epoch: epoch, held.id, service)
         let event = EventRecord(
             time: now,
             kind: "volume.closed",

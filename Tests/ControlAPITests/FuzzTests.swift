@@ -96,10 +96,18 @@ private struct RequestMaker {
             "space",
             [
                 #"{"capacity_byte_count":9,"live_byte_count":0,"available_byte_count":9,"#
-                    + #""garbage_byte_count":0}"#
+                    + #""garbage_byte_count":0}"#,
+                space(capacity: 0, live: .max), space(capacity: 1, live: .max),
+                space(capacity: .max, live: .max), space(capacity: 1, live: 1 << 60),
+                space(capacity: 1 << 60, live: (1 << 60) - 1),
             ]
         ),
     ]
+
+    private static func space(capacity: UInt64, live: UInt64) -> String {
+        #"{"capacity_byte_count":\#(capacity),"live_byte_count":\#(live),"#
+            + #""available_byte_count":\#(live),"garbage_byte_count":\#(live)}"#
+    }
 
     private static let strangeValues = [
         "null", "-1", "0", "1e308", "1e999", "99999999999999999999999", "0.1", "true", "[]", "{}",

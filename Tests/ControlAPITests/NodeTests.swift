@@ -158,6 +158,23 @@ struct NodeTests {
         #expect(kinds.contains("volume.closed") && kinds.contains("volume.purged"))
     }
 
+    @Test(
+        "One whose epoch is the last that there is, or beyond, is closed under it",
+        arguments: [APILimits.epochMax, .max]
+    )
+    func lostNode_lastEpoch_isClosed(epoch: UInt64) async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k1")
+        cluster.nodes[0].setAccess(volume.id, .readWrite, epoch: epoch)
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        try await plane.deleteNode("n1", isLost: true)
+        try await cluster.register(with: plane)
+        try await plane.recover()
+        let closed = try #require(cluster.nodes[0].held[volume.id])
+        #expect(closed.access == .none && closed.epoch == epoch)
+    }
+
     @Test("A node that fills is reported when it crosses the limit, either way, and not between")
     func heartbeat_storeFills_isReported() async throws {
         let cluster = try await Cluster()

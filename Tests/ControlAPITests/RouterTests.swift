@@ -69,6 +69,50 @@ struct RouterTests {
         #expect(ControlError.Code(rawValue: "from_the_future").httpStatus == 500)
     }
 
+    @Test("Accounts of space that no node has are refused, absurd ones survived")
+    func nodes_absurdSpace() async throws {
+        let (_, plane) = try await Cluster.serving()
+        @Sendable func space(_ capacity: UInt64, _ live: UInt64) -> String {
+            #"{"capacity_byte_count":\#(capacity),"live_byte_count":\#(live),"#
+                + #""available_byte_count":0,"garbage_byte_count":0}"#
+        }
+        @Sendable func registration(_ space: String) -> String {
+            #"{"admin_endpoint":"http://127.0.0.1:7000","version":"1","store_identity":""#
+                + String(repeating: "0", count: 32) + #"","space":"# + space + "}"
+        }
+        let limit = APILimits.nodeByteCountMax
+        try await application(plane).test(.router) { client in
+            for space in [space(1, .max), space(.max, 1), space(1, limit + 1)] {
+                let answer = try await client.send(.put, "/v1/nodes/n1", registration(space))
+                #expect(answer.status == 400)
+                let beat = #"{"session":1,"space":\#(space)}"#
+                let late = try await client.send(.post, "/v1/nodes/n1/heartbeat", beat)
+                #expect(late.status == 400)
+            }
+            for space in [space(1, limit), space(0, limit), space(limit, limit - 1)] {
+                let answer = try await client.send(.put, "/v1/nodes/n1", registration(space))
+                #expect(answer.status == 200)
+            }
+        }
+    }
+
+    @Test(
+        "A document of a node is read whatever its numbers are",
+        arguments: [
+            (0, .max, 0), (1, .max, 100), (.max, .max, 100), (.max, .max - 1, 99), (100, 99, 99),
+            (1000, 999, 99), (1000, 849, 84), (1000, 0, 0),
+        ] as [(UInt64, UInt64, Int)]
+    )
+    func space_usedPercent(capacity: UInt64, live: UInt64, percent: Int) {
+        let space = StoreSpaceUsage(
+            capacityByteCount: capacity,
+            liveByteCount: live,
+            availableByteCount: .max,
+            garbageByteCount: .max
+        )
+        #expect(space.usedPercent == percent)
+    }
+
     @Test("A volume's life in JSON")
     func volume_life() async throws {
         let (_, plane) = try await Cluster.serving()
