@@ -73,10 +73,6 @@ public enum APILimits {
     public static var heartbeatIntervalMilliseconds: Int { 2_000 }
     /// After how long without one a node counts as down, in milliseconds: four may get lost.
     public static var heartbeatTimeoutMilliseconds: Int { 10_000 }
-    /// How much of a node's store is used when operators are told that room is scarce, in percent.
-    public static var scarceRoomPercent: Int { 85 }
-    /// How much of it has to come free until there is room again, in percent of the store.
-    public static var amplePercentBelow: Int { 5 }
     /// How often a follower of events that has nothing to say sends an empty line, in seconds, so
     /// that a dead connection is noticed.
     public static var followKeepaliveSeconds: Int { 5 }

@@ -289,6 +289,9 @@ extension StoreSpaceUsage {
                 "A node has at most \(ByteSize(byteCount: APILimits.nodeByteCountMax))."
             )
         }
+        guard (0...100).contains(fullestPercent ?? 0) else {
+            throw ControlError(.invalidArgument, "A store is used to 0 to 100 percent.")
+        }
     }
 }
 

@@ -102,7 +102,28 @@ public struct NodeList: Sendable, Hashable, Codable {
     public init(nodes: [Node]) { self.nodes = nodes }
 }
 
-/// Where a store's bytes are.
+/// How much room a store has, as its node judges it.
+public enum StoreRoom: String, Sendable, Hashable, Codable, CaseIterable, Comparable {
+    /// Enough.
+    case ample
+    /// Little: operators are told.
+    case scarce
+    /// It has refused writes within the last minute.
+    case refusing
+
+    /// Less room is greater.
+    public static func < (left: Self, right: Self) -> Bool { left.rank < right.rank }
+
+    private var rank: Int {
+        switch self {
+        case .ample: 0
+        case .scarce: 1
+        case .refusing: 2
+        }
+    }
+}
+
+/// Where a store's bytes are, or those of all stores of a node.
 public struct StoreSpaceUsage: Sendable, Hashable, Codable {
     /// Bytes of the device used for data and maps.
     public var capacityByteCount: UInt64
@@ -112,37 +133,49 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
     public var availableByteCount: UInt64
     /// Bytes dead but not yet cleaned.
     public var garbageByteCount: UInt64
+    /// How much of the fullest store is used, in percent; absent from nodes that do not tell.
+    public var fullestPercent: Int?
+    /// The room in the store that has least, as the node judges it; absent likewise.
+    public var room: StoreRoom?
 
     /// Creates an account.
     public init(
         capacityByteCount: UInt64,
         liveByteCount: UInt64,
         availableByteCount: UInt64,
-        garbageByteCount: UInt64
+        garbageByteCount: UInt64,
+        fullestPercent: Int? = nil,
+        room: StoreRoom? = nil
     ) {
         self.capacityByteCount = capacityByteCount
         self.liveByteCount = liveByteCount
         self.availableByteCount = availableByteCount
         self.garbageByteCount = garbageByteCount
+        self.fullestPercent = fullestPercent
+        self.room = room
     }
 
-    /// How much of it is used, in percent; 100 only when it is full.
+    /// The account of all stores of a node: bytes are added, of the rest the worst one counts, so
+    /// that a full store is seen beside an empty one.
+    public init(stores: [StoreSpaceUsage]) {
+        self.init(
+            capacityByteCount: stores.reduce(0) { $0 + $1.capacityByteCount },
+            liveByteCount: stores.reduce(0) { $0 + $1.liveByteCount },
+            availableByteCount: stores.reduce(0) { $0 + $1.availableByteCount },
+            garbageByteCount: stores.reduce(0) { $0 + $1.garbageByteCount },
+            fullestPercent: stores.map(\.usedPercent).max(),
+            room: stores.compactMap(\.room).max()
+        )
+    }
+
+    /// How much is used, in percent, cut; of the fullest store where the node tells of it.
     public var usedPercent: Int {
+        if let fullestPercent { return min(max(fullestPercent, 0), 100) }
         guard capacityByteCount > 0 else { return 0 }
         guard liveByteCount < capacityByteCount else { return 100 }
         // Compared before it is converted, since others write these numbers; and cut to 99, since
         // the quotient of large ones may be rounded up to one.
         return min(Int(Double(liveByteCount) / Double(capacityByteCount) * 100), 99)
-    }
-
-    /// Whether operators are told that room is scarce.
-    public var isScarce: Bool { isScarce(before: false) }
-
-    /// The same, where it takes some more room to be ample again, so that a store that stays near
-    /// the limit is not reported again and again.
-    public func isScarce(before: Bool) -> Bool {
-        usedPercent
-            >= APILimits.scarceRoomPercent - (before ? APILimits.amplePercentBelow - 1 : 0)
     }
 }
 

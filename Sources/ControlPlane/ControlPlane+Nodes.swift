@@ -93,7 +93,7 @@ extension ControlPlane {
                 space: registration.space,
                 lastSeenAt: now
             )
-            await noteRoom(name, isScarce: nodeTable.update(name, entry), registration.space)
+            await report(nodeTable.update(name, entry), on: name, registration.space)
             reconcileSoon.yield(name)
             return NodeRegistrationResult(
                 session: session,
@@ -207,21 +207,26 @@ extension ControlPlane {
             space: heartbeat.space,
             lastSeenAt: now
         )
-        await noteRoom(name, isScarce: nodeTable.update(name, entry), heartbeat.space)
+        await report(nodeTable.update(name, entry), on: name, heartbeat.space)
     }
 
-    /// Reports that room has become scarce on a node, or ample again; nil for neither.
-    private func noteRoom(_ name: String, isScarce: Bool?, _ space: StoreSpaceUsage) async {
-        guard let isScarce else { return }
+    /// Reports what has become of the room on a node.
+    private func report(
+        _ change: NodeTable.RoomChange,
+        on name: String,
+        _ space: StoreSpaceUsage
+    ) async {
         let rest = ByteSize(byteCount: space.availableByteCount)
-        let event = EventRecord(
-            time: now,
-            kind: isScarce ? "node.filling" : "node.roomy",
-            subject: name,
-            message: "\(space.usedPercent)% of its store is used, \(rest) are left"
-                + (isScarce ? "; delete volumes or snapshots, or drain it" : "")
-        )
-        await report(event)
+        let facts = "\(space.usedPercent)% of its fullest store is used, \(rest) are left in all"
+        let help = "; delete volumes or snapshots, or drain it"
+        let (kind, message): (String, String)
+        switch change {
+        case .none: return
+        case .filling: (kind, message) = ("node.filling", facts + help)
+        case .full: (kind, message) = ("node.full", "refuses writes: " + facts + help)
+        case .roomy: (kind, message) = ("node.roomy", facts)
+        }
+        await report(EventRecord(time: now, kind: kind, subject: name, message: message))
     }
 
     /// Takes a node out of placement or back in.

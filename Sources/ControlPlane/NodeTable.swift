@@ -14,22 +14,41 @@ final class NodeTable: Sendable {
         var space: StoreSpaceUsage
         /// When it was heard from.
         var lastSeenAt: Date
-        /// Whether it was reported that room is scarce there.
-        var isScarce = false
+        /// The least room that was reported since there was enough.
+        var reportedRoom = StoreRoom.ample
+    }
+
+    /// What is to be reported of a node's room.
+    enum RoomChange {
+        /// Nothing that was not.
+        case none
+        /// It has become scarce.
+        case filling
+        /// Writes are refused.
+        case full
+        /// There is enough again.
+        case roomy
     }
 
     private let entries = Mutex<[String: Entry]>([:])
 
     /// Notes what a node said.
     ///
-    /// - Returns: Whether room has become scarce there, or ample again; nil when it is as it was.
-    func update(_ name: String, _ entry: Entry) -> Bool? {
+    /// - Returns: What is to be reported of its room.
+    func update(_ name: String, _ entry: Entry) -> RoomChange {
         entries.withLock { entries in
-            let wasScarce = entries[name]?.isScarce ?? false
+            let reported = entries[name]?.reportedRoom ?? .ample
+            let room = entry.space.room ?? .ample
             var entry = entry
-            entry.isScarce = entry.space.isScarce(before: wasScarce)
+            // One that refuses writes now and then is reported once, until there is room again.
+            entry.reportedRoom = room == .ample ? room : max(room, reported)
             entries[name] = entry
-            return entry.isScarce == wasScarce ? nil : entry.isScarce
+            guard entry.reportedRoom != reported else { return .none }
+            switch room {
+            case .ample: return .roomy
+            case .scarce: return .filling
+            case .refusing: return .full
+            }
         }
     }
 

@@ -3,6 +3,25 @@
 
 package import BlockCore
 
+/// How much room a store has.
+public enum RoomState: Hashable, Sendable {
+    /// Enough.
+    case ample
+    /// Little: ``NodeLimits/scarceRoomPercent`` of it are used, or were and little has come free.
+    case scarce
+    /// It has refused requests for lack of room within the last minute, however much is used:
+    /// small stores and those with bad places do before everything is.
+    case refusing
+}
+
+/// A store's room at one time.
+public struct RoomReport: Hashable, Sendable {
+    /// How much is used, in percent, cut.
+    public var usedPercent: Int
+    /// Whether that is too much.
+    public var state: RoomState
+}
+
 /// Watches the room of one store; looked at once a second.
 package struct RoomWatch {
     /// Something to tell.
@@ -18,26 +37,51 @@ package struct RoomWatch {
     /// What has to come free again before room is ample, in percent of the store, so that one that
     /// stays near the limit is not reported again and again.
     package static var amplePercentBelow: Int { 5 }
-    /// How long nothing is said of refusals after some were told, in seconds: clients that find a
-    /// store full try again and again.
+    /// How long nothing is said of refusals after some were told, in seconds.
+    ///
+    /// Clients that find a store full try again and again. So long after the last refusal it still
+    /// counts as refusing.
     package static var refusalSilenceSeconds: UInt64 { 60 }
 
     private let scarcePercent: Int
     private var isScarce = false
     private var refusedCount: UInt64 = 0
     private var silentUntil = Instant(nanoseconds: 0)
+    private var refusingUntil = Instant(nanoseconds: 0)
+    /// What was used when it was looked at last, in bytes.
+    private var lookedByteCount: UInt64 = 0
 
     /// Creates a watch of a store with room.
     ///
     /// - Parameter scarcePercent: How much is used when room is scarce, in percent.
     package init(scarcePercent: Int) { self.scarcePercent = scarcePercent }
 
-    /// Whether there may be something to tell although nobody uses the store: it may get room, and
-    /// refusals may not have been told.
-    package var needsLook: Bool { isScarce || refusedCount > 0 }
+    /// Whether there may be something to tell although nobody uses the store.
+    ///
+    /// - Parameter liveByteCount: What is used of it, in bytes.
+    /// - Returns: True when that has changed since it was looked at, or refusals were not told.
+    package func needsLook(liveByteCount: UInt64) -> Bool {
+        liveByteCount != lookedByteCount || refusedCount > 0
+    }
 
     /// Notes that a request was refused for lack of room.
-    package mutating func onRefused() { refusedCount &+= 1 }
+    package mutating func onRefused(now: Instant) {
+        refusedCount &+= 1
+        refusingUntil = now.advanced(byNanoseconds: Self.refusalSilenceSeconds * 1_000_000_000)
+    }
+
+    /// How much room there is, as last looked at.
+    package func state(now: Instant) -> RoomState {
+        if now < refusingUntil { return .refusing }
+        return isScarce ? .scarce : .ample
+    }
+
+    /// How much is used, in percent, cut.
+    package static func usedPercent(liveByteCount: UInt64, capacityByteCount: UInt64) -> Int {
+        // In whole blocks a hundredfold of the largest store is far from overflowing.
+        let capacityCount = max(capacityByteCount >> 12, 1)
+        return min(Int((liveByteCount >> 12) * 100 / capacityCount), 100)
+    }
 
     /// What is to be told now; called until it is nil.
     ///
@@ -51,9 +95,11 @@ package struct RoomWatch {
         capacityByteCount: UInt64,
         now: Instant
     ) -> Notice? {
-        // In whole blocks a hundredfold of the largest store is far from overflowing.
-        let capacityCount = max(capacityByteCount >> 12, 1)
-        let usedPercent = min(Int((liveByteCount >> 12) * 100 / capacityCount), 100)
+        lookedByteCount = liveByteCount
+        let usedPercent = Self.usedPercent(
+            liveByteCount: liveByteCount,
+            capacityByteCount: capacityByteCount
+        )
         if isScarce != (usedPercent >= scarcePercent) {
             if !isScarce {
                 isScarce = true

@@ -255,6 +255,18 @@ public final class StorageNode: Sendable {
         await onStore(store) { _, host, done in done(host.store.space) }
     }
 
+    /// How full a store is, and whether that is too much.
+    public func room(store: Int = 0) async -> RoomReport {
+        await onStore(store) { worker, host, done in
+            let space = host.store.space
+            let usedPercent = RoomWatch.usedPercent(
+                liveByteCount: space.liveByteCount,
+                capacityByteCount: space.capacityByteCount
+            )
+            done(RoomReport(usedPercent: usedPercent, state: host.room.state(now: worker.now)))
+        }
+    }
+
     /// What a store did so far.
     public func storeCounters(store: Int = 0) async -> StoreCounters {
         await onStore(store) { _, host, done in done(host.store.counters) }

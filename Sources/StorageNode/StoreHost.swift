@@ -140,7 +140,10 @@ final class StoreHost {
     }
 
     /// Whether its room may change in a way to be told of, or did and nobody was told.
-    var needsRoomWatch: Bool { !opened.isEmpty || room.needsLook }
+    var needsRoomWatch: Bool {
+        guard store.state == .ready else { return false }
+        return !opened.isEmpty || room.needsLook(liveByteCount: store.space.liveByteCount)
+    }
 
     // MARK: - Taking away
 

@@ -37,7 +37,7 @@ extension Worker {
         repeat {
             while let completion = host.store.completions.popFirst() {
                 host.requestCount -= 1
-                if completion.status == .noSpace { host.room.onRefused() }
+                if completion.status == .noSpace { host.room.onRefused(now: now) }
                 let token = Token(rawValue: completion.token)
                 if token.kind == TokenKind.localRequest {
                     finish(completion)

@@ -48,20 +48,22 @@ struct NodeAdmin: NodeService {
 
     /// Where the bytes of all stores are.
     func space() async -> StoreSpaceUsage {
-        var sum = StoreSpaceUsage(
-            capacityByteCount: 0,
-            liveByteCount: 0,
-            availableByteCount: 0,
-            garbageByteCount: 0
-        )
+        var stores: [StoreSpaceUsage] = []
         for index in node.storePaths.indices {
             let space = await node.space(store: index)
-            sum.capacityByteCount += space.capacityByteCount
-            sum.liveByteCount += space.liveByteCount
-            sum.availableByteCount += space.availableByteCount
-            sum.garbageByteCount += space.garbageByteCount
+            let room = await node.room(store: index)
+            stores.append(
+                StoreSpaceUsage(
+                    capacityByteCount: space.capacityByteCount,
+                    liveByteCount: space.liveByteCount,
+                    availableByteCount: space.availableByteCount,
+                    garbageByteCount: space.garbageByteCount,
+                    fullestPercent: room.usedPercent,
+                    room: StoreRoom(room.state)
+                )
+            )
         }
-        return sum
+        return StoreSpaceUsage(stores: stores)
     }
 
     func statistics() async throws(ControlError) -> NodeStatistics {

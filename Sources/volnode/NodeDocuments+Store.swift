@@ -54,6 +54,16 @@ extension DurabilityMode {
     }
 }
 
+extension StoreRoom {
+    init(_ state: RoomState) {
+        switch state {
+        case .ample: self = .ample
+        case .scarce: self = .scarce
+        case .refusing: self = .refusing
+        }
+    }
+}
+
 extension TLSPolicy {
     var document: NBDTransportSecurity {
         switch self {

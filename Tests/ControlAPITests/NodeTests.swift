@@ -175,21 +175,58 @@ struct NodeTests {
         #expect(closed.access == .none && closed.epoch == epoch)
     }
 
-    @Test("A node that fills is reported when it crosses the limit, either way, and not between")
+    @Test("A node that fills is reported when it says so, each state once until there is room")
     func heartbeat_storeFills_isReported() async throws {
         let cluster = try await Cluster()
         let plane = cluster.plane()
         let session = try #require(try await cluster.register(with: plane)["n1"])
-        for percent in [84, 85, 84, 90, 81, 100, 80, 84] as [UInt64] {
+        // What is scarce, the node decides.
+        let words: [(percent: Int, room: StoreRoom?)] = [
+            (99, nil), (84, .ample), (60, .scarce), (59, .scarce), (93, .refusing), (92, .scarce),
+            (93, .refusing), (99, .ample), (70, .refusing), (70, .ample), (70, .ample),
+        ]
+        for (percent, room) in words {
             var space = StoreSpaceUsage.empty
-            space.capacityByteCount = 100 << 30
-            space.liveByteCount = percent << 30
-            space.availableByteCount = (100 - percent) << 30
+            space.availableByteCount = 15 << 30
+            space.fullestPercent = percent
+            space.room = room
             try await plane.heartbeat("n1", NodeHeartbeat(session: session, space: space))
         }
         let events = try await plane.events(after: 0, countMax: 10).events
-        #expect(events.map(\.kind) == ["node.up", "node.filling", "node.roomy"])
-        #expect(events[1].message.hasPrefix("85% of its store is used, 15GiB are left; "))
+        #expect(
+            events.map(\.kind) == [
+                "node.up", "node.filling", "node.full", "node.roomy", "node.full", "node.roomy",
+            ]
+        )
+        #expect(events[1].message.hasPrefix("60% of its fullest store is used, 15GiB are left in "))
+        #expect(events[2].message.hasPrefix("refuses writes: 93% of its fullest store is used, "))
+    }
+
+    @Test("Of the stores of a node bytes are added, and the worst one counts")
+    func space_ofStores() throws {
+        func store(_ percent: Int, _ room: StoreRoom) -> StoreSpaceUsage {
+            var space = StoreSpaceUsage.empty
+            space.fullestPercent = percent
+            space.room = room
+            return space
+        }
+        let sum = StoreSpaceUsage(
+            stores: [store(0, .ample), store(93, .refusing), store(99, .scarce)]
+        )
+        #expect(sum.capacityByteCount == 3 << 30 && sum.availableByteCount == 3 << 30)
+        #expect(sum.usedPercent == 99 && sum.room == .refusing)
+        #expect(StoreSpaceUsage(stores: []).usedPercent == 0)
+        let text = try ControlJSON.encoder().encode(sum)
+        #expect(String(decoding: text, as: UTF8.self).contains(#""fullest_percent":99"#))
+        // Nodes that say nothing of it.
+        let data = Data(
+            #"""
+            {"capacity_byte_count":4,"live_byte_count":1,"available_byte_count":3,
+            "garbage_byte_count":0}
+            """#.utf8
+        )
+        let older = try ControlJSON.decoder().decode(StoreSpaceUsage.self, from: data)
+        #expect(older.usedPercent == 25 && older.room == nil)
     }
 
     @Test("Events tell the story in order, from any revision on, and go on when followed")

@@ -81,8 +81,9 @@ struct RouterTests {
                 + String(repeating: "0", count: 32) + #"","space":"# + space + "}"
         }
         let limit = APILimits.nodeByteCountMax
+        let tooFull = space(1, 0).dropLast() + #","fullest_percent":101}"#
         try await application(plane).test(.router) { client in
-            for space in [space(1, .max), space(.max, 1), space(1, limit + 1)] {
+            for space in [space(1, .max), space(.max, 1), space(1, limit + 1), String(tooFull)] {
                 let answer = try await client.send(.put, "/v1/nodes/n1", registration(space))
                 #expect(answer.status == 400)
                 let beat = #"{"session":1,"space":\#(space)}"#

@@ -24,24 +24,70 @@ import Testing
     @Test("Scarce room is told once, and again only after there was some")
     func watch_aroundTheLimit_tellsOnce() {
         var watch = RoomWatch(scarcePercent: 85)
-        #expect(notices(&watch, used: 84) == [] && !watch.needsLook)
-        #expect(notices(&watch, used: 85) == [.scarce(usedPercent: 85)] && watch.needsLook)
+        #expect(notices(&watch, used: 84) == [] && state(watch) == .ample)
+        #expect(notices(&watch, used: 85) == [.scarce(usedPercent: 85)] && state(watch) == .scarce)
         for percent in [85, 84, 90, 81, 100, 84] as [UInt64] {
-            #expect(notices(&watch, used: percent) == [])
+            #expect(notices(&watch, used: percent) == [] && state(watch) == .scarce)
         }
-        #expect(notices(&watch, used: 80) == [.ample(usedPercent: 80)] && !watch.needsLook)
+        #expect(notices(&watch, used: 80) == [.ample(usedPercent: 80)] && state(watch) == .ample)
         #expect(notices(&watch, used: 100) == [.scarce(usedPercent: 100)])
+    }
+
+    private func state(_ watch: RoomWatch, seconds: UInt64 = 0) -> RoomState {
+        watch.state(now: Instant(nanoseconds: seconds * 1_000_000_000))
+    }
+
+    @Test("A store that refused is full for a minute, however little of it is used")
+    func watch_refused_isFull() {
+        var watch = RoomWatch(scarcePercent: 85)
+        #expect(notices(&watch, used: 70) == [])
+        watch.onRefused(now: Instant(nanoseconds: 5_000_000_000))
+        #expect(state(watch, seconds: 64) == .refusing && state(watch, seconds: 65) == .ample)
+        _ = notices(&watch, used: 90)
+        #expect(state(watch, seconds: 64) == .refusing && state(watch, seconds: 65) == .scarce)
+    }
+
+    @Test("It is looked at once more when what it holds has changed since")
+    func watch_changedSinceLook_needsLook() {
+        var watch = RoomWatch(scarcePercent: 85)
+        #expect(!watch.needsLook(liveByteCount: 0) && watch.needsLook(liveByteCount: 4096))
+        _ = notices(&watch, used: 80)
+        #expect(!watch.needsLook(liveByteCount: 80 << 20))
+        #expect(watch.needsLook(liveByteCount: 90 << 20))
+        #expect(watch.needsLook(liveByteCount: 79 << 20))
+    }
+
+    @Test("A store that fills in the last moment of its use is told of")
+    func node_fillsAndIsLeft_isTold() async throws {
+        let node = try await TestNode(storeByteCount: 64 << 20)
+        try await node.makeVolume("disk", id: 1, byteCount: 128 << 20)
+        let capacity = await node.node.space().capacityByteCount
+        let data = pattern(byteCount: 1 << 20, seed: 1)
+        do {
+            let client = try node.client("disk")
+            for offset in 0..<((capacity * 9 / 10) >> 20) {
+                #expect(try client.call(1, offset << 20, 1 << 20, payload: data).error == 0)
+            }
+        }
+        // Nothing else is asked of it, so that no turn begins for another reason.
+        #expect(try await isEventually { told(node).scarce == 1 })
+        #expect(told(node).refused == 0)
+        let room = await node.node.room()
+        #expect(room.state == .scarce && (85..<100).contains(room.usedPercent))
+        await node.stop()
     }
 
     @Test("Refusals are told at once, then with their number once a minute")
     func watch_refusals_areGathered() {
         var watch = RoomWatch(scarcePercent: 85)
-        watch.onRefused()
+        watch.onRefused(now: Instant(nanoseconds: 0))
         #expect(notices(&watch, used: 0) == [.refused(count: 1)])
-        for _ in 0..<1000 { watch.onRefused() }
-        #expect(notices(&watch, used: 0, seconds: 59) == [] && watch.needsLook)
+        for _ in 0..<1000 { watch.onRefused(now: Instant(nanoseconds: 0)) }
+        #expect(notices(&watch, used: 0, seconds: 59) == [])
+        #expect(watch.needsLook(liveByteCount: 0))
         #expect(notices(&watch, used: 0, seconds: 60) == [.refused(count: 1000)])
-        #expect(notices(&watch, used: 0, seconds: 1000) == [] && !watch.needsLook)
+        #expect(notices(&watch, used: 0, seconds: 1000) == [])
+        #expect(!watch.needsLook(liveByteCount: 0))
     }
 
     @Test("A node tells of a store that fills, refuses, and has room again", arguments: [1, 2])
@@ -62,6 +108,7 @@ import Testing
         #expect(refusedCount == 10)
         #expect(try await isEventually { told(node).refused > 0 && told(node).scarce == 1 })
         #expect(told(node).ample == 0)
+        #expect(await node.node.room().state == .refusing)
         _ = try await node.node.perform(.deleteVolume(VolumeID(1)))
         #expect(client.isClosed())
         // Also when nobody is connected any more.

@@ -8,7 +8,7 @@ import Testing
 import volctl
 
 @Suite struct NodeTextTests {
-    private func node(usedPercent: UInt64, draining: Bool = false) -> Node {
+    private func node(_ room: StoreRoom?, usedPercent: UInt64, draining: Bool = false) -> Node {
         Node(
             name: "n1",
             state: .up,
@@ -23,7 +23,8 @@ import volctl
                 capacityByteCount: 100 << 30,
                 liveByteCount: usedPercent << 30,
                 availableByteCount: (100 - usedPercent) << 30,
-                garbageByteCount: 0
+                garbageByteCount: 0,
+                room: room
             ),
             volumeCount: 1,
             lastSeenAt: nil
@@ -32,22 +33,28 @@ import volctl
 
     @Test(
         "a node that fills is seen to",
-        arguments: [(84, "up"), (85, "up, filling"), (99, "up, filling"), (100, "up, full")]
+        arguments: [
+            (84, .ample, "up"), (100, nil, "up"), (85, .scarce, "up, filling"),
+            (100, .scarce, "up, filling"), (70, .refusing, "up, full"),
+        ] as [(UInt64, StoreRoom?, String)]
     )
-    func nodeTable_saysHowFull(percent: UInt64, state: String) {
+    func nodeTable_saysHowFull(percent: UInt64, room: StoreRoom?, state: String) {
         let terminal = Terminal(columnCount: nil, hasColor: false)
-        let line = nodeTable([node(usedPercent: percent)]).rendered(on: terminal)
-            .split(separator: "\n")[1]
+        let node = node(room, usedPercent: percent)
+        let line = nodeTable([node]).rendered(on: terminal).split(separator: "\n")[1]
         #expect(line.contains("\(percent)%"))
         #expect(line.contains(" \(state) "))
-        #expect(nodeText(node(usedPercent: percent)).contains("\(percent)%"))
+        let text = nodeText(node)
+        #expect(text.contains("\(percent)%"))
+        #expect(text.contains("delete volumes") == (state != "up"))
+        #expect(text.contains("writes are refused") == (room == .refusing))
     }
 
     @Test("one that drains too is both")
     func nodeTable_drains_isBoth() {
         let terminal = Terminal(columnCount: nil, hasColor: false)
-        let table = nodeTable([node(usedPercent: 90, draining: true)]).rendered(on: terminal)
-        #expect(table.contains("up, draining, filling"))
+        let table = nodeTable([node(.scarce, usedPercent: 90, draining: true)])
+        #expect(table.rendered(on: terminal).contains("up, draining, filling"))
     }
 }
 

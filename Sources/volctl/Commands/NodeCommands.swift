@@ -62,8 +62,10 @@ package func nodeTable(_ nodes: [Node]) -> Table {
 private func nodeStateText(_ node: Node) -> String {
     var words = [node.state.rawValue]
     if node.draining { words.append("draining") }
-    if let space = node.space, space.isScarce {
-        words.append(space.usedPercent == 100 ? "full" : "filling")
+    switch node.space?.room {
+    case .scarce: words.append("filling")
+    case .refusing: words.append("full")
+    case .ample, nil: break
     }
     return words.joined(separator: ", ")
 }
@@ -112,8 +114,13 @@ package func nodeText(_ node: Node) -> String {
 }
 
 private func usedText(_ space: StoreSpaceUsage) -> String {
-    guard space.isScarce else { return "\(space.usedPercent)%" }
-    return "\(space.usedPercent)%: delete volumes or snapshots, or drain the node"
+    let used = "\(space.usedPercent)%"
+    let help = "delete volumes or snapshots, or drain the node"
+    switch space.room {
+    case .scarce: return "\(used): \(help)"
+    case .refusing: return "\(used), writes are refused: \(help)"
+    case .ample, nil: return used
+    }
 }
 
 /// `volctl node drain`.
