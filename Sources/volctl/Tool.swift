@@ -88,6 +88,13 @@ package enum Interruption {
         guard isRequested else { return }
         throw CommandFailure("interrupted", "Interrupted.")
     }
+
+    /// Returns soon after the user has asked to stop, or when its task is cancelled.
+    ///
+    /// It looks at the flag now and then: a signal handler can do little more than set it.
+    package static func wait() async {
+        while !isRequested, (try? await Task.sleep(for: .milliseconds(100))) != nil {}
+    }
 }
 
 /// What a finished tool left behind.
