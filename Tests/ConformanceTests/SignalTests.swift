@@ -28,5 +28,48 @@ extension Conformance {
                 }
             }
         }
+
+        @Test("the end of a terminal stops a node in good order")
+        func node_hangup_isCleanStop() async throws {
+            let server = try await NodeServer.start()
+            server.process.signal(SIGHUP)
+            #expect(await server.process.exit(within: 30) == 0)
+            #expect(server.process.errorOutput.contains("stopped"))
+            #expect(!FileManager.default.fileExists(atPath: server.socketPath))
+        }
+
+        @Test(
+            "the metadata service stops at it too, unless nohup started it",
+            arguments: [true, false]
+        )
+        func meta_hangup(isIgnored: Bool) async throws {
+            let scratch = try ScratchDirectory()
+            let port = try FreePort.next()
+            let trap = isIgnored ? "trap '' HUP; " : ""
+            let program = TestEnvironment.program("volmeta")
+            let socket = scratch.file("m.sock")
+            let process = try ChildProcess(
+                "/bin/sh",
+                [
+                    "-c", "\(trap)exec \"$0\" \"$@\"", program, "run", "--data",
+                    scratch.file("m"), "--listen", "127.0.0.1:\(port)", "--unix", socket,
+                ]
+            )
+            let isListening = {
+                process.errorOutput.components(separatedBy: "listening").count > 2
+            }
+            for _ in 0..<300 where !isListening() {
+                try await Task.sleep(for: .milliseconds(100))
+            }
+            try #require(isListening(), "\(process.errorOutput)")
+            process.signal(SIGHUP)
+            if isIgnored {
+                #expect(await process.exit(within: 2) == nil)
+                #expect(await process.stop() == 0)
+            }
+            #expect(await process.exit(within: 20) == 0)
+            #expect(process.errorOutput.contains("stopped"))
+            #expect(!FileManager.default.fileExists(atPath: socket))
+        }
     }
 }
