@@ -71,5 +71,22 @@ extension Conformance {
             #expect(process.errorOutput.contains("stopped"))
             #expect(!FileManager.default.fileExists(atPath: socket))
         }
+
+        @Test("a store that a limit of the shell forbids is refused with the limit")
+        func devUp_fileSizeLimit_isNamed() async throws {
+            let cluster = Cluster(scratch: try ScratchDirectory())
+            let result = try await run(
+                "/bin/sh",
+                [
+                    "-c", "ulimit -f 2000; exec \"$0\" \"$@\"",
+                    TestEnvironment.program("volctl"), "dev", "up", "--data", cluster.dataPath,
+                ],
+                environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
+                directory: cluster.scratch.path
+            )
+            #expect(result.exitCode == 1)
+            #expect(result.errorOutput.contains("SIGXFSZ"), "\(result.report)")
+            #expect(result.errorOutput.contains("ulimit -f"), "\(result.report)")
+        }
     }
 }
