@@ -88,5 +88,26 @@ extension Conformance {
             #expect(result.errorOutput.contains("SIGXFSZ"), "\(result.report)")
             #expect(result.errorOutput.contains("ulimit -f"), "\(result.report)")
         }
+
+        @Test("the size of a store that is there already is not changed, and dev up says so")
+        func devUp_otherStoreSize_isSaid() async throws {
+            let cluster = Cluster(scratch: try ScratchDirectory())
+            func up(_ size: String) async throws -> String {
+                let result = try await cluster.volctl(
+                    ["dev", "up", "--data", cluster.dataPath, "--store-size", size],
+                    within: 90
+                )
+                try #require(result.exitCode == 0, "\(result.report)")
+                return result.errorOutput
+            }
+            #expect(try await up("1GiB") == "")
+            #expect(try await up("1024MiB") == "")
+            let warning = try await up("2GiB")
+            #expect(
+                warning == "volctl: warning: --store-size is for new stores; that of node1 stays "
+                    + "as it is, 1GiB.\n"
+            )
+            try await cluster.stop()
+        }
     }
 }

@@ -174,6 +174,19 @@ extension DevCluster {
         )
     }
 
+    /// The nodes whose stores are there already and have another size than `size`, with theirs.
+    package func stores(otherThan size: ByteSize) -> [(node: String, size: ByteSize)] {
+        file.nodes.compactMap { node in
+            let attributes = try? FileManager.default.attributesOfItem(
+                atPath: layout.storeFile(node.name)
+            )
+            guard let present = (attributes?[.size] as? NSNumber)?.uint64Value,
+                present != size.byteCount
+            else { return nil }
+            return (node.name, ByteSize(byteCount: present))
+        }
+    }
+
     /// A share of four fifths of the free space, at most 64 GiB, in whole GiB: a store that
     /// grows must not fill the file system that it lies on.
     private func defaultStoreSize() throws(CommandFailure) -> ByteSize {
