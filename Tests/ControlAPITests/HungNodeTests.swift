@@ -109,7 +109,7 @@ struct HungNodeTests {
             }
         }
         // Four in a row, and carrying on what the first left behind, would take 14 s.
-        #expect(ContinuousClock.now - start < .seconds(6))
+        #expect(ContinuousClock.now - start < .seconds(10))
         #expect(errors.count { $0?.code == .outcomeUnknown } == 1)
         #expect(errors.count { $0?.code == .busy } == 3)
         // The next one carries it on for as long as it may, and says what it waits for.
