@@ -20,6 +20,8 @@ struct APIClient: Sendable {
     var operation: NodeOperation?
     /// What to tell the user when nothing answers.
     let unreachableHelp: String
+    /// What to tell the user when it is not known what an answer would have been.
+    let brokenOffHelp: String
 
     /// One pool of connections for the process, so that clients are plain values.
     private static let http: HTTPClient = {
@@ -86,12 +88,17 @@ struct APIClient: Sendable {
         _ request: HTTPClientRequest,
         isRepeatable: Bool
     ) async throws(ControlError) -> Data {
+        var answer: (status: Int, data: Data)
         do throws(ControlError) {
-            return try await send(request)
+            answer = try await send(request)
         } catch  where error.code == .outcomeUnknown && isRepeatable && !Task.isCancelled {
             // A kept-alive connection may have been closed under our request: once more.
-            return try await send(request)
+            answer = try await send(request)
         }
+        // An answer is one also when it says that nobody knows the outcome: asking again would
+        // take as long again.
+        guard !(200..<300).contains(answer.status) else { return answer.data }
+        throw problem(status: answer.status, answer.data)
     }
 
     private func request(
@@ -122,19 +129,16 @@ struct APIClient: Sendable {
         return request
     }
 
-    private func send(_ request: HTTPClientRequest) async throws(ControlError) -> Data {
-        let status: Int
-        let data: Data
+    private func send(
+        _ request: HTTPClientRequest
+    ) async throws(ControlError) -> (status: Int, data: Data) {
         do {
             let response = try await Self.http.execute(request, deadline: .distantFuture)
-            status = Int(response.status.code)
             let buffer = try await response.body.collect(upTo: APILimits.answerByteCountMax)
-            data = Data(buffer.readableBytesView)
+            return (Int(response.status.code), Data(buffer.readableBytesView))
         } catch {
             throw failure(error)
         }
-        guard !(200..<300).contains(status) else { return data }
-        throw problem(status: status, data)
     }
 
     /// Reads an answer that goes on for ever, line by line.
@@ -217,7 +221,7 @@ struct APIClient: Sendable {
         ControlError(
             .outcomeUnknown,
             "The connection to \(endpoint) broke or timed out after the request was sent.",
-            help: "Repeating the command is safe."
+            help: brokenOffHelp
         )
     }
 }

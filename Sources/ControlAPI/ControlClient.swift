@@ -22,7 +22,9 @@ public struct ControlClient: Sendable {
         api = APIClient(
             endpoint: endpoint,
             answerMillisecondsMax: answerMillisecondsMax,
-            unreachableHelp: "Start a cluster with 'volctl dev up', or name one with --endpoint."
+            unreachableHelp: "Start a cluster with 'volctl dev up', or name one with --endpoint.",
+            brokenOffHelp: "Repeating the command is safe; if that does not help, check that "
+                + "volmeta listens there: volctl dev status, or --endpoint."
         )
     }
 

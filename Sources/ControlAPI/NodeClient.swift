@@ -23,7 +23,8 @@ public struct NodeClient: NodeService {
             endpoint: endpoint,
             answerMillisecondsMax: answerMillisecondsMax,
             storeIdentity: storeIdentity,
-            unreachableHelp: "Look at the node with 'volctl node list' and start it again."
+            unreachableHelp: "Look at the node with 'volctl node list' and start it again.",
+            brokenOffHelp: "Repeating the command is safe."
         )
     }
 

@@ -12,19 +12,21 @@ extension ControlPlane {
         let heldByID = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
         let knownIDs = Set(known.map(\.id))
         for volume in held where !knownIDs.contains(volume.id) {
+            let deadline = changeDeadline
             let answers = await checked(volume.name) { [self] () throws(ControlError) in
-                try await reportUnknown(volume, on: node)
+                try await reportUnknown(volume, on: node, until: deadline)
             }
             guard answers else { return }
         }
         for volume in known where volume.pending == nil {
             // In step, which is most of them: nothing to lock and nothing to ask.
             if let held = heldByID[volume.id], await agrees(volume, held) { continue }
+            let deadline = changeDeadline
             let answers = await checked(volume.name) { [self] () throws(ControlError) in
                 let current = try await meta(await metadata.volume(id: volume.id))
                 // What changed since the node was asked is newer than its answer.
                 guard let current, current.value == volume else { return }
-                try await bringIntoStep(current)
+                try await bringIntoStep(current, until: deadline)
             }
             guard answers else { return }
         }
@@ -58,17 +60,24 @@ extension ControlPlane {
     }
 
     /// Reports a volume that the metadata does not know.
-    private func reportUnknown(_ volume: NodeVolume, on node: String) async throws(ControlError) {
+    private func reportUnknown(
+        _ volume: NodeVolume,
+        on node: String,
+        until deadline: ContinuousClock.Instant
+    ) async throws(ControlError) {
         // A deletion that ended since the node was asked has taken it from both.
         guard try await meta(await metadata.volume(id: volume.id)) == nil else { return }
         let held: NodeVolume
         do throws(ControlError) {
-            held = try await nodeService(node).volume(volume.id)
+            let service = try await nodeService(node)
+            held = try await answered(by: node, until: deadline) { () throws(ControlError) in
+                try await service.volume(volume.id)
+            }
         } catch  where error.code == .volumeNotFound {
             return
         }
         let lost = try await meta(await metadata.lostVolume(volume.id))
-        guard lost == nil else { return try await closeStray(held, on: node) }
+        guard lost == nil else { return try await closeStray(held, on: node, until: deadline) }
         let event = EventRecord(
             time: now,
             kind: "volume.unknown",
@@ -81,12 +90,18 @@ extension ControlPlane {
     }
 
     /// Makes node and metadata agree on a volume that nobody changes meanwhile.
-    private func bringIntoStep(_ volume: Versioned<VolumeRecord>) async throws(ControlError) {
+    private func bringIntoStep(
+        _ volume: Versioned<VolumeRecord>,
+        until deadline: ContinuousClock.Instant
+    ) async throws(ControlError) {
         let record = volume.value
         let node = try await nodeService(of: volume)
         let held: NodeVolume
         do throws(ControlError) {
-            held = try await node.volume(record.id)
+            held = try await answered(by: record.primary, until: deadline) {
+                () throws(ControlError) in
+                try await node.volume(record.id)
+            }
         } catch  where error.code == .volumeNotFound {
             let event = EventRecord(
                 time: now,
@@ -99,7 +114,10 @@ extension ControlPlane {
         guard held.epoch <= record.epoch else { return await reportLead(held, of: record) }
         let access = try await attachmentsRecord(record.id).access
         if held.access != access || held.epoch != record.epoch {
-            try await setAccess(access, epoch: record.epoch, record.id, node)
+            try await answered(by: record.primary, until: deadline) {
+                [self] () throws(ControlError) in
+                try await setAccess(access, epoch: record.epoch, record.id, node)
+            }
             let event = EventRecord(
                 time: now,
                 kind: "volume.access_restored",

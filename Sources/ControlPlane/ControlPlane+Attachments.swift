@@ -117,12 +117,7 @@ extension ControlPlane {
         } catch  where error.code == .volumeNotFound {
             return volume.epoch
         } catch {
-            throw ControlError(
-                .unavailable,
-                "The node '\(volume.primary)' does not answer.",
-                help: "See 'volctl node list'; on a development cluster 'volctl dev start "
-                    + "\(volume.primary)'."
-            )
+            throw .nodeSilent(volume.primary)
         }
     }
 

@@ -38,18 +38,10 @@ extension ControlPlane {
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
         let node = try await nodeService(name)
-        let answer = await withTimeLimit(milliseconds: APILimits.nodeViewMillisecondsMax) {
-            () -> Result<Value, ControlError> in
-            do throws(ControlError) {
-                return .success(try await question(node))
-            } catch {
-                return .failure(error)
-            }
+        let deadline = ContinuousClock.now + .milliseconds(APILimits.nodeViewMillisecondsMax)
+        return try await answered(by: name, until: deadline) { () throws(ControlError) in
+            try await question(node)
         }
-        guard let answer else {
-            throw ControlError(.unavailable, "The node '\(name)' takes its time over the answer.")
-        }
-        return try answer.get()
     }
 
     /// A volume's document, with what its node says of it.

@@ -180,12 +180,16 @@ extension ControlPlane {
         operation: String
     ) async throws(ControlError) -> Image {
         let request = try Self.fingerprint("create image", creation)
+        let deadline = changeDeadline
         return try await locks.withLock(creation.volume) { [self] () throws(ControlError) in
-            if try await repeated(operation, request: request) != nil {
+            if try await repeated(operation, request: request, until: deadline) != nil {
                 return try await image(creation.name, version: creation.version)
             }
             for _ in 0..<Self.conflictCountMax {
-                let volume = try await settled(try await requireVolume(creation.volume))
+                let volume = try await settled(
+                    try await requireVolume(creation.volume),
+                    until: deadline
+                )
                 guard let volume else { throw .volumeNotFound(creation.volume) }
                 let record = try await planImage(creation, of: volume.value)
                 let event = EventRecord(
@@ -244,8 +248,9 @@ extension ControlPlane {
         operation: String
     ) async throws(ControlError) {
         let request = "delete image \(name):\(version)"
+        let deadline = changeDeadline
         for _ in 0..<Self.conflictCountMax {
-            if try await repeated(operation, request: request) != nil { return }
+            if try await repeated(operation, request: request, until: deadline) != nil { return }
             let image = try await requireImage(name, version: version)
             let event = EventRecord(
                 time: now,

@@ -6,7 +6,9 @@ import Metadata
 extension ControlPlane {
     /// The volumes that a node holds and the metadata does not know, by name.
     public func strays(of node: String) async throws(ControlError) -> [StrayVolume] {
-        let held = try await nodeService(node).volumes()
+        let held = try await read(node, until: changeDeadline) { service throws(ControlError) in
+            try await service.volumes()
+        }
         // Read afterwards: a volume is known before its node makes it.
         let known = Set(try await meta(await metadata.allVolumes()).map(\.value.id))
         return held.filter { !known.contains($0.id) }.map { volume in
@@ -23,7 +25,10 @@ extension ControlPlane {
 
     /// Deletes one of them, with its snapshots.
     public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
-        let held = try await nodeService(node).volume(id)
+        let deadline = changeDeadline
+        let held = try await read(node, until: deadline) { service throws(ControlError) in
+            try await service.volume(id)
+        }
         try await locks.withLock(held.name) { [self] () throws(ControlError) in
             if let known = try await meta(await metadata.volume(id: id)) {
                 throw ControlError(
@@ -32,7 +37,10 @@ extension ControlPlane {
                     help: "'volctl volume delete \(known.value.name)' deletes it."
                 )
             }
-            try await strayService(held, on: node).deleteVolume(id)
+            let service = try await strayService(held, on: node)
+            try await answered(by: node, until: deadline) { () throws(ControlError) in
+                try await service.deleteVolume(id)
+            }
             let event = EventRecord(
                 time: now,
                 kind: "volume.purged",
@@ -45,12 +53,18 @@ extension ControlPlane {
 
     /// Closes a volume that was forgotten with its node, which has come back with it: its name
     /// may have been given to another one since.
-    func closeStray(_ held: NodeVolume, on node: String) async throws(ControlError) {
+    func closeStray(
+        _ held: NodeVolume,
+        on node: String,
+        until deadline: ContinuousClock.Instant
+    ) async throws(ControlError) {
         guard held.access != .none else { return }
         let service = try await strayService(held, on: node)
         // Under the highest epoch it is closed all the same; only its name stays what it was.
         let epoch = held.epoch < APILimits.epochMax ? held.epoch + 1 : held.epoch
-        try await setAccess(.none, epoch: epoch, held.id, service)
+        try await answered(by: node, until: deadline) { [self] () throws(ControlError) in
+            try await setAccess(.none, epoch: epoch, held.id, service)
+        }
         let event = EventRecord(
             time: now,
             kind: "volume.closed",
@@ -60,6 +74,23 @@ extension ControlPlane {
                 + "(id \(held.id)); 'volctl node strays \(node)' lists it"
         )
         await report(event)
+    }
+
+    /// Asks a node what only it knows, briefly when it is down.
+    private func read<Value: Sendable>(
+        _ node: String,
+        until deadline: ContinuousClock.Instant,
+        _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        let service = try await nodeService(node)
+        do throws(ControlError) {
+            try await requireAnswer(of: node, until: deadline)
+            return try await answered(by: node, until: deadline) { () throws(ControlError) in
+                try await question(service)
+            }
+        } catch  where error.code == .outcomeUnknown || error.code == .unreachable {
+            throw .nodeSilent(node)
+        }
     }
 
     /// The API of the node, for a change of a volume of which it alone knows.

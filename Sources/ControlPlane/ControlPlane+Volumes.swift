@@ -192,22 +192,24 @@ extension ControlPlane {
         request: String,
         _ plan: @escaping @Sendable (VolumeRecord?) async throws(ControlError) -> VolumeRecord?
     ) async throws(ControlError) -> OperationEnd {
-        try await locks.withLock(name) { [self] () throws(ControlError) in
-            if let end = try await repeated(key, request: request) { return end }
+        let deadline = changeDeadline
+        return try await locks.withLock(name) { [self] () throws(ControlError) in
+            if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
                 let existing = try await meta(await metadata.volume(named: name))
                 guard var record = try await plan(existing?.value) else {
                     // The same creation, interrupted: carried on under its first key.
                     guard let existing else { continue }
-                    return .done(try await drive(existing, isFirstAttempt: false))
+                    return .done(try await drive(existing, isFirstAttempt: false, until: deadline))
                 }
+                try requireTime(for: name, until: deadline)
                 // Above all that an earlier volume of the name had: each attachment took two
                 // revisions. So the names that its hosts were given do not open this one.
                 record.epoch = try await meta(await metadata.revision())
                 let new = record
                 let begun = try await meta(await metadata.beginCreation(new, request: request))
                 guard let begun else { continue }
-                return .done(try await drive(begun, isFirstAttempt: true))
+                return .done(try await drive(begun, isFirstAttempt: true, until: deadline))
             }
             throw ControlError(.busy, "Somebody else makes '\(name)'.", help: "Try again.")
         }

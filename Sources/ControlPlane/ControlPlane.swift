@@ -36,6 +36,9 @@ public final class ControlPlane: ControlService {
     /// nodes among those of its predecessors.
     let term: UInt64
     private let programVersion: String
+    /// How long a change of a volume may wait for those before it and for the node, in
+    /// milliseconds.
+    let changeMillisecondsMax: Int64
 
     /// Creates the service; ``run()`` does its background work.
     ///
@@ -43,16 +46,19 @@ public final class ControlPlane: ControlService {
     ///   - metadata: The cluster's metadata.
     ///   - version: The program's version.
     ///   - logger: Where to log.
+    ///   - changeMillisecondsMax: How long a change of a volume may take.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
         version: String,
         logger: Logger,
+        changeMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
         self.logger = logger
         self.connect = connect
+        self.changeMillisecondsMax = changeMillisecondsMax
         term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         programVersion = version
     }
@@ -123,6 +129,59 @@ public final class ControlPlane: ControlService {
             epochMax: epochMax ?? record.epoch
         )
         return try await nodeService(record.primary).carryingOut(operation)
+    }
+
+    /// What a node, or several questions to it, gives before `deadline`.
+    ///
+    /// - Throws: What `questions` throws; ``ControlError/Code/unavailable`` when there was no time
+    ///   to ask, and ``ControlError/Code/outcomeUnknown`` when time was up before the answer came.
+    func answered<Value: Sendable>(
+        by name: String,
+        until deadline: ContinuousClock.Instant,
+        _ questions: @escaping @Sendable () async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        let milliseconds = (deadline - .now) / .milliseconds(1)
+        guard milliseconds > 0 else { throw .nodeSilent(name) }
+        let answer = await withTimeLimit(milliseconds: Int64(milliseconds.rounded(.up))) {
+            () -> Result<Value, ControlError> in
+            do throws(ControlError) {
+                return .success(try await questions())
+            } catch {
+                return .failure(error)
+            }
+        }
+        guard let answer else {
+            throw ControlError(.outcomeUnknown, "The node '\(name)' has not answered in time.")
+        }
+        return try answer.get()
+    }
+
+    /// Refuses to ask a node for a change that sends no heartbeats and, asked for something
+    /// harmless, does not answer at once.
+    ///
+    /// A program that is stopped still has connections taken by the kernel, so that nobody could
+    /// say whether it will act on a change one day.
+    ///
+    /// - Throws: ``ControlError/Code/unavailable`` or ``ControlError/Code/unreachable``.
+    func requireAnswer(
+        of name: String,
+        until deadline: ContinuousClock.Instant
+    ) async throws(ControlError) {
+        guard try await meta(await metadata.liveNode(name)) == nil else { return }
+        let node = try await nodeService(name)
+        let limit = ContinuousClock.now + .milliseconds(APILimits.nodeViewMillisecondsMax)
+        do throws(ControlError) {
+            _ = try await answered(by: name, until: min(limit, deadline)) {
+                () throws(ControlError) in
+                try await node.report()
+            }
+        } catch  where error.code == .outcomeUnknown {
+            throw .nodeSilent(name)
+        } catch  where error.code == .unavailable || error.code == .unreachable {
+            throw error
+        } catch {
+            // A refusal is an answer; what it means for the change, the change will tell.
+        }
     }
 
     /// The volume of this name, or the error that says there is none.

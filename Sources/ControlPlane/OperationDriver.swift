@@ -25,7 +25,7 @@ extension ControlPlane {
     ///   - request: The client's request.
     ///   - plan: Looks at the volume and says what to change, nil for nothing, or refuses.
     /// - Returns: How it came out.
-    /// - Throws: ``ControlError``; see ``drive(_:isFirstAttempt:)`` for what then is so.
+    /// - Throws: ``ControlError``; see ``drive(_:isFirstAttempt:until:)`` for what then is so.
     func change(
         _ name: String,
         operation key: String,
@@ -34,11 +34,14 @@ extension ControlPlane {
             @escaping @Sendable (VolumeRecord) async throws(ControlError)
             -> PendingOperation.Kind?
     ) async throws(ControlError) -> OperationEnd {
-        try await locks.withLock(name) { [self] () throws(ControlError) in
-            if let end = try await repeated(key, request: request) { return end }
+        // From here on: those before us, too, end within as long since they came.
+        let deadline = changeDeadline
+        return try await locks.withLock(name) { [self] () throws(ControlError) in
+            if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
-                let volume = try await settled(try await requireVolume(name))
+                let volume = try await settled(try await requireVolume(name), until: deadline)
                 guard let volume else { throw .volumeNotFound(name) }
+                try requireTime(for: name, until: deadline)
                 guard let kind = try await plan(volume.value) else {
                     return .unnecessary(volume.value)
                 }
@@ -47,7 +50,7 @@ extension ControlPlane {
                     await metadata.begin(operation, on: volume, request: request)
                 )
                 guard let begun else { continue }
-                return .done(try await drive(begun, isFirstAttempt: true))
+                return .done(try await drive(begun, isFirstAttempt: true, until: deadline))
             }
             throw ControlError(
                 .busy,
@@ -60,12 +63,32 @@ extension ControlPlane {
     /// How often an operation begins anew because somebody else was faster.
     static var conflictCountMax: Int { 4 }
 
+    /// When a change that is asked for now is given up: the client hears of it before it gives
+    /// up itself.
+    var changeDeadline: ContinuousClock.Instant {
+        .now + .milliseconds(changeMillisecondsMax)
+    }
+
+    /// Refuses to begin what most likely could not be ended: its turn came too late.
+    func requireTime(
+        for name: String,
+        until deadline: ContinuousClock.Instant
+    ) throws(ControlError) {
+        guard deadline - .now < .milliseconds(changeMillisecondsMax / 4) else { return }
+        throw ControlError(
+            .busy,
+            "Earlier operations on '\(name)' took the time that this one had.",
+            help: "Try again; see 'volctl node list' for a node that is down."
+        )
+    }
+
     /// The end of the operation `key` when it began before: that of its first run.
     ///
     /// - Throws: ``ControlError/Code/idempotencyKeyReused`` when it was another request.
     func repeated(
         _ key: String,
-        request: String
+        request: String,
+        until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> OperationEnd? {
         let operation = try await meta(await metadata.operation(key))
         guard let operation = operation?.value else { return nil }
@@ -83,18 +106,19 @@ extension ControlPlane {
         guard let volume, volume.value.pending?.key == key else {
             return .repeated(volumeID: id)
         }
-        return .done(try await drive(volume, isFirstAttempt: false))
+        return .done(try await drive(volume, isFirstAttempt: false, until: deadline))
     }
 
     /// The volume without a pending operation: carries on the one that it has.
     ///
     /// - Returns: nil when that was a deletion or a creation that the node refused.
     func settled(
-        _ volume: Versioned<VolumeRecord>
+        _ volume: Versioned<VolumeRecord>,
+        until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> Versioned<VolumeRecord>? {
         guard let pending = volume.value.pending else { return volume }
         do throws(ControlError) {
-            _ = try await drive(volume, isFirstAttempt: false)
+            _ = try await drive(volume, isFirstAttempt: false, until: deadline)
         } catch  where error.leavesOutcomeOpen || error.code == .unavailable {
             throw ControlError(
                 .busy,
@@ -117,24 +141,30 @@ extension ControlPlane {
     /// - Parameters:
     ///   - volume: The volume with its pending operation.
     ///   - isFirstAttempt: Whether the node cannot have heard of it before.
+    ///   - deadline: When to wait for the node no more.
     /// - Returns: The volume after it.
     /// - Throws: ``ControlError``; the operation is abandoned when the node refused it or was
     ///   never reached in any attempt. It stays pending when nobody knows, and then the error is
     ///   ``ControlError/Code/outcomeUnknown``.
     func drive(
         _ volume: Versioned<VolumeRecord>,
-        isFirstAttempt: Bool
+        isFirstAttempt: Bool,
+        until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> VolumeRecord {
         guard let pending = volume.value.pending else { return volume.value }
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
             let node = try await nodeService(of: volume, isFirstAttempt: isFirstAttempt)
-            outcome = try await carryOut(
-                pending.kind,
-                on: volume.value,
-                node,
-                isFirstAttempt: isFirstAttempt
-            )
+            try await requireAnswer(of: volume.value.primary, until: deadline)
+            outcome = try await answered(by: volume.value.primary, until: deadline) {
+                [self] () throws(ControlError) in
+                try await carryOut(
+                    pending.kind,
+                    on: volume.value,
+                    node,
+                    isFirstAttempt: isFirstAttempt
+                )
+            }
         } catch {
             throw try await failed(error, volume, isFirstAttempt: isFirstAttempt)
         }
@@ -177,15 +207,22 @@ extension ControlPlane {
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
         guard isUnreachable else { return error }
-        let help = "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
-        guard error.code == .unavailable else {
-            return ControlError(.unavailable, "The node '\(name)' does not answer.", help: help)
-        }
-        return ControlError(.unavailable, error.detail, help: error.help ?? help)
+        let silent = ControlError.nodeSilent(name)
+        guard error.code == .unavailable else { return silent }
+        return ControlError(.unavailable, error.detail, help: error.help ?? silent.help)
     }
 }
 
 extension ControlError {
+    /// The node was not reached, so it has not done anything.
+    static func nodeSilent(_ name: String) -> Self {
+        ControlError(
+            .unavailable,
+            "The node '\(name)' does not answer.",
+            help: "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
+        )
+    }
+
     /// Whether the other side may have done what it was asked.
     ///
     /// A code that this build does not know is no proof of a refusal, so it counts as open.

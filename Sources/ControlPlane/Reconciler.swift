@@ -173,11 +173,13 @@ extension ControlPlane: Service {
 
     /// Carries on a volume's pending operation, if it still has one when its turn comes.
     private func resume(_ volume: VolumeRecord) async {
+        // As a client's change: whoever waits behind this one has come later and counts on it.
+        let deadline = changeDeadline
         do throws(ControlError) {
             try await locks.withLock(volume.name) { [self] () throws(ControlError) in
                 let current = try await meta(await metadata.volume(id: volume.id))
                 guard let current, current.value.pending != nil else { return }
-                _ = try await settled(current)
+                _ = try await settled(current, until: deadline)
             }
         } catch {
             logger.info(

@@ -88,10 +88,6 @@ package struct ClusterOptions: ParsableArguments {
         } else if error.code == .unreachable {
             failure.remedy =
                 "Check --endpoint and CAIRN_ENDPOINT, or start a cluster: volctl dev up"
-        } else if error.code == .outcomeUnknown {
-            failure.remedy =
-                "Repeating the command is safe; if that does not help, check that volmeta listens "
-                + "there: volctl dev status, or --endpoint."
         }
         return failure
     }

@@ -60,7 +60,8 @@ package enum Interruption {
     ///
     /// SIGHUP stays ignored where it is: `nohup` lets work outlive its terminal.
     package static func watch() {
-        for number in [SIGINT, SIGTERM, SIGHUP] where !(number == SIGHUP && isIgnored(number)) {
+        for number in [SIGINT, SIGTERM, SIGHUP]
+        where !(number == SIGHUP && InheritedSignal.isIgnored(number)) {
             var action = sigaction()
             // SAFETY: the handler changes an atomic and may _exit, both async-signal-safe. Without
             // SA_RESTART blocking calls return EINTR, so that loops look at the flag.
@@ -74,19 +75,17 @@ package enum Interruption {
         }
     }
 
-    private static func isIgnored(_ number: Int32) -> Bool {
-        var action = sigaction()
-        // SAFETY: writes one `sigaction` that outlives the call. The handlers are compared as
-        // numbers, as SIG_IGN is one.
-        unsafe sigaction(number, nil, &action)
-        return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-            == unsafeBitCast(SIG_IGN, to: Int.self)
-    }
-
     /// Throws when the user asked to stop.
     package static func check() throws(CommandFailure) {
         guard isRequested else { return }
         throw CommandFailure("interrupted", "Interrupted.")
+    }
+
+    /// Returns soon after the user has asked to stop, or when its task is cancelled.
+    ///
+    /// It looks at the flag now and then: a signal handler can do little more than set it.
+    package static func wait() async {
+        while !isRequested, (try? await Task.sleep(for: .milliseconds(100))) != nil {}
     }
 }
 

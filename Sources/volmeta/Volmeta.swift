@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlAPI
 import ControlPlane
 import Foundation
+import Glibc
 import Logging
 import Metadata
 import ProgramMain
@@ -33,7 +34,7 @@ struct Volmeta: ServerProgram {
 /// `volmeta run`.
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves the control API until it gets SIGTERM or SIGINT.",
+        abstract: "Serves the control API until it gets SIGTERM, SIGINT or SIGHUP.",
         discussion: """
             Example:
               volmeta run --data /var/lib/cairn/meta --listen 127.0.0.1:7400
@@ -83,13 +84,19 @@ struct Run: AsyncParsableCommand {
         }
         var configuration = ServiceGroupConfiguration(
             services: (servers + [plane]).map { .init(service: $0) },
-            gracefulShutdownSignals: [.sigterm, .sigint],
+            gracefulShutdownSignals: stopSignals,
             logger: logger
         )
         configuration.maximumGracefulShutdownDuration = .seconds(Self.shutdownSecondsMax)
         try await ServiceGroup(configuration: configuration).run()
         try store.close()
         logger.notice("stopped")
+    }
+
+    /// The end of the terminal is as good a reason to stop in good order as any other, unless
+    /// `nohup` has it that the program outlives it.
+    private var stopSignals: [UnixSignal] {
+        InheritedSignal.isIgnored(SIGHUP) ? [.sigterm, .sigint] : [.sigterm, .sigint, .sighup]
     }
 
     private func absolute(_ path: String) -> String {

@@ -1,9 +1,10 @@
-// volnode run: a node that serves its stores until it gets SIGTERM or SIGINT.
+// volnode run: a node that serves its stores until it gets SIGTERM, SIGINT or SIGHUP.
 
 import ArgumentParser
 import BlockCore
 import ControlAPI
 import Foundation
+import Glibc
 import LogStore
 import Logging
 import ProgramMain
@@ -15,7 +16,7 @@ import UnixSignals
 /// `volnode run`.
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves stores over NBD until it gets SIGTERM or SIGINT.",
+        abstract: "Serves stores over NBD until it gets SIGTERM, SIGINT or SIGHUP.",
         discussion: """
             With a metadata service, it says which volumes there are. Without one, --volume makes
             and exports volumes, for tests and simple use.
@@ -293,11 +294,17 @@ struct Run: AsyncParsableCommand {
         // Ended in reverse: nobody is told of a node that is going, then no API, then no NBD.
         var configuration = ServiceGroupConfiguration(
             services: services.map { .init(service: $0) },
-            gracefulShutdownSignals: [.sigterm, .sigint],
+            gracefulShutdownSignals: stopSignals,
             logger: logger
         )
         configuration.maximumGracefulShutdownDuration = .seconds(Self.shutdownSecondsMax)
         try await ServiceGroup(configuration: configuration).run()
+    }
+
+    /// The end of the terminal is as good a reason to stop in good order as any other, unless
+    /// `nohup` has it that the program outlives it.
+    private var stopSignals: [UnixSignal] {
+        InheritedSignal.isIgnored(SIGHUP) ? [.sigterm, .sigint] : [.sigterm, .sigint, .sighup]
     }
 
     private var absoluteSocketPath: String? {

@@ -15,6 +15,13 @@ struct HungNodeTests {
 
     /// A volume with a snapshot on a good node, and one on a node that hangs since.
     private func plane(_ hung: HungServer) async throws -> ControlPlane {
+        try await serving(hung, changeMillisecondsMax: 3_600_000).plane
+    }
+
+    private func serving(
+        _ hung: HungServer,
+        changeMillisecondsMax: Int64
+    ) async throws -> (cluster: Cluster, plane: ControlPlane) {
         let (cluster, before) = try await Cluster.serving(nodeNames: ["good", "hung"])
         for node in ["good", "hung"] {
             let creation = VolumeCreation(name: "v-\(node)", byteCount: 4096, node: node)
@@ -22,13 +29,18 @@ struct HungNodeTests {
             let snapshot = SnapshotCreation(name: "s")
             _ = try await before.createSnapshot(of: "v-\(node)", snapshot, operation: "s-\(node)")
         }
-        return ControlPlane(metadata: cluster.metadata, version: "test", logger: Cluster.quiet) {
-            record throws(ControlError) in
+        let plane = ControlPlane(
+            metadata: cluster.metadata,
+            version: "test",
+            logger: Cluster.quiet,
+            changeMillisecondsMax: changeMillisecondsMax
+        ) { record throws(ControlError) in
             // Keeps the cluster as long as the service.
             guard record.name == "hung" else { return cluster.nodes[0] }
             // Longer than any of these tests.
             return NodeClient(endpoint: hung.endpoint, answerMillisecondsMax: 3_600_000)
         }
+        return (cluster, plane)
     }
 
     /// What `question` gives, which does not wait for the HTTP client: that bears silence longer.
@@ -72,6 +84,86 @@ struct HungNodeTests {
         // Nodes are known by their heartbeats, so nobody is asked.
         #expect(try await plane.nodes().map(\.name) == ["good", "hung"])
         #expect(hung.askedCount == 2)
+    }
+
+    @Test("A change has one limit in time, whatever it waits for, and so have those behind it")
+    func change_nodeHangs_isGivenUp() async throws {
+        let hung = try HungServer(start: "")
+        let (_, plane) = try await serving(hung, changeMillisecondsMax: 2_000)
+        let start = ContinuousClock.now
+        let errors = try await briefly {
+            await withTaskGroup(of: ControlError?.self) { group in
+                for index in 0..<4 {
+                    group.addTask {
+                        await controlError { () throws(ControlError) in
+                            let creation = SnapshotCreation(name: "t\(index)")
+                            _ = try await plane.createSnapshot(
+                                of: "v-hung",
+                                creation,
+                                operation: "t\(index)"
+                            )
+                        }
+                    }
+                }
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+        }
+        // Four in a row, and carrying on what the first left behind, would take 14 s.
+        #expect(ContinuousClock.now - start < .seconds(10))
+        #expect(errors.count { $0?.code == .outcomeUnknown } == 1)
+        #expect(errors.count { $0?.code == .busy } == 3)
+        // The next one carries it on for as long as it may, and says what it waits for.
+        let next = try await briefly {
+            await controlError { () throws(ControlError) in
+                try await plane.deleteVolume("v-hung", operation: "d")
+            }
+        }
+        #expect(next?.code == .busy)
+        #expect(next?.detail.contains("the node 'hung' does not answer") == true)
+    }
+
+    @Test("A change on a node that is down is refused soon, and leaves nothing behind")
+    func change_nodeIsDown_isRefused() async throws {
+        let hung = try HungServer(start: "")
+        let (cluster, plane) = try await serving(hung, changeMillisecondsMax: 3_600_000)
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        for operation in ["d1", "d2"] {
+            let error = try await briefly {
+                await controlError { () throws(ControlError) in
+                    try await plane.deleteVolume("v-hung", operation: operation)
+                }
+            }
+            #expect(error?.code == .unavailable)
+            #expect(error?.detail == "The node 'hung' does not answer.")
+        }
+        let strays = try await briefly {
+            await controlError { () throws(ControlError) in
+                _ = try await plane.strays(of: "hung")
+            }
+        }
+        #expect(strays?.detail == "The node 'hung' does not answer.")
+        #expect(try await cluster.metadata.volume(named: "v-hung")?.value.pending == nil)
+        // One that answers all the same is asked for the change.
+        try await plane.deleteVolume("v-good", operation: "d3")
+    }
+
+    @Test("An answer that the outcome is not known is an answer: the client does not ask again")
+    func client_outcomeUnknown_isNotRepeated() async throws {
+        let document = ProblemDocument(ControlError(.outcomeUnknown, "who knows"))
+        let body = String(decoding: try ControlJSON.encoder().encode(document), as: UTF8.self)
+        let head =
+            "HTTP/1.1 504 Gateway Timeout\r\nContent-Type: application/problem+json\r\n"
+        let hung = try HungServer(
+            start: head + "Content-Length: \(body.utf8.count)\r\n\r\n" + body
+        )
+        let client = ControlClient(endpoint: hung.endpoint)
+        let error = try await briefly {
+            await controlError { () throws(ControlError) in
+                try await client.deleteVolume("v")
+            }
+        }
+        #expect(error?.detail == "who knows")
+        #expect(hung.askedCount == 1)
     }
 
     @Test("A client gives up when its time is over, also in the middle of an answer")

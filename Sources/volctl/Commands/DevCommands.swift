@@ -133,6 +133,18 @@ struct DevUp: DevClusterCommand {
         }
     }
 
+    /// Says which stores `--store-size` does not change: those that are there already.
+    private func warnOfStores(in cluster: DevCluster) {
+        guard let storeSize else { return }
+        for (node, size) in cluster.stores(otherThan: storeSize) {
+            writeText(
+                "volctl: warning: --store-size is for new stores; that of \(node) stays as it "
+                    + "is, \(size).\n",
+                to: STDERR_FILENO
+            )
+        }
+    }
+
     enum Preallocation: String, CaseIterable, ExpressibleByArgument {
         case none
         case allocate
@@ -154,6 +166,7 @@ struct DevUp: DevClusterCommand {
             progress: .notes(isJSON: options.json)
         )
         defer { cluster.release() }
+        warnOfStores(in: cluster)
         let store = DevCluster.StoreOptions(size: storeSize, preallocation: preallocate.rawValue)
         let started = try await cluster.startAll(store: store)
         // Written last: the context names a cluster that serves.

@@ -24,7 +24,10 @@ struct ClusterProbe {
     func isNodeServing(_ node: ClusterFile.Node) async -> Bool {
         guard let client,
             let admin = try? APIEndpoint("http://127.0.0.1:\(node.adminPort)"),
-            let report = try? await NodeClient(endpoint: admin).report(), report.name == node.name,
+            let report = try? await NodeClient(
+                endpoint: admin,
+                answerMillisecondsMax: Self.answerMillisecondsMax
+            ).report(), report.name == node.name,
             let known = try? await client.node(node.name)
         else { return false }
         return known.state == .up && known.storeIdentity == report.storeIdentity.lowercased()

@@ -134,6 +134,9 @@ extension DevCluster {
         let end = ChildEnd.wait(for: try tool.start())
         guard end == .exited(0) else {
             Path.remove(unfinished)
+            if case .signalled(let number) = end {
+                throw formattingEnded(by: number, of: node, size)
+            }
             var reason = lastLogLine(node.name)
             if reason.hasPrefix("volnode: ") { reason.removeFirst("volnode: ".count) }
             reason = reason.replacingOccurrences(of: unfinished, with: "\(size.exactText)")
@@ -146,6 +149,41 @@ extension DevCluster {
         }
         guard Path.rename(unfinished, to: path) else {
             throw CommandFailure("io_error", "Cannot rename \(unfinished): \(systemErrorText()).")
+        }
+    }
+
+    /// A program that a signal ended said nothing; what stands last in its log is of earlier.
+    private func formattingEnded(
+        by signal: Int32,
+        of node: ClusterFile.Node,
+        _ size: ByteSize
+    ) -> CommandFailure {
+        guard signal == SIGXFSZ else {
+            return CommandFailure(
+                "format_failed",
+                "The store of \(node.name) could not be made: signal \(signal) ended "
+                    + "'volnode format'.",
+                remedy: "Try again, or see \(layout.logFile(node.name))."
+            )
+        }
+        return CommandFailure(
+            "format_failed",
+            "The store of \(node.name) could not be made: \(size.exactText) is more than a file "
+                + "may have here (signal \(signal), SIGXFSZ).",
+            remedy: "Raise the limit with 'ulimit -f unlimited', or choose another --store-size."
+        )
+    }
+
+    /// The nodes whose stores are there already and have another size than `size`, with theirs.
+    package func stores(otherThan size: ByteSize) -> [(node: String, size: ByteSize)] {
+        file.nodes.compactMap { node in
+            let attributes = try? FileManager.default.attributesOfItem(
+                atPath: layout.storeFile(node.name)
+            )
+            guard let present = (attributes?[.size] as? NSNumber)?.uint64Value,
+                present != size.byteCount
+            else { return nil }
+            return (node.name, ByteSize(byteCount: present))
         }
     }
 

@@ -97,11 +97,19 @@ package struct Download {
         )
         configuration.connectionPool.retryConnectionEstablishment = false
         let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+        // Ends the exchange, whatever it waits for: a server may be silent for a minute.
+        let interrupter = Task {
+            await Interruption.wait()
+            if Interruption.isRequested { try? await client.shutdown() }
+        }
+        defer { interrupter.cancel() }
         do {
             try await fetch(url, client, into: file, byteCountMax, progress)
+            try Interruption.check()
             try await client.shutdown()
         } catch {
             try? await client.shutdown()
+            try Interruption.check()
             if let failure = error as? CommandFailure { throw failure }
             throw CommandFailure(
                 "download_failed",

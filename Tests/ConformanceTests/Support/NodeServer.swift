@@ -185,7 +185,7 @@ enum FreePort {
 }
 
 /// Calls `body` with the address of a port of the loopback interface and its size.
-private func withLoopbackAddress(
+func withLoopbackAddress(
     port: UInt16,
     _ body: (UnsafePointer<sockaddr>, socklen_t) -> Bool
 ) -> Bool {
