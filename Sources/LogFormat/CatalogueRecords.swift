@@ -27,6 +27,10 @@ public struct VolumeRecord: Hashable, Sendable {
     public static var nameByteCountMax: Int { 128 }
     /// The longest descriptor, in bytes.
     public static var descriptorByteCountMax: Int { 2048 }
+    /// What a record takes beside its name and descriptor, in bytes.
+    public static var fixedByteCount: Int { 46 }
+    /// What its name and descriptor take, in bytes.
+    public var textByteCount: Int { name.count + descriptor.count }
 
     /// Creates a record.
     public init(
@@ -114,6 +118,9 @@ public struct LayerRecord: Hashable, Sendable {
     public var ownBlockCount: UInt64
     /// The write sequence when it was sealed: its place in time.
     public var sealSequence: UInt64
+
+    /// What a record takes beside its name, in bytes.
+    public static var fixedByteCount: Int { 70 }
 
     /// Creates a record.
     public init(

@@ -9,6 +9,9 @@ public struct SegmentUsage: Hashable, Sendable, BitwiseCopyable {
     /// The last batch written into it: its age.
     public var lastBatchSequence: UInt64
 
+    /// Size in a manifest, in bytes.
+    public static var byteCount: Int { 12 }
+
     /// Creates a usage.
     public init(liveBlockCount: UInt32, lastBatchSequence: UInt64) {
         self.liveBlockCount = liveBlockCount
@@ -22,6 +25,9 @@ public struct ReplayStart: Hashable, Sendable, BitwiseCopyable {
     public var segment: UInt32
     /// Blocks from the segment's start.
     public var blockOffset: UInt32
+
+    /// Size in a manifest, in bytes.
+    public static var byteCount: Int { 8 }
 
     /// Creates a start.
     public init(segment: UInt32, blockOffset: UInt32) {
@@ -51,6 +57,9 @@ public struct Manifest: Hashable, Sendable {
 
     /// Creates an empty manifest.
     public init() {}
+
+    /// What a manifest takes beside its lists, in bytes.
+    public static var fixedByteCount: Int { 40 }
 
     /// The most volumes or layers a store may have.
     public static var layerCountMax: Int { 1 << 20 }
@@ -155,6 +164,9 @@ public struct LayerForward: Hashable, Sendable, BitwiseCopyable {
     public var into: LayerID
     /// The batch of the removal: no later batch names `from`.
     public var batchSequence: UInt64
+
+    /// Size in a manifest, in bytes.
+    public static var byteCount: Int { 24 }
 
     /// Creates a forward.
     public init(from: LayerID, into: LayerID, batchSequence: UInt64) {

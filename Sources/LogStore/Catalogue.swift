@@ -58,6 +58,8 @@ final class Catalogue {
     private(set) var snapshotNames: [LayerID: [UInt8]] = [:]
     private(set) var forwards: [LayerID: LayerForward] = [:]
     var nextLayerID: UInt64 = 1
+    /// Bytes of all names and descriptors.
+    private var textByteCount = 0
     private let index: LayerIndex
     private var freeSlots: [Int] = []
     private var unusedSlot = 0
@@ -68,6 +70,12 @@ final class Catalogue {
         layers = FixedArray(repeating: Layer(), count: layerCountMax)
         open = FixedArray(repeating: OpenVolume(), count: openVolumeCountMax)
         index = LayerIndex(layerCountMax: layerCountMax)
+    }
+
+    /// Bytes that a manifest takes for it, at most.
+    var recordByteCount: Int {
+        textByteCount + volumes.count * VolumeRecord.fixedByteCount
+            + layerCount * LayerRecord.fixedByteCount + forwards.count * LayerForward.byteCount
     }
 
     // MARK: - Layers
@@ -158,6 +166,7 @@ final class Catalogue {
         if let old = snapshotNames[layer.id] {
             index.removeName(old, of: layer.volume, layer: layer.id)
         }
+        textByteCount += (name?.count ?? 0) - (snapshotNames[layer.id]?.count ?? 0)
         snapshotNames[layer.id] = name
         if let name { index.addName(name, of: layer.volume, layer: layer.id) }
     }
@@ -250,6 +259,7 @@ final class Catalogue {
 
     func setVolume(_ record: VolumeRecord) {
         if let old = volumes[record.id], old.name != record.name { volumeByName[old.name] = nil }
+        textByteCount += record.textByteCount - (volumes[record.id]?.textByteCount ?? 0)
         volumes[record.id] = record
         volumeByName[record.name] = record.id
         guard let top = slotByLayer[record.topLayer] else { return }
@@ -260,6 +270,7 @@ final class Catalogue {
 
     func removeVolume(_ id: VolumeID) {
         guard let record = volumes.removeValue(forKey: id) else { return }
+        textByteCount -= record.textByteCount
         volumeByName[record.name] = nil
     }
 

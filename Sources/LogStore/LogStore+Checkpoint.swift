@@ -146,13 +146,14 @@ extension LogStore {
             segments.segments[index].state = .reserved
             segments.segments[index].isDamaged = false
             segments.segments[index].isDrained = false
+            segments.segments[index].isDeferred = false
             checkpoint.nextReserved.append(UInt32(index))
             starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
         }
     }
 
     /// Segments announced at a time: the log of two intervals, and the reserve.
-    private var announcedSegmentCount: Int {
+    var announcedSegmentCount: Int {
         let segmentByteCount = UInt64(segments.blockCount * 4096)
         let interval = Int(configuration.checkpointByteCount / segmentByteCount)
         return 2 * plan.reserveSegmentCount + 2 * interval + 8

@@ -191,6 +191,7 @@ extension LogStore {
     private func giveUpVictim() {
         segments.segments[cleaner.victim].isDamaged = true
         counters.checksumErrorCount += 1
+        cleaner.live.removeAll(keepingCapacity: true)
         cleaner.phase = .idle
     }
 

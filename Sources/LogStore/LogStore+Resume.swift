@@ -79,6 +79,7 @@ extension LogStore {
             let segment = start.segment
             ends[segment] = LogEnd(segment: segment, blockOffset: Int(start.blockOffset))
         }
+        // All of them: the first behind a checkpoint hold its own pages and manifest.
         for batch in recovery.batches {
             let segment = UInt32(segments.index(of: batch.location))
             let end = batch.location + 1 + UInt64(batch.payloadBlockCount)

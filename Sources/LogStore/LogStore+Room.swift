@@ -71,11 +71,18 @@ extension LogStore {
     }
 
     /// Pages and manifest of the checkpoint that would close recovery, in blocks.
-    ///
-    /// The manifest counts twice, because it may have grown since the last.
     private var closingBlockCount: Int {
-        map.dirtyCount + checkpoint.writtenPageCount
-            + 2 * (Int(superblock?.manifestByteCount ?? 0) / 4096 + 1)
+        map.dirtyCount + checkpoint.writtenPageCount + manifestBlockCount
+    }
+
+    /// Blocks of the manifest that a checkpoint would write, at most, with one to spare.
+    private var manifestBlockCount: Int {
+        let startCount = announcedSegmentCount + LogStream.allCases.count
+        let byteCount =
+            Manifest.fixedByteCount + catalogue.recordByteCount
+            + segments.count * SegmentUsage.byteCount
+            + min(startCount, segments.count) * ReplayStart.byteCount
+        return byteCount / 4096 + 2
     }
 
     /// Payload blocks that the map's head still takes.
