@@ -9,9 +9,9 @@ release := --configuration release
 data-path := CAIRN_TARGETS=data-path $(SWIFT)
 
 # What runs in seconds and has no clock, disk or network in it.
-smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|FuzzTests|TidyTests
+smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|TidyTests
 # What sanitizers are for: memory and threads below the control plane.
-sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
+sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
 
 # No test may hang for ever: the whole run, with its part of the build, has this long.
 test-seconds-max := 2100
@@ -56,9 +56,10 @@ lint:
 format: ## Format the sources in place
 	@$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests
 
-sim: setup ## Run the store under SEEDS=10000 simulated disks, and a tenth as many that are full
+sim: setup ## Run the store and the replication under SEEDS=10000 seeds, and a tenth as many full stores
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $(SEEDS)
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $$(( $(SEEDS) / 10 )) --crowded
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim replication --seeds $(SEEDS)
 
 fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)

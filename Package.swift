@@ -54,9 +54,10 @@ let dataPathTargets: [Target] = [
     dataPath("StorageIO", ["BlockCore"]),
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
+    dataPath("Replication", ["BlockCore"]),
     dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
-    dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore"]),
+    dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"]),
     dataPath(
         "StorageNode",
         [
@@ -90,6 +91,7 @@ let dataPathTargets: [Target] = [
         "NBDSessionTests",
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
+    dataPathTests("ReplicationTests", ["BlockCore", "Replication"]),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]

@@ -1,10 +1,18 @@
-// `devtool sim store`: one seed, many seeds, or a crash at every device request of one seed.
+// `devtool sim store` and `devtool sim replication`: one seed, many seeds, or, for a store, a crash
+// at every device request of one seed.
 
 import Foundation
 import Simulation
 
+/// What is simulated.
+enum SimulationSubject: String {
+    case store
+    case replication
+}
+
 /// The arguments of `devtool sim`.
 struct SimulationArguments {
+    let subject: SimulationSubject
     var seed: UInt64?
     var first: UInt64 = 1
     var count: UInt64 = 0
@@ -14,6 +22,7 @@ struct SimulationArguments {
     var crashesEverywhere = false
     var failsEverywhere = false
     var options = SimulationOptions()
+    var replication = ReplicationOptions()
 
     static let usage = """
         usage: devtool sim store --seed N | --seeds COUNT [--first N] [--jobs N]
@@ -24,29 +33,58 @@ struct SimulationArguments {
                    [--crowded]              a small, full, thinly written store
                    [--canary NAME]          plant a bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", "))
                    [--trace]                print everything that happens
+               devtool sim replication --seed N | --seeds COUNT [--first N] [--jobs N]
+                   [--ops N] [--calm] [--trace]   as above
+                   [--canary NAME]          plant a bug: \(ReplicationOptions.canaries.joined(separator: ", "))
         """
 
-    /// Parses the arguments after `sim store`; nil when they make no sense.
+    /// Parses the arguments after `sim`; nil when they make no sense.
     init?(_ arguments: [String]) {
         var rest = arguments[...]
+        guard let subject = rest.popFirst().flatMap(SimulationSubject.init(rawValue:)) else {
+            return nil
+        }
+        self.subject = subject
         while let name = rest.popFirst() {
             switch name {
             case "--trace": isTraced = true
             case "--worker": isWorker = true
             default:
-                if options.takeFlag(name) { continue }
+                if takeFlag(name) { continue }
                 guard let value = rest.popFirst(), take(name, value) else { return nil }
             }
         }
         guard (seed == nil) != (count == 0), jobCount > 0 else { return nil }
     }
 
+    /// The options of the subject, as arguments.
+    var optionArguments: [String] {
+        switch subject {
+        case .store: options.arguments
+        case .replication: replication.arguments
+        }
+    }
+
+    private mutating func takeFlag(_ name: String) -> Bool {
+        switch subject {
+        case .store: options.takeFlag(name)
+        case .replication: replication.takeFlag(name)
+        }
+    }
+
+    private mutating func takeOption(_ name: String, _ value: String) -> Bool {
+        switch subject {
+        case .store: options.take(name, value)
+        case .replication: replication.take(name, value)
+        }
+    }
+
     private mutating func take(_ name: String, _ value: String) -> Bool {
         switch name {
-        case "--crash-at" where value == "every": crashesEverywhere = true
-        case "--error-at" where value == "every": failsEverywhere = true
+        case "--crash-at" where value == "every" && subject == .store: crashesEverywhere = true
+        case "--error-at" where value == "every" && subject == .store: failsEverywhere = true
         default:
-            if options.take(name, value) { return true }
+            if takeOption(name, value) { return true }
             guard let number = UInt64(value) else { return false }
             return take(name, number)
         }
@@ -65,16 +103,14 @@ struct SimulationArguments {
     }
 }
 
-/// `devtool sim store`.
+/// `devtool sim`.
 enum SimulationCommand {
     /// Runs the command.
     ///
     /// - Parameter arguments: What follows `sim`.
     /// - Returns: 0 when nothing was found, 1 when something was, 2 for wrong arguments.
     static func run(_ arguments: [String]) -> Int32 {
-        guard arguments.first == "store",
-            let parsed = SimulationArguments(Array(arguments.dropFirst()))
-        else {
+        guard let parsed = SimulationArguments(arguments) else {
             FileHandle.standardError.write(Data((SimulationArguments.usage + "\n").utf8))
             return arguments.first == "--help" ? 0 : 2
         }
@@ -89,19 +125,29 @@ enum SimulationCommand {
 
     /// The command that repeats a run.
     static func command(_ seed: UInt64, _ arguments: SimulationArguments) -> String {
-        (["swift run -c release devtool sim store --seed \(seed)"] + arguments.options.arguments)
-            .joined(separator: " ")
+        (["swift run -c release devtool sim \(arguments.subject) --seed \(seed)"]
+            + arguments.optionArguments).joined(separator: " ")
     }
 
     // MARK: - One seed
 
     private static func runOne(_ seed: UInt64, _ arguments: SimulationArguments) -> Int32 {
-        say("options: seed=\(seed) \(arguments.options.arguments.joined(separator: " "))")
+        say("options: seed=\(seed) \(arguments.optionArguments.joined(separator: " "))")
+        let emit: ((String) -> Void)? = arguments.isTraced ? { say($0) } : nil
+        if arguments.subject == .replication {
+            let simulation = ReplicationSimulation(
+                seed: seed,
+                options: arguments.replication,
+                emit: emit
+            )
+            say("scenario: \(simulation.summary)")
+            return end(simulation.run(), arguments)
+        }
         let simulation = StoreSimulation(
             seed: seed,
             options: arguments.options,
             memory: SimulationMemory(),
-            emit: arguments.isTraced ? { say($0) } : nil
+            emit: emit
         )
         say("scenario: \(simulation.summary)")
         let report = simulation.run()
@@ -109,6 +155,25 @@ enum SimulationCommand {
         guard report.failure != nil else { return 0 }
         say("repeat: \(command(seed, arguments)) --trace")
         return 1
+    }
+
+    private static func end(_ report: ReplicationReport, _ arguments: SimulationArguments) -> Int32
+    {
+        say(line(report))
+        guard report.failure != nil else { return 0 }
+        say("repeat: \(command(report.seed, arguments)) --trace")
+        return 1
+    }
+
+    /// One line that is the same whenever the seed is.
+    private static func line(_ report: ReplicationReport) -> String {
+        let hash = String(report.traceHash, radix: 16)
+        let text =
+            "seed=\(report.seed) \(report.failure == nil ? "ok" : "FAILED") trace=\(hash) "
+            + "ops=\(report.operationCount) messages=\(report.messageCount) "
+            + "faults=\(report.faultCount) takeovers=\(report.takeoverCount) "
+            + "ms=\(report.milliseconds)"
+        return text + (report.failure.map { ": \($0)" } ?? "")
     }
 
     /// One line that is the same whenever the seed is.
@@ -156,6 +221,11 @@ enum SimulationCommand {
         let memory = SimulationMemory()
         for seed in arguments.first..<arguments.first + arguments.count {
             say("begin \(seed)")
+            if arguments.subject == .replication {
+                let options = arguments.replication
+                say("end \(line(ReplicationSimulation(seed: seed, options: options).run()))")
+                continue
+            }
             let report = StoreSimulation(
                 seed: seed,
                 options: arguments.options,

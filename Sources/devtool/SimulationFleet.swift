@@ -13,6 +13,9 @@ final class SimulationFleet: Sendable {
         var crashCount = 0
         var damagedCount = 0
         var requestCount: UInt64 = 0
+        var faultCount = 0
+        var takeoverCount = 0
+        var messageCount: UInt64 = 0
         var lastReport = Date()
     }
 
@@ -35,7 +38,7 @@ final class SimulationFleet: Sendable {
         let last = arguments.first + arguments.count - 1
         say(
             "options: seeds \(arguments.first)...\(last), \(arguments.jobCount) jobs "
-                + arguments.options.arguments.joined(separator: " ")
+                + arguments.optionArguments.joined(separator: " ")
         )
         let group = DispatchGroup()
         for _ in 0..<arguments.jobCount {
@@ -49,10 +52,18 @@ final class SimulationFleet: Sendable {
         group.wait()
         let seconds = Date().timeIntervalSince(started)
         return state.withLock { state in
+            let what =
+                switch arguments.subject {
+                case .store:
+                    "\(state.crashCount) crashes, \(state.damagedCount) damaged, "
+                        + "\(state.requestCount) device requests"
+                case .replication:
+                    "\(state.faultCount) faults, \(state.takeoverCount) takeovers, "
+                        + "\(state.messageCount) messages"
+                }
             say(
-                "\(state.doneCount) seeds, \(state.failures.count) failed, "
-                    + "\(state.crashCount) crashes, \(state.damagedCount) damaged, "
-                    + "\(state.requestCount) device requests, \(Int(seconds)) s"
+                "\(state.doneCount) seeds, \(state.failures.count) failed, \(what), "
+                    + "\(Int(seconds)) s"
             )
             return state.failures.isEmpty ? 0 : 1
         }
@@ -91,8 +102,8 @@ final class SimulationFleet: Sendable {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments =
-            ["sim", "store", "--worker", "--first", "\(seeds.lowerBound)"]
-            + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.options.arguments
+            ["sim", arguments.subject.rawValue, "--worker", "--first", "\(seeds.lowerBound)"]
+            + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.optionArguments
         var environment = ProcessInfo.processInfo.environment
         environment["SWIFT_BACKTRACE"] = "enable=no"
         process.environment = environment
@@ -141,6 +152,9 @@ final class SimulationFleet: Sendable {
             state.doneCount += 1
             state.crashCount += number("crashes")
             state.requestCount += UInt64(number("device"))
+            state.faultCount += number("faults")
+            state.takeoverCount += number("takeovers")
+            state.messageCount += UInt64(number("messages"))
             if number("damage") > 0 { state.damagedCount += 1 }
             guard Date().timeIntervalSince(state.lastReport) > 10 else { return }
             state.lastReport = Date()

@@ -15,8 +15,9 @@ private let layers: [String: Set<String>] = [
     "StorageIO": ["BlockCore"],
     "LogStore": ["BlockCore", "LogFormat", "StorageIO"],
     "NBDSession": ["BlockCore", "NBDWire"],
+    "Replication": ["BlockCore"],
     "Reactor": ["BlockCore", "StorageIO", "CLinux"],
-    "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore"],
+    "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
     "StorageNode": [
         "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "NBDWire", "Reactor",
         "CLinux", "COpenSSL",
@@ -25,7 +26,8 @@ private let layers: [String: Set<String>] = [
 
 /// Modules in which the same input must always give the same output.
 private let pureModules: Set<String> = [
-    "BlockCore", "LogFormat", "NBDWire", "StorageIO", "LogStore", "NBDSession", "Simulation",
+    "BlockCore", "LogFormat", "NBDWire", "StorageIO", "LogStore", "NBDSession", "Replication",
+    "Simulation",
 ]
 
 /// Modules of the toolchain that anything may import.

@@ -1,0 +1,300 @@
+// Making replicas complete: strays are rewritten, missing blocks filled, and the tail of a takeover
+// is written again by the same means.
+
+internal import BlockCore
+
+extension PrimaryMachine {
+    /// Takes an answer that is neither a refusal nor the answer to a seal.
+    func onAnswer(_ slot: Int, _ body: ReplicaMessage.Body) {
+        switch body {
+        case .opened(let isComplete, let applied, let durable):
+            onOpened(slot, isComplete: isComplete, applied: applied, durable: durable)
+        case .progress(let applied, let durable):
+            onProgress(slot, applied: applied, durable: durable)
+        case .granted(let sentAt): onGranted(slot, sentAt: sentAt)
+        case .completed: onCompleted(slot)
+        case .readDone(let token, let payload, let number):
+            onReadDone(slot, token: token, payload: payload, number: number)
+        case .readRefused(let token): onReadRefused(slot, token: token)
+        case .scanned(let token, let entries, let next): onScanned(slot, token, entries, next)
+        case .fetched(let token, let payload, let number): onFetched(slot, token, payload, number)
+        case .filled(let token): onFilled(slot, token)
+        case .sealed, .refused: ignoredCount += 1
+        }
+    }
+
+    // MARK: - Phases
+
+    /// Goes on with every replica that is not complete.
+    func advanceResyncs() {
+        guard state == .open else { return }
+        for slot in peers.indices where peers[slot].isStreaming && !peers[slot].isComplete {
+            if peers[slot].resync == nil { begin(slot) }
+            guard var resync = peers[slot].resync else { continue }
+            peers[slot].resync = nil
+            advance(&resync, slot)
+            // A write that was numbered meanwhile does not touch it; a lost link does.
+            if peers[slot].isStreaming { peers[slot].resync = resync }
+        }
+    }
+
+    private func begin(_ slot: Int) {
+        let walk = BlockWalk(slot: slot, above: peers[slot].common)
+        let isShort = peers[slot].isNear || policy.defect == .straysNotRewritten
+        var resync = Resync(phase: isShort ? .missing : .strays, walk: walk)
+        if peers[slot].isNear { resync.phase = .passing }
+        resync.walk.slot = resync.phase == .strays ? slot : -1
+        peers[slot].resync = resync
+    }
+
+    private func advance(_ resync: inout Resync, _ slot: Int) {
+        switch resync.phase {
+        case .strays:
+            advance(&resync.walk, purpose: .stray, of: slot)
+            guard resync.walk.isDone else { return }
+            let passCounter = resync.walk.passCounter
+            resync.phase = .missing
+            resync.walk = BlockWalk(slot: -1, above: peers[slot].common)
+            resync.walk.passCounter = passCounter
+        case .missing:
+            if resync.walk.slot < 0 || !canHelp(resync.walk.slot, slot) {
+                guard let helper = helper(for: slot) else { return }
+                resync.walk.slot = helper
+                resync.walk.token = 0
+            }
+            advance(&resync.walk, purpose: .missing, of: slot)
+            if resync.walk.isDone { resync.phase = .passing }
+        case .passing:
+            var goal = max(tailCount, max(committed, resync.walk.passCounter))
+            if policy.defect == .completedTooEarly { goal = 0 }
+            guard peers[slot].applied >= goal, let incarnation = peers[slot].incarnation else {
+                return
+            }
+            resync.phase = .told
+            send(.complete(incarnation), to: slot)
+        case .told: return
+        }
+    }
+
+    /// A replica knows, durably, that it is complete: from now on it counts.
+    private func onCompleted(_ slot: Int) {
+        guard peers[slot].resync?.phase == .told else {
+            ignoredCount += 1
+            return
+        }
+        peers[slot].resync = nil
+        peers[slot].isComplete = true
+        peers[slot].isNear = false
+        peers[slot].hasForgotten = false
+    }
+
+    /// A complete replica that has everything from before another's stream began.
+    private func helper(for slot: Int) -> Int? {
+        peers.indices.first { canHelp($0, slot) }
+    }
+
+    private func canHelp(_ helper: Int, _ slot: Int) -> Bool {
+        let peer = peers[helper]
+        let isAhead = peer.applied + 1 >= peers[slot].streamStart
+        return peer.isComplete && peer.isStreaming
+            && (isAhead || policy.defect == .laggingHelper)
+    }
+
+    // MARK: - Walks
+
+    /// Sends the next scan and the next fetches of a walk.
+    func advance(_ walk: inout BlockWalk, purpose: Fetch.Purpose, of slot: Int) {
+        if let cursor = walk.cursor, walk.token == 0, walk.todo.isEmpty {
+            walk.token = takeToken()
+            send(.scan(token: walk.token, above: walk.above, from: cursor), to: walk.slot)
+        }
+        while let entry = walk.todo.last, fetches.count < policy.fetchCountMax {
+            guard let helper = fetchHelper(purpose, slot, walk) else { return }
+            walk.todo.removeLast()
+            if purpose == .stray, isBeingWritten(entry.block, beyond: helper) {
+                walk.passCounter = nextCounter - 1
+                continue
+            }
+            let token = takeToken()
+            walk.inflightCount += 1
+            fetches.append(
+                Fetch(token: token, purpose: purpose, slot: slot, entry: entry, helper: helper)
+            )
+            send(.fetch(token: token, block: entry.block), to: helper)
+        }
+    }
+
+    private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {
+        switch purpose {
+        case .renewal, .missing: walk.slot
+        case .stray: helper(for: slot)
+        }
+    }
+
+    /// Whether a write to a block is on its way that a replica does not have: it will be the newer
+    /// one everywhere, and there is nothing to rewrite.
+    private func isBeingWritten(_ block: UInt64, beyond helper: Int) -> Bool {
+        if policy.defect == .staleRewrite { return false }
+        let range = BlockRange(first: block, count: 1)
+        var counter = max(peers[helper].applied + 1, windowStart)
+        while counter < nextCounter {
+            if window[windowIndex(counter)].range.overlaps(range) { return true }
+            counter += 1
+        }
+        return false
+    }
+
+    /// Takes the blocks that a scan found.
+    private func onScanned(_ slot: Int, _ token: UInt64, _ entries: [ScanEntry], _ next: UInt64?) {
+        let isSound = entries.allSatisfy {
+            $0.number.isValid && $0.number.epoch <= epoch && $0.block < BlockRange.blockCountMax
+        }
+        guard isSound else {
+            ignoredCount += 1
+            return
+        }
+        if renewal?.token == token, slot == sourceSlot {
+            renewal?.take(entries, next)
+            return
+        }
+        for other in peers.indices {
+            guard let resync = peers[other].resync, resync.walk.token == token,
+                resync.walk.slot == slot
+            else { continue }
+            let wanted = wanted(entries, resync.phase, other)
+            peers[other].resync?.walk.take(wanted, next)
+            for entry in entries { pass(other, entry.number) }
+            return
+        }
+        ignoredCount += 1
+    }
+
+    /// The entries of a scan that need anything: not those that the stream brings.
+    private func wanted(_ entries: [ScanEntry], _ phase: Resync.Phase, _ slot: Int) -> [ScanEntry] {
+        switch phase {
+        case .strays: entries.filter { $0.number.epoch < epoch }
+        default:
+            entries.filter {
+                $0.number.epoch < epoch || $0.number.counter < peers[slot].streamStart
+            }
+        }
+    }
+
+    /// Notes that a replica may have a copy ahead of its stream, or relies on one in it.
+    private func pass(_ slot: Int, _ number: WriteNumber) {
+        guard number.epoch == epoch, let other = peers[slot].resync?.walk.passCounter else {
+            return
+        }
+        peers[slot].resync?.walk.passCounter = max(other, number.counter)
+    }
+
+    // MARK: - Fetches
+
+    private func onFetched(
+        _ slot: Int,
+        _ token: UInt64,
+        _ payload: PayloadID,
+        _ number: WriteNumber
+    ) {
+        guard let index = fetches.firstIndex(where: { $0.token == token && $0.helper == slot }),
+            !fetches[index].isFilling, number.isValid, number.epoch <= epoch
+        else {
+            ignoredCount += 1
+            return
+        }
+        let fetch = fetches[index]
+        switch fetch.purpose {
+        case .renewal: rewrite(index, payload)
+        case .stray:
+            // The helper's copy may be as new: then it is no stray, or it is filled anyway.
+            let isStray = !fetch.isCancelled && number < fetch.entry.number
+            if isStray { return rewrite(index, payload) }
+            pass(fetch.slot, fetch.isCancelled ? lastNumber : number)
+            finish(index)
+        case .missing:
+            fetches[index].isFilling = true
+            pass(fetch.slot, number)
+            send(
+                .fill(token: token, block: fetch.entry.block, number: number, payload: payload),
+                to: fetch.slot
+            )
+        }
+    }
+
+    /// Writes a block again under a new number.
+    private func rewrite(_ index: Int, _ payload: PayloadID) {
+        let fetch = fetches[index]
+        let range = BlockRange(first: fetch.entry.block, count: 1)
+        guard hasRoom() else {
+            // The window will move: ask again then.
+            retry(index)
+            return
+        }
+        finish(index)
+        number(WindowEntry(range: range, payload: payload))
+        if fetch.purpose == .stray {
+            pass(fetch.slot, lastNumber)
+        }
+    }
+
+    private var lastNumber: WriteNumber { WriteNumber(epoch: epoch, counter: nextCounter - 1) }
+
+    /// The number that the next write gets.
+    package var nextNumber: WriteNumber { WriteNumber(epoch: epoch, counter: nextCounter) }
+
+    private func onFilled(_ slot: Int, _ token: UInt64) {
+        guard let index = fetches.firstIndex(where: { $0.token == token && $0.slot == slot }),
+            fetches[index].isFilling
+        else {
+            ignoredCount += 1
+            return
+        }
+        finish(index)
+    }
+
+    /// Ends a fetch; its walk has one less under way.
+    private func finish(_ index: Int) {
+        let fetch = fetches.remove(at: index)
+        if fetch.purpose == .renewal {
+            renewal?.inflightCount -= 1
+        } else {
+            peers[fetch.slot].resync?.walk.inflightCount -= 1
+        }
+    }
+
+    /// Puts a fetch back, to be made again.
+    private func retry(_ index: Int) {
+        let fetch = fetches[index]
+        finish(index)
+        if fetch.purpose == .renewal {
+            renewal?.todo.append(fetch.entry)
+        } else {
+            peers[fetch.slot].resync?.walk.todo.append(fetch.entry)
+        }
+    }
+
+    /// Forgets what a replica was asked for, or needed.
+    func dropFetches(of slot: Int) {
+        for index in fetches.indices.reversed() {
+            if fetches[index].slot == slot, fetches[index].purpose != .renewal {
+                fetches.remove(at: index)
+            } else if fetches[index].helper == slot, !fetches[index].isFilling {
+                retry(index)
+            }
+        }
+        for other in peers.indices where peers[other].resync?.walk.slot == slot {
+            // What was scanned stays scanned: the next helper has at least as much.
+            peers[other].resync?.walk.token = 0
+        }
+    }
+}
+
+extension BlockWalk {
+    /// Takes the answer to the scan under way.
+    mutating func take(_ entries: [ScanEntry], _ next: UInt64?) {
+        token = 0
+        // A cursor that does not move would never end.
+        if let next, let cursor, next > cursor { self.cursor = next } else { cursor = nil }
+        todo.append(contentsOf: entries)
+    }
+}

@@ -1,0 +1,269 @@
+// Numbering writes, the window, what is committed and hardened, and who is acknowledged when.
+
+public import BlockCore
+
+extension PrimaryMachine {
+    /// Takes a client's write, or a trim when it has no payload.
+    ///
+    /// - Parameters:
+    ///   - token: Comes back with the end.
+    ///   - range: The blocks.
+    ///   - payload: Their bytes; the primary has them until it releases them.
+    ///   - isForced: Whether it must be durable before it is acknowledged (FUA).
+    ///   - now: The time.
+    /// - Returns: False when as many requests are under way as there may be, or the primary is over.
+    /// - Precondition: the range is valid: the front has checked it.
+    public func submitWrite(
+        token: UInt64,
+        range: BlockRange,
+        payload: PayloadID,
+        isForced: Bool,
+        now: Instant
+    ) -> Bool {
+        precondition(range.isValid, "a range beyond the shard")
+        precondition(range.count <= policy.requestBlockCountMax, "a write of too many blocks")
+        guard let slot = takeRequest(.write, token, now) else { return false }
+        requests[slot].range = range
+        requests[slot].payload = payload
+        requests[slot].isForced = isForced || policy.isWritethrough
+        waitingWrites.append(Int32(slot))
+        pump()
+        return true
+    }
+
+    /// Takes a client's flush: everything acknowledged before it is to be durable.
+    ///
+    /// - Parameters:
+    ///   - token: Comes back with the end.
+    ///   - now: The time.
+    /// - Returns: False when it cannot be taken now.
+    public func submitFlush(token: UInt64, now: Instant) -> Bool {
+        guard let slot = takeRequest(.flush, token, now) else { return false }
+        requests[slot].through = nextCounter - 1
+        flushWanted = max(flushWanted, nextCounter - 1)
+        flushes.append(Int32(slot))
+        pump()
+        return true
+    }
+
+    func takeRequest(_ kind: ClientRequest.Kind, _ token: UInt64, _ now: Instant) -> Int? {
+        guard state != .stopped else { return nil }
+        self.now = now
+        guard let slot = freeRequests.popFirst() else { return nil }
+        var request = ClientRequest()
+        request.kind = kind
+        request.token = token
+        request.generation = requests[Int(slot)].generation &+ 1
+        requests[Int(slot)] = request
+        return Int(slot)
+    }
+
+    func end(_ slot: Int, _ result: ClientResult) {
+        actions.append(.complete(token: requests[slot].token, result))
+        requests[slot].kind = .free
+        freeRequests.append(Int32(slot))
+    }
+
+    // MARK: - Numbers
+
+    /// Gives numbers to the writes that wait, in their order, while there is room to keep them.
+    func numberWaiting() {
+        while isServing, let slot = waitingWrites.first, hasClientRoom(requests[Int(slot)].range) {
+            _ = waitingWrites.popFirst()
+            let request = requests[Int(slot)]
+            number(
+                WindowEntry(
+                    range: request.range,
+                    payload: request.payload,
+                    request: slot,
+                    isForced: request.isForced
+                )
+            )
+        }
+    }
+
+    /// Whether the window can keep another write of a client; a write larger than the window goes
+    /// alone.
+    private func hasClientRoom(_ range: BlockRange) -> Bool {
+        guard hasRoom() else { return false }
+        guard nextCounter > windowStart else { return true }
+        return Int(nextCounter - windowStart) < policy.windowCountMax
+            && windowByteCount + range.byteCount <= policy.windowByteCountMax
+    }
+
+    /// Whether the window can keep another write at all.
+    func hasRoom() -> Bool {
+        guard nextCounter < WriteNumber.counterMax else {
+            stop(.numbersExhausted)
+            return false
+        }
+        return Int(nextCounter - windowStart) < window.count
+    }
+
+    /// Gives the next number to a write.
+    ///
+    /// - Precondition: ``hasRoom(_:)``.
+    func number(_ entry: WindowEntry) {
+        window[windowIndex(nextCounter)] = entry
+        windowByteCount += entry.range.byteCount
+        if entry.isForced || policy.isWritethrough { flushWanted = nextCounter }
+        nextCounter += 1
+        if policy.defect == .staleRewrite { return }
+        // Whoever reads a block to rewrite it would now write something older.
+        for index in fetches.indices where fetches[index].purpose == .stray {
+            let block = BlockRange(first: fetches[index].entry.block, count: 1)
+            if entry.range.overlaps(block) { fetches[index].isCancelled = true }
+        }
+    }
+
+    /// Sends each replica what it has not been sent.
+    func stream() {
+        for slot in peers.indices where peers[slot].isStreaming {
+            guard peers[slot].nextToSend >= windowStart else {
+                // It was dropped, and the window went on without it.
+                greet(slot)
+                continue
+            }
+            while peers[slot].nextToSend < nextCounter {
+                let counter = peers[slot].nextToSend
+                let entry = window[windowIndex(counter)]
+                let number = WriteNumber(epoch: epoch, counter: counter)
+                send(.write(number: number, range: entry.range, payload: entry.payload), to: slot)
+                peers[slot].nextToSend = counter + 1
+            }
+        }
+    }
+
+    // MARK: - Progress
+
+    /// A replica has more than before.
+    func onProgress(_ slot: Int, applied: UInt64, durable: UInt64) {
+        guard peers[slot].isStreaming, applied < nextCounter, durable <= applied else {
+            ignoredCount += 1
+            return
+        }
+        peers[slot].applied = max(peers[slot].applied, applied)
+        peers[slot].durable = max(peers[slot].durable, durable)
+    }
+
+    /// Finds what is committed and hardened now, and tells who waits for it.
+    func advanceCounters() {
+        guard state == .open || state == .renewing else { return }
+        if let counter = quorumCounter(ofDurable: policy.isWritethrough) {
+            committed = max(committed, counter)
+            if state == .open, committed >= tailCount, !isServing {
+                isServing = true
+                numberWaiting()
+                stream()
+            }
+        }
+        if let counter = quorumCounter(ofDurable: true) { hardened = max(hardened, counter) }
+        acknowledge()
+        recall()
+    }
+
+    /// The greatest counter that W complete replicas have; nil while fewer are complete.
+    private func quorumCounter(ofDurable: Bool) -> UInt64? {
+        let quorum = policy.writeQuorum - (policy.defect == .commitWithOneLess ? 1 : 0)
+        var result: UInt64?
+        for peer in peers where peer.isComplete {
+            let value = ofDurable ? peer.durable : peer.applied
+            var count = 0
+            for other in peers where other.isComplete {
+                if (ofDurable ? other.durable : other.applied) >= value { count += 1 }
+            }
+            if count >= quorum { result = max(result ?? 0, value) }
+        }
+        return result
+    }
+
+    /// Ends the requests that waited for what is now committed or hardened.
+    private func acknowledge() {
+        guard isServing else { return }
+        let safe = policy.defect == .flushNotHardened ? committed : hardened
+        while committedCursor < committed {
+            committedCursor += 1
+            acknowledge(committedCursor, isForced: false)
+        }
+        while hardenedCursor < min(safe, committedCursor) {
+            hardenedCursor += 1
+            acknowledge(hardenedCursor, isForced: true)
+        }
+        while let slot = flushes.first, requests[Int(slot)].through <= safe {
+            _ = flushes.popFirst()
+            end(Int(slot), .flushed)
+        }
+    }
+
+    private func acknowledge(_ counter: UInt64, isForced: Bool) {
+        guard counter >= windowStart else { return }
+        let index = windowIndex(counter)
+        let slot = window[index].request
+        guard slot >= 0, window[index].isForced == isForced else { return }
+        window[index].request = -1
+        end(Int(slot), .written(WriteNumber(epoch: epoch, counter: counter)))
+    }
+
+    /// Tells replicas that forgot, once they have everything committed again.
+    private func recall() {
+        guard isServing else { return }
+        for slot in peers.indices {
+            guard peers[slot].hasForgotten, peers[slot].isStreaming, peers[slot].isComplete,
+                peers[slot].applied >= committed, let incarnation = peers[slot].incarnation
+            else { continue }
+            peers[slot].hasForgotten = false
+            send(.recall(incarnation), to: slot)
+        }
+    }
+
+    // MARK: - The window
+
+    /// Lets go of what all who are streamed to have durable, and of those who hold the rest up.
+    func releaseWindow() {
+        guard state == .open || state == .renewing else { return }
+        releaseDurable()
+        while isWindowFull, hardened >= windowStart {
+            // Somebody lacks the oldest write that W others have durable.
+            var isDropping = false
+            for slot in peers.indices where peers[slot].durable < windowStart {
+                isDropping = isDropping || peers[slot].isHolding
+                peers[slot].isHolding = false
+            }
+            guard isDropping else { break }
+            releaseDurable()
+        }
+        numberWaiting()
+        stream()
+    }
+
+    private var isWindowFull: Bool {
+        Int(nextCounter - windowStart) >= policy.windowCountMax
+            || windowByteCount > policy.windowByteCountMax / 4 * 3
+    }
+
+    private func releaseDurable() {
+        var through = min(hardened, min(committedCursor, hardenedCursor))
+        for peer in peers where peer.isHolding { through = min(through, peer.durable) }
+        while windowStart <= through {
+            let index = windowIndex(windowStart)
+            windowByteCount -= window[index].range.byteCount
+            release(windowStart)
+            windowStart += 1
+        }
+    }
+
+    /// Asks for flushes where somebody waits for durability, or half of the window is used.
+    func askForFlushes() {
+        let count = nextCounter - windowStart
+        if Int(count) > policy.windowCountMax / 2 || windowByteCount > policy.windowByteCountMax / 2
+        {
+            flushWanted = nextCounter - 1
+        }
+        for slot in peers.indices where peers[slot].isStreaming {
+            let through = min(flushWanted, peers[slot].nextToSend - 1)
+            guard through > peers[slot].durable, through > peers[slot].flushAsked else { continue }
+            peers[slot].flushAsked = through
+            send(.flush(through: through), to: slot)
+        }
+    }
+}

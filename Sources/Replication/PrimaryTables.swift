@@ -1,0 +1,125 @@
+// What a primary keeps of each replica, write and request.
+
+internal import BlockCore
+
+/// What a primary knows of the replica in a slot.
+struct Peer {
+    var instance: ReplicaInstance
+    /// The life that it last introduced itself with.
+    var incarnation: Incarnation?
+    var isLinked = false
+    /// What it answered to the seal over this link.
+    var status: ReplicaStatus?
+    /// Whether `open` was sent over this link.
+    var isOpening = false
+    /// Whether it has answered that, and takes the stream.
+    var isStreaming = false
+
+    /// Whether it counts.
+    var isComplete = false
+    /// Counters of this epoch, as it last said.
+    var applied: UInt64 = 0
+    var durable: UInt64 = 0
+    /// The next write to send.
+    var nextToSend: UInt64 = 1
+    /// Where the stream it now takes began.
+    var streamStart: UInt64 = 1
+    /// Up to where its past is the lineage's, while it is not complete.
+    var common = WriteNumber.zero
+    /// Whether it lacks nothing but what is renewed.
+    var isNear = false
+    /// Whether the window keeps what it does not have durable.
+    var isHolding = true
+    /// Up to where a flush was asked for.
+    var flushAsked: UInt64 = 0
+    /// Whether it forgot, and was not told yet that it has everything again.
+    var hasForgotten = false
+    /// Until when its grant holds, by this process's clock.
+    var grantEnd: Instant?
+    var resync: Resync?
+
+    init(instance: ReplicaInstance) { self.instance = instance }
+}
+
+/// A write between its numbering and the moment when all who are streamed to have it durable.
+struct WindowEntry: BitwiseCopyable {
+    var range = BlockRange(first: 0, count: 0)
+    var payload = PayloadID.zeroes
+    /// The client's request, or −1 when it is answered or there was none.
+    var request: Int32 = -1
+    /// Whether it is acknowledged only when it is hardened.
+    var isForced = false
+}
+
+/// A client's request.
+struct ClientRequest: BitwiseCopyable {
+    enum Kind: UInt8, BitwiseCopyable { case free, read, write, flush }
+    var kind = Kind.free
+    var token: UInt64 = 0
+    var range = BlockRange(first: 0, count: 0)
+    var payload = PayloadID.zeroes
+    var isForced = false
+    /// A flush: up to where it must be hardened.
+    var through: UInt64 = 0
+    /// A read: whom it was sent to, or −1.
+    var target: Int32 = -1
+    /// A read: the counter that must be committed before what was read may be shown.
+    var shownAfter: UInt64 = 0
+    /// Tells apart the requests that a slot had one after the other, and the tries of one.
+    var generation: UInt32 = 0
+}
+
+/// Blocks above a number, found by scan after scan.
+struct BlockWalk {
+    /// The replica that is scanned.
+    var slot: Int
+    var above: WriteNumber
+    /// Where the next scan begins; nil when the last one came to the end.
+    var cursor: UInt64? = 0
+    /// The scan under way, or 0.
+    var token: UInt64 = 0
+    var todo: [ScanEntry] = []
+    var inflightCount = 0
+    /// The counter that the stream must have passed before what was found here can be relied on:
+    /// of rewritten strays, and of whatever of this epoch was seen or filled ahead of the stream.
+    var passCounter: UInt64 = 0
+
+    init(slot: Int, above: WriteNumber) {
+        self.slot = slot
+        self.above = above
+    }
+
+    var isDone: Bool { cursor == nil && token == 0 && todo.isEmpty && inflightCount == 0 }
+}
+
+/// A replica's way back to completeness.
+struct Resync {
+    enum Phase {
+        /// Finding and overwriting blocks that the lineage does not have.
+        case strays
+        /// Sending blocks that the replica does not have.
+        case missing
+        /// Waiting until the stream has passed everything.
+        case passing
+        /// Told to be complete.
+        case told
+    }
+    var phase: Phase
+    var walk: BlockWalk
+}
+
+/// A block on its way from one replica to where it is needed.
+struct Fetch {
+    enum Purpose { case renewal, stray, missing }
+    var token: UInt64
+    var purpose: Purpose
+    /// Whose resync it is for.
+    var slot: Int
+    var entry: ScanEntry
+    /// The replica that was asked.
+    var helper: Int
+    /// Missing blocks: whether the block is on its way to the replica.
+    var isFilling = false
+    /// Strays: whether a newer write has made it needless.
+    var isCancelled = false
+}

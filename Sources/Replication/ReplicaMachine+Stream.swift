@@ -1,0 +1,127 @@
+// What a replica does for the primary it follows: writes, flushes, reads, resync.
+
+internal import BlockCore
+
+extension ReplicaMachine {
+    /// Takes a message of the epoch that the replica follows.
+    func onFollowerMessage(_ message: PrimaryMessage, _ link: LinkID, _ now: Instant) {
+        func address(_ token: UInt64) -> ReplyAddress {
+            ReplyAddress(link: link, epoch: message.epoch, token: token)
+        }
+        switch message.body {
+        case .write(let number, let range, let payload):
+            onWrite(message, number, range, payload, link)
+        case .flush(let through):
+            guard through > durable else {
+                tellProgress(to: link)
+                return
+            }
+            streamLink = link
+            isFlushWanted = true
+            startFlush()
+        case .complete(let life): onComplete(message, life, link, now)
+        case .recall(let life):
+            if life == incarnation, record.isComplete { record.remembers = true }
+        case .read(let token, let range, let floor):
+            let isBold = policy.defect == .readBehind
+            guard range.isValid, range.count <= policy.requestBlockCountMax, record.isComplete,
+                applied >= floor || isBold
+            else {
+                send(.readRefused(token: token), to: link, epoch: message.epoch)
+                return
+            }
+            actions.append(.read(range, address(token)))
+        case .scan(let token, let above, let from):
+            guard above.isValid, from < BlockRange.blockCountMax else { return ignore() }
+            actions.append(.scan(above: above, from: from, address(token)))
+        case .fetch(let token, let block):
+            guard block < BlockRange.blockCountMax else { return ignore() }
+            actions.append(.fetch(block: block, address(token)))
+        case .fill(let token, let block, let number, let payload):
+            guard block < BlockRange.blockCountMax, number.isValid,
+                number.epoch <= record.accepted, !record.isComplete
+            else { return ignore() }
+            actions.append(.fill(block: block, number: number, payload: payload, address(token)))
+        case .seal, .open, .renew, .release:
+            preconditionFailure("handled before")
+        }
+    }
+
+    private func ignore() { ignoredCount += 1 }
+
+    /// Appends the next write of the stream; what was there already, or skips one, is ignored.
+    private func onWrite(
+        _ message: PrimaryMessage,
+        _ number: WriteNumber,
+        _ range: BlockRange,
+        _ payload: PayloadID,
+        _ link: LinkID
+    ) {
+        guard number.isValid, number.epoch == message.epoch, range.isValid,
+            range.count <= policy.requestBlockCountMax
+        else { return ignore() }
+        if policy.defect == .lowerEpochAccepted, message.epoch < record.accepted {
+            let counter = number.counter
+            actions.append(.append(number: number, range: range, payload: payload))
+            staleAppendCount += 1
+            send(.progress(applied: counter, durable: counter), to: link, epoch: message.epoch)
+            return
+        }
+        guard number.counter == received + 1 else { return ignore() }
+        streamLink = link
+        received += 1
+        actions.append(.append(number: number, range: range, payload: payload))
+    }
+
+    /// Says how far the stream is, to whom it comes from.
+    func tellProgress() {
+        if let streamLink { tellProgress(to: streamLink) }
+    }
+
+    private func tellProgress(to link: LinkID) {
+        send(.progress(applied: applied, durable: durable), to: link, epoch: record.accepted)
+    }
+
+    /// Starts a flush when one is wanted and none is under way: it covers all that was received.
+    func startFlush() {
+        guard isFlushWanted, !isFlushing else { return }
+        isFlushWanted = false
+        isFlushing = true
+        flushThrough = received
+        actions.append(.flush)
+    }
+
+    // MARK: - Ends of storage operations
+
+    /// An old block is in memory.
+    public func onFilled(_ address: ReplyAddress) { answer(address, .filled(token: address.token)) }
+
+    /// A client's read ended.
+    ///
+    /// - Parameters:
+    ///   - address: As in the action.
+    ///   - payload: The bytes.
+    ///   - number: The greatest number among the blocks.
+    public func onRead(_ address: ReplyAddress, payload: PayloadID, number: WriteNumber) {
+        answer(address, .readDone(token: address.token, payload: payload, number: number))
+    }
+
+    /// A block was read.
+    public func onFetched(_ address: ReplyAddress, payload: PayloadID, number: WriteNumber) {
+        answer(address, .fetched(token: address.token, payload: payload, number: number))
+    }
+
+    /// Blocks above a number were found.
+    public func onScanned(_ address: ReplyAddress, entries: [ScanEntry], next: UInt64?) {
+        answer(address, .scanned(token: address.token, entries: entries, next: next))
+    }
+
+    /// Answers, unless the epoch that asked is over by now.
+    private func answer(_ address: ReplyAddress, _ body: ReplicaMessage.Body) {
+        guard address.epoch == record.promised || policy.defect == .lowerEpochAccepted else {
+            send(.refused(promised: record.promised), to: address.link, epoch: address.epoch)
+            return
+        }
+        send(body, to: address.link, epoch: address.epoch)
+    }
+}

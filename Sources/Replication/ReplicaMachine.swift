@@ -1,0 +1,284 @@
+// One replica of one shard, as a machine: messages of primaries and ends of storage operations in,
+// messages and storage operations out.
+//
+// Invariants:
+//   accepted ≤ promised; both only grow, and are durable before anybody is told
+//   durable ≤ applied ≤ received: counters of the accepted epoch, without a gap from where the
+//     stream began
+//   isComplete ⇒ the replica has its lineage and the accepted epoch up to `applied`, or newer
+//     copies of the same blocks, and no block with a greater number that anybody knows of
+//   a seal is answered only when the promise is durable and no grant of another process holds
+//
+// Fault model: the process may stop at any time and come back with a prefix of what it appended
+// that contains everything flushed; messages may be late, doubled by a new connection, or absurd.
+// Not checked here: that payloads arrive whole (the wire's checksum).
+//
+// Specification: Docs/replication.md.
+
+public import BlockCore
+
+/// What a replica wants done.
+public enum ReplicaAction: Sendable, Hashable {
+    /// Send a message; dropped when the link is gone.
+    case send(LinkID, ReplicaMessage)
+    /// Append a record to the log and flush; ends with ``ReplicaMachine/onPersisted(now:)``.
+    case persist(ReplicaRecord)
+    /// Append a write of the stream, block by block where the copy is older; ends with
+    /// ``ReplicaMachine/onAppended(now:)``, in order.
+    case append(number: WriteNumber, range: BlockRange, payload: PayloadID)
+    /// Apply an old block where the copy is older; ends with ``ReplicaMachine/onFilled(_:)``.
+    case fill(block: UInt64, number: WriteNumber, payload: PayloadID, ReplyAddress)
+    /// Make everything appended durable; ends with ``ReplicaMachine/onFlushed(now:)``.
+    case flush
+    /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)``.
+    case read(BlockRange, ReplyAddress)
+    /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)``.
+    case fetch(block: UInt64, ReplyAddress)
+    /// Find blocks above a number; ends with ``ReplicaMachine/onScanned(_:entries:next:)``.
+    case scan(above: WriteNumber, from: UInt64, ReplyAddress)
+}
+
+/// To whom the end of a storage operation is told.
+public struct ReplyAddress: Sendable, Hashable, BitwiseCopyable {
+    /// The link that asked.
+    public var link: LinkID
+    /// The epoch that asked.
+    public var epoch: Epoch
+    /// The asker's mark.
+    public var token: UInt64
+}
+
+/// A replica of a shard.
+///
+/// One thread owns it. After every call the owner carries out ``actions`` in their order and
+/// empties it. Appends, records and flushes take effect in the order in which they were asked for.
+public final class ReplicaMachine {
+    /// What is to be done; the owner empties it after every call.
+    public var actions: [ReplicaAction] = []
+    /// What the replica keeps durably, as it will be when all records under way are.
+    public internal(set) var record: ReplicaRecord
+    /// The counter up to which the stream is in memory.
+    public internal(set) var applied: UInt64
+    /// The counter up to which it is durable.
+    public internal(set) var durable: UInt64
+    /// The highest number a primary said is committed.
+    public internal(set) var committed = WriteNumber.zero
+    /// Messages that were ignored: not for this replica, absurd, or out of turn.
+    public internal(set) var ignoredCount: UInt64 = 0
+
+    let policy: ReplicationPolicy
+    let incarnation: Incarnation
+    /// The counter up to which the stream was received.
+    var received: UInt64
+    /// Until when another process than `grantHolder` is not told that it sealed.
+    var grantEnd: Instant
+    /// Nil after a restart: who held a grant then is not known.
+    var grantHolder: PrimaryID?
+
+    /// Records asked for, and of these the durable ones.
+    var persistCount: UInt64 = 0
+    var persistedCount: UInt64 = 0
+    /// `received` when each record under way was asked for.
+    var persistThrough: [UInt64] = []
+    /// Answers that wait for a record or a grant.
+    var pending: [PendingAnswer] = []
+    /// Writes under way that the counters of now do not count: of an earlier epoch, or from before
+    /// a gap.
+    var staleAppendCount: UInt64 = 0
+    var isFlushing = false
+    var isFlushWanted = false
+    var flushThrough: UInt64 = 0
+    /// Where the stream comes from: progress is told there.
+    var streamLink: LinkID?
+
+    /// Starts a replica on what its log holds.
+    ///
+    /// - Parameters:
+    ///   - record: The last record in the log.
+    ///   - streamed: The counter of the last write of the stream in the log after that record, or
+    ///     the record's own.
+    ///   - incarnation: This life's name.
+    ///   - policy: As the volume says.
+    ///   - isNew: Whether it is the first life of a replica: nobody can hold a grant of it.
+    ///   - now: The time.
+    public init(
+        record: ReplicaRecord,
+        streamed: UInt64,
+        incarnation: Incarnation,
+        policy: ReplicationPolicy,
+        isNew: Bool,
+        now: Instant
+    ) {
+        self.record = record
+        self.policy = policy
+        self.incarnation = incarnation
+        applied = max(streamed, record.streamed)
+        durable = applied
+        received = applied
+        grantEnd = isNew ? now : now.advanced(byNanoseconds: policy.grantNanoseconds)
+        if record.mayHaveForgotten && !isNew { self.record.remembers = false }
+        actions.reserveCapacity(policy.requestCountMax)
+    }
+
+    /// An answer of the cold path.
+    struct PendingAnswer {
+        enum Kind { case sealed, opened, completed }
+        var kind: Kind
+        var link: LinkID
+        var epoch: Epoch
+        var primary: PrimaryID
+        /// The record that must be durable first.
+        var persist: UInt64
+    }
+
+    // MARK: - Inputs
+
+    /// Takes a message.
+    ///
+    /// - Parameters:
+    ///   - message: As it came; nothing in it is trusted.
+    ///   - link: Where it came from, and where the answer goes.
+    ///   - now: The time by this process's clock.
+    public func onMessage(_ message: PrimaryMessage, from link: LinkID, now: Instant) {
+        guard message.instance == record.instance, message.epoch.rawValue > 0,
+            message.epoch <= WriteNumber.epochMax
+        else {
+            ignoredCount += 1
+            return
+        }
+        guard message.epoch >= record.promised || policy.defect == .lowerEpochAccepted else {
+            send(.refused(promised: record.promised), to: link, epoch: message.epoch)
+            return
+        }
+        switch message.body {
+        case .seal: onSeal(message, link, now)
+        case .open(let lineage, let start): onOpen(message, lineage, start, link, now)
+        case .renew(let sentAt, let committed): onRenew(message, sentAt, committed, link, now)
+        case .release:
+            if grantHolder == message.primary { grantEnd = now }
+            settle(now)
+        default:
+            // Everything else is for those who follow the epoch.
+            guard message.epoch == record.accepted || policy.defect == .lowerEpochAccepted else {
+                ignoredCount += 1
+                return
+            }
+            onFollowerMessage(message, link, now)
+        }
+    }
+
+    /// Forgets a link: what waits to be said over it is not said.
+    public func onLinkClosed(_ link: LinkID) { pending.removeAll { $0.link == link } }
+
+    /// Lets time pass.
+    ///
+    /// - Returns: When to call again at the latest, or nil when only an event can change something.
+    @discardableResult
+    public func onTick(now: Instant) -> Instant? {
+        settle(now)
+        let waits = pending.contains { $0.kind == .sealed && $0.persist <= persistedCount }
+        return waits ? grantEnd : nil
+    }
+
+    /// The oldest record under way is durable, and so is everything appended before it.
+    public func onPersisted(now: Instant) {
+        persistedCount += 1
+        guard !persistThrough.isEmpty else { return }
+        let through = min(persistThrough.removeFirst(), applied)
+        if through > durable {
+            durable = through
+            tellProgress()
+        }
+        settle(now)
+    }
+
+    /// The oldest write under way is in memory, and will be in the log.
+    public func onAppended(now: Instant) {
+        guard staleAppendCount == 0 else {
+            staleAppendCount -= 1
+            return
+        }
+        guard applied < received else { return }
+        applied += 1
+        tellProgress()
+    }
+
+    /// Everything appended before the flush was asked for is durable.
+    public func onFlushed(now: Instant) {
+        isFlushing = false
+        if flushThrough > durable {
+            durable = min(flushThrough, applied)
+            tellProgress()
+        }
+        startFlush()
+    }
+
+    // MARK: - Output
+
+    func send(_ body: ReplicaMessage.Body, to link: LinkID, epoch: Epoch) {
+        let message = ReplicaMessage(
+            instance: record.instance,
+            incarnation: incarnation,
+            epoch: epoch,
+            body: body
+        )
+        actions.append(.send(link, message))
+    }
+
+    /// Asks for the record as it is now to be made durable.
+    ///
+    /// - Returns: Its number among the records of this life.
+    func persist() -> UInt64 {
+        record.streamed = received
+        actions.append(.persist(record))
+        persistThrough.append(received)
+        persistCount += 1
+        return persistCount
+    }
+
+    /// Says what can be said now of what waits.
+    func settle(_ now: Instant) {
+        guard !pending.isEmpty else { return }
+        var index = 0
+        while index < pending.count {
+            let answer = pending[index]
+            if answer.epoch < record.promised {
+                send(.refused(promised: record.promised), to: answer.link, epoch: answer.epoch)
+            } else if isDue(answer, now) {
+                say(answer)
+            } else {
+                index += 1
+                continue
+            }
+            pending.remove(at: index)
+        }
+    }
+
+    private func isDue(_ answer: PendingAnswer, _ now: Instant) -> Bool {
+        let isBold = policy.defect == .promiseNotPersisted && answer.kind == .sealed
+        guard answer.persist <= persistedCount || isBold else { return false }
+        guard answer.kind == .sealed, policy.defect != .grantNotKept else { return true }
+        return now >= grantEnd || grantHolder == answer.primary
+    }
+
+    private func say(_ answer: PendingAnswer) {
+        switch answer.kind {
+        case .sealed:
+            let status = ReplicaStatus(
+                record: record,
+                applied: applied,
+                durable: durable,
+                committed: committed
+            )
+            send(.sealed(status), to: answer.link, epoch: answer.epoch)
+        case .opened:
+            send(
+                .opened(isComplete: record.isComplete, applied: applied, durable: durable),
+                to: answer.link,
+                epoch: answer.epoch
+            )
+        case .completed:
+            send(.completed, to: answer.link, epoch: answer.epoch)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+// What a replica keeps, simulated: a log of which a crash leaves a prefix.
+
+internal import BlockCore
+internal import Replication
+
+/// A block's copy: the number it came with, and a value that stands for its bytes.
+struct BlockCopy: Hashable {
+    var number = WriteNumber.zero
+    /// Unique for each block of each write of a client; 0 for what was never written.
+    var value: UInt64 = 0
+}
+
+/// The log of one replica, with what it says about each block.
+///
+/// Everything takes effect in memory at once, and becomes durable with a flush. What a crash
+/// leaves is a prefix of the log that contains what was flushed.
+final class ReplicaDisk {
+    private enum Entry {
+        case write(number: WriteNumber, range: BlockRange, value: UInt64)
+        case fill(block: UInt64, copy: BlockCopy)
+        case record(ReplicaRecord)
+    }
+
+    /// The state that a part of the log leads to.
+    private struct State {
+        var blocks: [UInt64: BlockCopy] = [:]
+        var record: ReplicaRecord
+        var streamed: UInt64
+
+        mutating func apply(_ entry: Entry, comparing: Bool) {
+            switch entry {
+            case .write(let number, let range, let value):
+                for index in 0..<UInt64(range.count) {
+                    let copy = BlockCopy(number: number, value: value == 0 ? 0 : value + index)
+                    take(range.first + index, copy)
+                }
+                if number.epoch == record.accepted { streamed = number.counter }
+            case .fill(let block, let copy):
+                if comparing { take(block, copy) } else { blocks[block] = copy }
+            case .record(let newer):
+                record = newer
+                streamed = newer.streamed
+            }
+        }
+
+        private mutating func take(_ block: UInt64, _ copy: BlockCopy) {
+            if copy.number > blocks[block, default: BlockCopy()].number { blocks[block] = copy }
+        }
+    }
+
+    private var durable: State
+    private var current: State
+    private var log: [Entry] = []
+    private var foldedCount = 0
+    private let comparesFills: Bool
+
+    /// The greatest number each block ever had here, in memory and durably.
+    private(set) var held: [UInt64: WriteNumber] = [:]
+    private(set) var heldDurably: [UInt64: WriteNumber] = [:]
+
+    init(record: ReplicaRecord, comparesFills: Bool) {
+        durable = State(record: record, streamed: record.streamed)
+        current = durable
+        self.comparesFills = comparesFills
+    }
+
+    var record: ReplicaRecord { current.record }
+    var durableRecord: ReplicaRecord { durable.record }
+    var streamed: UInt64 { current.streamed }
+    var blocks: [UInt64: BlockCopy] { current.blocks }
+    /// Entries of the log so far: what a flush that begins now covers.
+    var position: Int { foldedCount + log.count }
+
+    func copy(_ block: UInt64) -> BlockCopy { current.blocks[block, default: BlockCopy()] }
+
+    func write(number: WriteNumber, range: BlockRange, value: UInt64) {
+        add(.write(number: number, range: range, value: value))
+        for block in range.first..<range.first + UInt64(range.count) {
+            held[block] = max(held[block, default: .zero], number)
+        }
+    }
+
+    func fill(block: UInt64, copy: BlockCopy) {
+        add(.fill(block: block, copy: copy))
+        held[block] = max(held[block, default: .zero], copy.number)
+    }
+
+    func append(_ record: ReplicaRecord) { add(.record(record)) }
+
+    private func add(_ entry: Entry) {
+        log.append(entry)
+        current.apply(entry, comparing: comparesFills)
+    }
+
+    /// Everything up to a position is durable.
+    func flushed(through position: Int) {
+        let count = position - foldedCount
+        guard count > 0 else { return }
+        for entry in log.prefix(count) {
+            durable.apply(entry, comparing: comparesFills)
+            note(entry)
+        }
+        log.removeFirst(count)
+        foldedCount = position
+    }
+
+    private func note(_ entry: Entry) {
+        switch entry {
+        case .write(let number, let range, _):
+            for block in range.first..<range.first + UInt64(range.count) {
+                heldDurably[block] = max(heldDurably[block, default: .zero], number)
+            }
+        case .fill(let block, let copy):
+            heldDurably[block] = max(heldDurably[block, default: .zero], copy.number)
+        case .record: break
+        }
+    }
+
+    /// The process dies: of what was not flushed a prefix is left.
+    ///
+    /// - Parameter random: Chooses how much.
+    /// - Returns: The blocks whose copies are gone, with the values.
+    func crash(_ random: inout SeededRandom) -> [(block: UInt64, value: UInt64)] {
+        let kept = random.chance(perMille: 500) ? 0 : random.within(0...log.count)
+        let before = current.blocks
+        current = durable
+        for entry in log.prefix(kept) { current.apply(entry, comparing: comparesFills) }
+        var lost: [(block: UInt64, value: UInt64)] = []
+        for entry in log.suffix(log.count - kept) {
+            guard case .write(_, let range, let value) = entry, value != 0 else { continue }
+            for index in 0..<UInt64(range.count) {
+                lost.append((range.first + index, value + index))
+            }
+        }
+        for (block, copy) in before where current.blocks[block] != copy {
+            lost.append((block, copy.value))
+        }
+        log.removeLast(log.count - kept)
+        // What a start finds stays found: opening makes it durable before anybody hears of it.
+        flushed(through: position)
+        return lost
+    }
+
+    /// Blocks above a number, a few at a time.
+    func scan(
+        above: WriteNumber,
+        from: UInt64,
+        countMax: Int
+    ) -> (entries: [ScanEntry], next: UInt64?) {
+        let found = current.blocks.filter { $0.key >= from && $0.value.number > above }
+            .map { ScanEntry(block: $0.key, number: $0.value.number) }
+            .sorted { $0.block < $1.block }
+        guard found.count > countMax else { return (found, nil) }
+        return (Array(found.prefix(countMax)), found[countMax].block)
+    }
+}

@@ -1,0 +1,222 @@
+// The clients of each primary: few hot blocks and a wider range, several requests in flight.
+
+internal import BlockCore
+internal import Replication
+
+extension ReplicationSimulation {
+    func scheduleClient(_ process: SimulatedProcess) {
+        let event = ClusterEvent.client(process: process.index, primary: process.primaryCount)
+        events.add(event, at: now + 1000 + random.below(scenario.thinkNanosecondsMax))
+    }
+
+    /// A client sends its next request.
+    func submit(_ process: SimulatedProcess, _ count: Int) {
+        guard process.isAlive, process.primaryCount == count, let primary = process.primary,
+            primary.state != .stopped
+        else { return }
+        guard !isQuiet else { return submitFinalRead(process, primary) }
+        if submittedCount >= scenario.operationCount, scenario.operationCount > 0, !isHealing {
+            return startHealing()
+        }
+        if isHealing, submittedCount >= scenario.operationCount + scenario.operationCount / 8 {
+            // The rest are reads of everything; whoever is asked waits until then.
+            scheduleClient(process)
+            return
+        }
+        submittedCount += 1
+        let isRead = random.chance(perMille: scenario.readPerMille)
+        let kind: ClientOperation.Kind =
+            random.chance(perMille: scenario.flushPerMille) ? .flush : isRead ? .read : .write
+        let operation = ClientOperation(
+            kind: kind,
+            range: drawRange(),
+            value: kind == .write ? newValue() : 0,
+            isForced: random.chance(perMille: scenario.forcedPerMille),
+            start: takeStep()
+        )
+        submit(operation, process, primary)
+    }
+
+    private func drawRange() -> BlockRange {
+        let blockCount = scenario.hotBlockCount + scenario.wideBlockCount
+        let isHot = random.chance(perMille: scenario.hotPerMille)
+        let first = UInt64(random.below(isHot ? scenario.hotBlockCount : blockCount))
+        let count = random.within(1...scenario.requestBlockCountMax)
+        return BlockRange(first: first, count: UInt32(min(count, blockCount - Int(first))))
+    }
+
+    private func submit(
+        _ operation: ClientOperation,
+        _ process: SimulatedProcess,
+        _ primary: PrimaryMachine
+    ) {
+        nextToken += 1
+        let token = nextToken
+        let local = process.localTime(now)
+        process.operations[token] = operation
+        note(6, token, operation.value, "\(process.index) asks \(token): \(operation)")
+        let isTaken: Bool
+        switch operation.kind {
+        case .read: isTaken = primary.submitRead(token: token, range: operation.range, now: local)
+        case .flush: isTaken = primary.submitFlush(token: token, now: local)
+        case .write:
+            for index in 0..<UInt64(operation.range.count) {
+                checker.beginWrite(
+                    value: operation.value + index,
+                    block: operation.range.first + index,
+                    epoch: primary.epoch.rawValue,
+                    step: operation.start
+                )
+            }
+            isTaken = primary.submitWrite(
+                token: token,
+                range: operation.range,
+                payload: PayloadID(operation.value),
+                isForced: operation.isForced,
+                now: local
+            )
+        }
+        if !isTaken {
+            process.operations[token] = nil
+            scheduleClient(process)
+        }
+        carryOut(primary, process)
+    }
+
+    /// A client is answered.
+    func complete(
+        _ token: UInt64,
+        _ result: ClientResult,
+        _ process: SimulatedProcess,
+        _ epoch: Epoch
+    ) {
+        guard let operation = process.operations.removeValue(forKey: token) else {
+            fail("request \(token) was answered twice")
+            return
+        }
+        note(7, token, UInt64(process.index), "\(process.index) is told \(token): \(result)")
+        if result != .unknown { report.operationCount += 1 }
+        let end = takeStep()
+        switch result {
+        case .written(let number):
+            let isDurable = operation.isForced || scenario.policy.isWritethrough
+            let stores = allDisks
+            let fault = invariants.acknowledge(
+                number,
+                operation.range,
+                isDurable: isDurable,
+                by: process.index,
+                stores: stores
+            )
+            if let fault { fail(fault) }
+            for index in 0..<UInt64(operation.range.count) {
+                checker.endWrite(value: operation.value + index, isDurable: isDurable, step: end)
+            }
+        case .flushed:
+            checker.endFlush(epoch: epoch.rawValue, start: operation.start, step: end)
+        case .read(let payload):
+            let values = readValues.removeValue(forKey: payload.rawValue) ?? []
+            for (index, value) in values.enumerated() {
+                checker.endRead(
+                    block: operation.range.first + UInt64(index),
+                    value: value,
+                    epoch: epoch.rawValue,
+                    start: operation.start,
+                    step: end
+                )
+            }
+        case .unknown: break
+        }
+        scheduleClient(process)
+    }
+
+    // MARK: - The end
+
+    /// Reads every block once, through the last primary.
+    private func submitFinalRead(_ process: SimulatedProcess, _ primary: PrimaryMachine) {
+        guard epochOwner[epoch] == process.index, primary.epoch.rawValue == epoch else { return }
+        let blockCount = scenario.hotBlockCount + scenario.wideBlockCount
+        guard finalReadCount < blockCount else { return }
+        let operation = ClientOperation(
+            kind: .read,
+            range: BlockRange(first: UInt64(finalReadCount), count: 1),
+            value: 0,
+            isForced: false,
+            start: takeStep()
+        )
+        finalReadCount += 1
+        submit(operation, process, primary)
+    }
+
+    /// Whether everything has come right; fails when it has not within the bound.
+    func isOver() -> Bool {
+        guard isHealing else {
+            if now > 600_000_000_000 { fail("requests are not answered") }
+            return report.failure != nil
+        }
+        if now > healedAt + boundNanoseconds {
+            fail("not whole \(boundNanoseconds / 1_000_000_000) s after the last fault: \(state)")
+        }
+        guard let owner = epochOwner[epoch].map({ processes[$0] }), let primary = owner.primary,
+            primary.isServing
+        else { return false }
+        if !isQuiet {
+            let rest = scenario.operationCount + scenario.operationCount / 8
+            guard submittedCount >= rest, owner.operations.isEmpty, areEqual(primary) else {
+                return false
+            }
+            isQuiet = true
+            scheduleClient(owner)
+            return false
+        }
+        let blockCount = scenario.hotBlockCount + scenario.wideBlockCount
+        return finalReadCount >= blockCount && owner.operations.isEmpty
+    }
+
+    /// Simulated time within which everything has to come right: patience, and many round trips.
+    private var boundNanoseconds: UInt64 {
+        60_000_000_000 + 4 * scenario.policy.amnesiaNanoseconds
+            + 400 * (scenario.flushNanosecondsMax + scenario.delayNanosecondsMax)
+    }
+
+    /// Whether all replicas are complete and hold the same.
+    func areEqual(_ primary: PrimaryMachine) -> Bool {
+        guard primary.committed + 1 == primary.nextNumber.counter else { return false }
+        for slot in instances.indices {
+            guard let disk = processes[slot].disk, disk.durableRecord.isComplete,
+                disk.record == disk.durableRecord,
+                disk.durableRecord.accepted == primary.epoch,
+                processes[slot].replica?.applied == primary.committed
+            else { return false }
+        }
+        let first = processes[0].disk?.blocks
+        for slot in instances.indices where processes[slot].disk?.blocks != first {
+            fail("replicas 0 and \(slot) are complete and differ")
+        }
+        return true
+    }
+
+    /// Where everybody is, for whoever reads of a failure.
+    private var state: String {
+        let slots = instances.indices.map { slot in
+            let record = processes[slot].disk?.durableRecord
+            let replica = processes[slot].replica
+            return "\(slot): promised \(record?.promised.rawValue ?? 0) "
+                + "accepted \(record?.accepted.rawValue ?? 0) "
+                + "\(record?.isComplete == true ? "complete" : "incomplete") "
+                + "applied \(replica?.applied ?? 0) durable \(replica?.durable ?? 0)"
+        }
+        let owner = epochOwner[epoch].map { processes[$0] }
+        let primary = owner?.primary
+        let primaryState = primary.map {
+            "\($0.state) serving \($0.isServing) committed \($0.committed) "
+                + "hardened \($0.hardened) next \($0.nextNumber.counter)"
+        }
+        return "epoch \(epoch) \(primaryState ?? "without primary"), "
+            + "\(submittedCount) submitted, \(owner?.operations.count ?? 0) waiting; "
+            + slots.joined(separator: "; ")
+    }
+
+    /// Every disk that was ever in a slot.
+    var allDisks: [ReplicaDisk] { processes.compactMap(\.disk) + retiredDisks }
+}

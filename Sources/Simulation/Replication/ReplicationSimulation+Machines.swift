@@ -1,0 +1,161 @@
+// What the owner of a machine does for it: send, store, and tell clients.
+
+internal import BlockCore
+internal import Replication
+
+extension ReplicationSimulation {
+    // MARK: - Replicas
+
+    /// Puts a replica with an empty disk into a slot.
+    func createReplica(_ slot: Int, record: ReplicaRecord) {
+        let process = processes[slot]
+        let comparesFills = scenario.policy.defect != .fillNotCompared
+        process.disk = ReplicaDisk(record: record, comparesFills: comparesFills)
+        if slot < instances.count {
+            instances[slot] = record.instance
+        } else {
+            instances.append(record.instance)
+        }
+        startReplica(process, isNew: true)
+    }
+
+    /// Starts a replica's machine on what its disk holds.
+    func startReplica(_ process: SimulatedProcess, isNew: Bool) {
+        guard let disk = process.disk else { return }
+        process.replica = ReplicaMachine(
+            record: disk.record,
+            streamed: disk.streamed,
+            incarnation: Incarnation(UInt64(process.life)),
+            policy: scenario.policy,
+            isNew: isNew,
+            now: process.localTime(now)
+        )
+    }
+
+    /// Carries out what a replica wants.
+    func carryOut(_ replica: ReplicaMachine, _ process: SimulatedProcess) {
+        guard let disk = process.disk else { return }
+        var actions: [ReplicaAction] = []
+        swap(&actions, &replica.actions)
+        for action in actions {
+            switch action {
+            case .send(let link, let message): send(message, process, link: link)
+            case .persist(let record):
+                disk.append(record)
+                finishFlush(process, .persisted(position: disk.position))
+            case .flush: finishFlush(process, .flushed(position: disk.position))
+            case .append(let number, let range, let payload):
+                if let fault = invariants.write(number, range, payload.rawValue) { fail(fault) }
+                disk.write(number: number, range: range, value: payload.rawValue)
+                finish(process, .appended)
+            case .fill(let block, let number, let payload, let address):
+                disk.fill(block: block, copy: BlockCopy(number: number, value: payload.rawValue))
+                finish(process, .filled(address))
+            case .read(let range, let address): finish(process, .read(address, range))
+            case .fetch(let block, let address): finish(process, .fetched(address, block))
+            case .scan(let above, let from, let address):
+                finish(process, .scanned(address, above: above, from: from))
+            }
+        }
+    }
+
+    /// Ends an operation that needs no flush, after those before it.
+    private func finish(_ process: SimulatedProcess, _ end: StorageEnd) {
+        let delayMax: UInt64 = process.isDiskSlow ? 20_000_000 : 50_000
+        let delay = 2000 + random.below(delayMax)
+        let time = max(process.lastAppendAt, now + delay)
+        process.lastAppendAt = time
+        events.add(.stored(process: process.index, life: process.life, end), at: time)
+    }
+
+    /// Ends an operation that needs one, after everything before it.
+    private func finishFlush(_ process: SimulatedProcess, _ end: StorageEnd) {
+        let usual = random.below(scenario.flushNanosecondsMax)
+        let delay = 100_000 + (process.isDiskSlow ? 10 * usual : usual)
+        let time = max(process.lastFlushAt, process.lastAppendAt, now + delay)
+        process.lastFlushAt = time
+        events.add(.stored(process: process.index, life: process.life, end), at: time)
+    }
+
+    func stored(_ process: SimulatedProcess, _ life: Int, _ end: StorageEnd) {
+        guard process.isAlive, process.life == life, let disk = process.disk,
+            let replica = process.replica
+        else { return }
+        let local = process.localTime(now)
+        switch end {
+        case .persisted(let position):
+            disk.flushed(through: position)
+            if let fault = invariants.persisted(disk.durableRecord) { fail(fault) }
+            checkComplete(process, disk)
+            replica.onPersisted(now: local)
+        case .flushed(let position):
+            disk.flushed(through: position)
+            replica.onFlushed(now: local)
+        case .appended: replica.onAppended(now: local)
+        case .filled(let address): replica.onFilled(address)
+        case .read(let address, let range):
+            let copies = (0..<UInt64(range.count)).map { disk.copy(range.first + $0) }
+            let number = copies.map(\.number).max() ?? .zero
+            let payload = newValue()
+            readValues[payload] = copies.map(\.value)
+            replica.onRead(address, payload: PayloadID(payload), number: number)
+        case .fetched(let address, let block):
+            let copy = disk.copy(block)
+            replica.onFetched(address, payload: PayloadID(copy.value), number: copy.number)
+        case .scanned(let address, let above, let from):
+            let found = disk.scan(above: above, from: from, countMax: scenario.scanCountMax)
+            replica.onScanned(address, entries: found.entries, next: found.next)
+        }
+        carryOut(replica, process)
+    }
+
+    /// A complete replica holds everything that was committed in epochs before the one it follows.
+    private func checkComplete(_ process: SimulatedProcess, _ disk: ReplicaDisk) {
+        let record = disk.durableRecord
+        guard record.isComplete, instances[process.index] == record.instance else { return }
+        for (block, number) in invariants.acknowledged where number.epoch < record.accepted {
+            guard !checker.mayHaveLost(block), disk.copy(block).number < number else { continue }
+            fail("replica \(process.index) is complete without write \(number) of block \(block)")
+        }
+    }
+
+    /// A fresh value, with room for the blocks of one request below the next.
+    func newValue() -> UInt64 {
+        nextValue += 1
+        return nextValue << 8
+    }
+
+    // MARK: - Primaries
+
+    /// Carries out what a primary wants.
+    func carryOut(_ primary: PrimaryMachine, _ process: SimulatedProcess) {
+        if primary.isServing, !process.hasServed {
+            process.hasServed = true
+            report.takeoverCount += 1
+            checker.beginServing(epoch: primary.epoch.rawValue, step: takeStep())
+            note(4, primary.epoch.rawValue, 0, "epoch \(primary.epoch.rawValue) serves")
+        }
+        var actions: [PrimaryAction] = []
+        swap(&actions, &primary.actions)
+        for action in actions {
+            switch action {
+            case .send(let slot, let message): send(message, process, slot: slot)
+            case .complete(let token, let result): complete(token, result, process, primary.epoch)
+            case .release: break
+            case .stopped(let reason):
+                note(5, primary.epoch.rawValue, 0, "epoch \(primary.epoch.rawValue): \(reason)")
+                stopped(process, reason)
+            }
+        }
+    }
+
+    private func stopped(_ process: SimulatedProcess, _ reason: PrimaryStop) {
+        endPrimary(process)
+        switch reason {
+        case .deposed, .closed, .numbersExhausted: break
+        case .sourceLost, .stuck:
+            // Whoever took the volume over tries again.
+            if epochOwner[epoch] == process.index { requestEpoch(process) }
+        }
+    }
+}

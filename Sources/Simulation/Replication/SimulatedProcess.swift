@@ -1,0 +1,124 @@
+// A process of a simulated cluster: its clock, its replica, its primary, its clients.
+
+internal import BlockCore
+internal import Replication
+
+/// What can happen in a simulated cluster.
+enum ClusterEvent {
+    /// Time passes in a process.
+    case tick(process: Int, life: Int)
+    /// The first message in a direction of a connection arrives.
+    case arrive(connection: Int, toReplica: Bool)
+    /// A primary tries to connect to the replica in a slot.
+    case connect(process: Int, primary: Int, slot: Int)
+    /// The disk has done something for a replica.
+    case stored(process: Int, life: Int, StorageEnd)
+    /// A client of a primary may send its next request.
+    case client(process: Int, primary: Int)
+    /// The metadata service answers who asked for the next epoch.
+    case epochGranted(process: Int, life: Int)
+    /// Something goes wrong.
+    case disturb
+    /// It does so no longer.
+    case heal(Healing)
+    /// Somebody outside looks whether there is a primary.
+    case watch
+}
+
+/// The end of a storage operation of a replica.
+enum StorageEnd {
+    case persisted(position: Int)
+    case flushed(position: Int)
+    case appended
+    case filled(ReplyAddress)
+    case read(ReplyAddress, BlockRange)
+    case fetched(ReplyAddress, UInt64)
+    case scanned(ReplyAddress, above: WriteNumber, from: UInt64)
+}
+
+/// The end of a fault.
+enum Healing {
+    case restart(process: Int)
+    case thaw(process: Int, life: Int)
+    case reach(from: Int, to: Int)
+    case metadata
+    case disk(process: Int)
+}
+
+/// A connection of a primary to a replica: two queues, each in order.
+struct SimulatedConnection {
+    enum Item {
+        case toReplica(PrimaryMessage)
+        case toPrimary(ReplicaMessage)
+        case closed
+    }
+    let primaryProcess: Int
+    /// Which of the process's primaries it is for.
+    let primary: Int
+    let replicaProcess: Int
+    let replicaLife: Int
+    let slot: Int
+    var isBroken = false
+    var toReplica: [Item] = []
+    var toPrimary: [Item] = []
+    var lastToReplica: UInt64 = 0
+    var lastToPrimary: UInt64 = 0
+}
+
+/// A request of a client under way.
+struct ClientOperation {
+    enum Kind { case read, write, flush }
+    var kind: Kind
+    var range: BlockRange
+    var value: UInt64
+    var isForced: Bool
+    /// When it was sent, in steps.
+    var start: UInt64
+}
+
+/// One process.
+///
+/// What is volatile goes with its life.
+final class SimulatedProcess {
+    let index: Int
+    /// The slot of its replica, if it has one.
+    let slot: Int?
+    /// How fast its clock runs, in millionths, and where it began.
+    let clockRate: UInt64
+    let clockOffset: UInt64
+
+    var isAlive = true
+    var isFrozen = false
+    /// Grows with each start.
+    var life = 1
+    /// What waits for a frozen process.
+    var inbox: [ClusterEvent] = []
+
+    var disk: ReplicaDisk?
+    var replica: ReplicaMachine?
+    /// When the last write that was asked for is in memory, and the last flush done.
+    var lastAppendAt: UInt64 = 0
+    var lastFlushAt: UInt64 = 0
+    var isDiskSlow = false
+
+    var primary: PrimaryMachine?
+    /// Grows with each primary it has been.
+    var primaryCount = 0
+    /// The connection to each slot's replica.
+    var links: [Int?] = []
+    var operations: [UInt64: ClientOperation] = [:]
+    var hasServed = false
+    var isAskingForEpoch = false
+
+    init(index: Int, slot: Int?, clockRate: UInt64, clockOffset: UInt64) {
+        self.index = index
+        self.slot = slot
+        self.clockRate = clockRate
+        self.clockOffset = clockOffset
+    }
+
+    /// The process's own time.
+    func localTime(_ now: UInt64) -> Instant {
+        Instant(nanoseconds: clockOffset + now / 1_000_000 * clockRate + now % 1_000_000)
+    }
+}
