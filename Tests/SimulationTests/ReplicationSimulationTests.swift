@@ -10,7 +10,7 @@ private enum ReplicationExtent {
     static let chunkSeedCount: UInt64 = 40
     #endif
     /// Seeds within which a planted bug must be found.
-    static let canarySeedCountMax: UInt64 = 1000
+    static let canarySeedCountMax: UInt64 = 120
 }
 
 private func run(_ seed: UInt64, _ options: ReplicationOptions) -> ReplicationReport {
