@@ -91,7 +91,7 @@ let dataPathTargets: [Target] = [
         "NBDSessionTests",
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
-    dataPathTests("ReplicationTests", ["BlockCore", "Replication"]),
+    dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]

@@ -51,7 +51,7 @@ extension PrimaryMachine {
         var best: Int?
         for slot in peers.indices where peers[slot].isStreaming && peers[slot].isComplete {
             guard peers[slot].applied >= committed || policy.defect == .readBehind else { continue }
-            if slot == localSlot { return slot }
+            if slot == localSlot || policy.defect == .readBehind { return slot }
             guard let found = best else {
                 best = slot
                 continue

@@ -65,8 +65,7 @@ extension PrimaryMachine {
             advance(&resync.walk, purpose: .missing, of: slot)
             if resync.walk.isDone { resync.phase = .passing }
         case .passing:
-            var goal = max(tailCount, max(committed, resync.walk.passCounter))
-            if policy.defect == .completedTooEarly { goal = 0 }
+            let goal = max(tailCount, max(committed, resync.walk.passCounter))
             guard peers[slot].applied >= goal, let incarnation = peers[slot].incarnation else {
                 return
             }
@@ -95,9 +94,8 @@ extension PrimaryMachine {
 
     private func canHelp(_ helper: Int, _ slot: Int) -> Bool {
         let peer = peers[helper]
-        let isAhead = peer.applied + 1 >= peers[slot].streamStart
         return peer.isComplete && peer.isStreaming
-            && (isAhead || policy.defect == .laggingHelper)
+            && peer.applied + 1 >= peers[slot].streamStart
     }
 
     // MARK: - Walks

@@ -214,9 +214,7 @@ public final class PrimaryMachine {
         }
         if case .sealed(let status) = message.body {
             onSealed(slot, status, message.incarnation)
-        } else if message.incarnation == peers[slot].incarnation
-            || policy.defect == .staleIncarnationCounted
-        {
+        } else if message.incarnation == peers[slot].incarnation {
             onAnswer(slot, message.body)
         } else {
             ignoredCount += 1

@@ -94,7 +94,7 @@ extension ReplicaMachine {
         _ link: LinkID,
         _ now: Instant
     ) {
-        guard life == incarnation || policy.defect == .staleIncarnationCounted else {
+        guard life == incarnation else {
             ignoredCount += 1
             return
         }

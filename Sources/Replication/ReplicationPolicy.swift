@@ -84,18 +84,12 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case commitWithOneLess = "commit-with-one-less"
     /// Replicas that are not complete count for commits.
     case incompleteCounted = "incomplete-counted"
-    /// A resynced replica counts before it has what was filled ahead of its stream.
-    case completedTooEarly = "completed-too-early"
-    /// Old blocks are fetched from a replica that has not reached the stream's beginning.
-    case laggingHelper = "lagging-helper"
     /// Reads show what is not committed yet.
     case uncommittedRead = "uncommitted-read"
     /// Reads are sent to replicas that have not applied everything committed.
     case readBehind = "read-behind"
     /// Refusals are ignored at replicas: any epoch may write.
     case lowerEpochAccepted = "lower-epoch-accepted"
-    /// What a former life of a replica acknowledged still counts.
-    case staleIncarnationCounted = "stale-incarnation-counted"
     /// Flushes are acknowledged when everything is committed.
     case flushNotHardened = "flush-not-hardened"
     /// The source is whoever answered first.

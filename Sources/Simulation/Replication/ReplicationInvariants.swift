@@ -38,6 +38,19 @@ struct ReplicationInvariants {
         return nil
     }
 
+    /// A replica says something that it must not forget: it is durable.
+    func told(_ message: ReplicaMessage, _ record: ReplicaRecord) -> String? {
+        switch message.body {
+        case .sealed where record.promised < message.epoch:
+            "epoch \(message.epoch.rawValue) was promised and is not durable: \(record)"
+        case .opened where record.accepted < message.epoch:
+            "epoch \(message.epoch.rawValue) was accepted and is not durable: \(record)"
+        case .completed where !record.isComplete:
+            "a replica says that it is complete, and does not know it durably: \(record)"
+        default: nil
+        }
+    }
+
     /// A client was told that a write happened: W replicas once had each of its blocks, or newer.
     mutating func acknowledge(
         _ number: WriteNumber,

@@ -60,7 +60,7 @@ struct ReplicationScenario {
     /// What may go wrong.
     enum Fault: Int, CaseIterable {
         case crash, freeze, powerLoss, cutOneWay, cutBothWays, isolate, breakLink, takeover
-        case metadataDown, replace, slowDisk, crashPrimary
+        case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary
     }
 
     let policy: ReplicationPolicy
@@ -82,8 +82,10 @@ struct ReplicationScenario {
     let faultIntervalNanoseconds: UInt64
     let faultNanosecondsMax: UInt64
     let weights: [Int]
-    /// Whether faults come one at a time, with time to heal: then nothing acknowledged is ever lost.
-    let isSingleFault: Bool
+    /// Whether memory is lost by one replica at a time, and made good before the next, and
+    /// takeovers wait for ever for those who remember: then nothing acknowledged is ever lost,
+    /// whatever links, pauses and takeovers do meanwhile.
+    let isForgettingOnce: Bool
     let scanCountMax: Int
 
     init(seed: UInt64, options: ReplicationOptions) {
@@ -104,6 +106,8 @@ struct ReplicationScenario {
         policy.scanCountMax = random.pick([2, 8, 64])
         policy.defect = options.canary.flatMap { ReplicationDefect(rawValue: $0) }
         scanCountMax = policy.scanCountMax
+        isForgettingOnce = policy.replicaCount > 1 && random.chance(perMille: 400)
+        if isForgettingOnce { policy.amnesiaNanoseconds = 1 << 50 }
         self.policy = policy
         frontCount = random.within(1...2)
         hotBlockCount = random.within(1...4)
@@ -122,27 +126,26 @@ struct ReplicationScenario {
             policy.grantNanoseconds / 10
         )
         flushNanosecondsMax = random.pick([500_000, 5_000_000, 50_000_000])
-        isSingleFault = random.chance(perMille: 300)
         let interval = policy.grantNanoseconds * random.pick([1, 2, 5])
         faultIntervalNanoseconds = options.isCalm || random.chance(perMille: 50) ? 0 : interval
         faultNanosecondsMax = interval * random.pick([1, 2, 4])
-        weights = ReplicationScenario.drawWeights(&random, isSingleFault: isSingleFault)
+        weights = ReplicationScenario.drawWeights(&random, isForgettingOnce: isForgettingOnce)
     }
 
     private static func drawWeights(
         _ random: inout SeededRandom,
-        isSingleFault: Bool
+        isForgettingOnce: Bool
     ) -> [Int] {
         var weights = Fault.allCases.map { fault in
             let usual =
                 switch fault {
                 case .powerLoss, .metadataDown: 3
-                case .replace, .slowDisk: 5
+                case .replace: 5
                 default: 10
                 }
             return random.chance(perMille: 350) ? 0 : usual
         }
-        if isSingleFault { weights[Fault.powerLoss.rawValue] = 0 }
+        if isForgettingOnce { weights[Fault.powerLoss.rawValue] = 0 }
         if weights.allSatisfy({ $0 == 0 }) { weights[Fault.crash.rawValue] = 1 }
         return weights
     }
@@ -154,6 +157,6 @@ struct ReplicationScenario {
             + "grant=\(policy.grantNanoseconds / 1_000_000)ms window=\(policy.windowCountMax) "
             + "blocks=\(hotBlockCount)+\(wideBlockCount) depth=\(inflightMax) "
             + "ops=\(operationCount) faults every \(faultIntervalNanoseconds / 1_000_000)ms"
-            + (isSingleFault ? " one at a time" : "")
+            + (isForgettingOnce ? " forgetting once" : "")
     }
 }

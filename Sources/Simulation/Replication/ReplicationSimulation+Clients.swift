@@ -175,8 +175,11 @@ extension ReplicationSimulation {
 
     /// Simulated time within which everything has to come right: patience, and many round trips.
     private var boundNanoseconds: UInt64 {
-        60_000_000_000 + 4 * scenario.policy.amnesiaNanoseconds
-            + 400 * (scenario.flushNanosecondsMax + scenario.delayNanosecondsMax)
+        let policy = scenario.policy
+        let amnesia = scenario.isForgettingOnce ? 0 : 4 * policy.amnesiaNanoseconds
+        return 5_000_000_000 + amnesia + 10 * policy.grantNanoseconds
+            + 4 * policy.stuckNanoseconds
+            + 100 * (scenario.flushNanosecondsMax + scenario.delayNanosecondsMax)
     }
 
     /// Whether all replicas are complete and hold the same.
@@ -184,7 +187,7 @@ extension ReplicationSimulation {
         guard primary.committed + 1 == primary.nextNumber.counter else { return false }
         for slot in instances.indices {
             guard let disk = processes[slot].disk, disk.durableRecord.isComplete,
-                disk.record == disk.durableRecord,
+                processes[slot].replica?.record.isComplete == true,
                 disk.durableRecord.accepted == primary.epoch,
                 processes[slot].replica?.applied == primary.committed
             else { return false }

@@ -13,12 +13,12 @@ extension ReplicationSimulation {
     func disturb() {
         guard !isHealing else { return }
         scheduleFault()
-        if scenario.isSingleFault, !isWhole { return }
         guard
             let fault = ReplicationScenario.Fault(
                 rawValue: random.pickIndex(weights: scenario.weights)
             )
         else { return }
+        if scenario.isForgettingOnce, fault.forgets, !isRemembering { return }
         report.faultCount += 1
         note(8, UInt64(fault.rawValue), 0, "fault: \(fault)")
         inflict(fault)
@@ -42,6 +42,15 @@ extension ReplicationSimulation {
                 cut(index, peer, until: end)
                 cut(peer, index, until: end)
             }
+        case .isolatePrimary:
+            // The hardest moment for its reads: somebody else takes over at once.
+            guard let owner = epochOwner[epoch] else { return }
+            for peer in processes.indices where peer != owner {
+                cut(owner, peer, until: end)
+                cut(peer, owner, until: end)
+            }
+            let able = processes.filter { $0.index != owner && $0.isAlive && !$0.isFrozen }
+            if !able.isEmpty { requestEpoch(random.pick(able)) }
         case .breakLink:
             let open = connections.indices.filter { !connections[$0].isBroken }
             if !open.isEmpty { breakLink(random.pick(open)) }
@@ -97,7 +106,7 @@ extension ReplicationSimulation {
     /// Only when all is whole: a second loss before the first is made good would be more than W
     /// replicas can bear.
     private func replaceReplica(_ slot: Int) {
-        guard scenario.policy.writeQuorum > 1, isMetadataUp, isWhole,
+        guard scenario.policy.writeQuorum > 1, isMetadataUp, isRemembering,
             let owner = epochOwner[epoch], let primary = processes[owner].primary,
             let disk = processes[slot].disk
         else { return }
@@ -116,11 +125,9 @@ extension ReplicationSimulation {
         carryOut(primary, processes[owner])
     }
 
-    /// Whether everything works, and nothing is being made good.
-    private var isWhole: Bool {
-        guard processes.allSatisfy({ $0.isAlive && !$0.isFrozen && !$0.isDiskSlow }),
-            isMetadataUp, !cuts.contains(where: { $0.contains(true) }),
-            let owner = epochOwner[epoch], let primary = processes[owner].primary,
+    /// Whether no replica lacks anything that was acknowledged, as far as outsiders can tell.
+    private var isRemembering: Bool {
+        guard let owner = epochOwner[epoch], let primary = processes[owner].primary,
             primary.isServing
         else { return false }
         return instances.indices.allSatisfy { slot in
@@ -185,5 +192,15 @@ extension ReplicationSimulation {
         // The clients that stopped to start this go on.
         for process in processes where process.primary != nil { scheduleClient(process) }
         note(13, 0, 0, "faults end")
+    }
+}
+
+extension ReplicationScenario.Fault {
+    /// Whether a replica's memory is lost.
+    var forgets: Bool {
+        switch self {
+        case .crash, .crashPrimary, .powerLoss, .replace: true
+        default: false
+        }
     }
 }

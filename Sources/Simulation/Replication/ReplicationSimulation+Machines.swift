@@ -34,45 +34,47 @@ extension ReplicationSimulation {
 
     /// Carries out what a replica wants.
     func carryOut(_ replica: ReplicaMachine, _ process: SimulatedProcess) {
-        guard let disk = process.disk else { return }
+        guard process.disk != nil else { return }
         var actions: [ReplicaAction] = []
         swap(&actions, &replica.actions)
         for action in actions {
             switch action {
             case .send(let link, let message): send(message, process, link: link)
-            case .persist(let record):
-                disk.append(record)
-                finishFlush(process, .persisted(position: disk.position))
-            case .flush: finishFlush(process, .flushed(position: disk.position))
+            case .persist(let record): append(process, .recorded(record))
+            case .flush: append(process, .flushing)
             case .append(let number, let range, let payload):
                 if let fault = invariants.write(number, range, payload.rawValue) { fail(fault) }
-                disk.write(number: number, range: range, value: payload.rawValue)
-                finish(process, .appended)
+                append(process, .appended(number: number, range: range, value: payload.rawValue))
             case .fill(let block, let number, let payload, let address):
-                disk.fill(block: block, copy: BlockCopy(number: number, value: payload.rawValue))
-                finish(process, .filled(address))
-            case .read(let range, let address): finish(process, .read(address, range))
-            case .fetch(let block, let address): finish(process, .fetched(address, block))
+                let copy = BlockCopy(number: number, value: payload.rawValue)
+                append(process, .filled(address, block: block, copy))
+            case .read(let range, let address): read(process, .read(address, range))
+            case .fetch(let block, let address): read(process, .fetched(address, block))
             case .scan(let above, let from, let address):
-                finish(process, .scanned(address, above: above, from: from))
+                read(process, .scanned(address, above: above, from: from))
             }
         }
     }
 
-    /// Ends an operation that needs no flush, after those before it.
-    private func finish(_ process: SimulatedProcess, _ end: StorageEnd) {
+    /// Puts something into the log, after what was put there before.
+    private func append(_ process: SimulatedProcess, _ end: StorageEnd) {
         let delayMax: UInt64 = process.isDiskSlow ? 20_000_000 : 50_000
-        let delay = 2000 + random.below(delayMax)
-        let time = max(process.lastAppendAt, now + delay)
+        let time = max(process.lastAppendAt, now + 2000 + random.below(delayMax))
         process.lastAppendAt = time
         events.add(.stored(process: process.index, life: process.life, end), at: time)
     }
 
-    /// Ends an operation that needs one, after everything before it.
-    private func finishFlush(_ process: SimulatedProcess, _ end: StorageEnd) {
+    /// Reads something that is in memory by then, whatever is still under way.
+    private func read(_ process: SimulatedProcess, _ end: StorageEnd) {
+        let time = now + 2000 + random.below(50_000)
+        events.add(.stored(process: process.index, life: process.life, end), at: time)
+    }
+
+    /// Flushes what is in the log now, after the flushes before.
+    private func flush(_ process: SimulatedProcess, _ end: StorageEnd) {
         let usual = random.below(scenario.flushNanosecondsMax)
         let delay = 100_000 + (process.isDiskSlow ? 10 * usual : usual)
-        let time = max(process.lastFlushAt, process.lastAppendAt, now + delay)
+        let time = max(process.lastFlushAt, now + delay)
         process.lastFlushAt = time
         events.add(.stored(process: process.index, life: process.life, end), at: time)
     }
@@ -83,6 +85,16 @@ extension ReplicationSimulation {
         else { return }
         let local = process.localTime(now)
         switch end {
+        case .appended(let number, let range, let value):
+            disk.write(number: number, range: range, value: value)
+            replica.onAppended(now: local)
+        case .filled(let address, let block, let copy):
+            disk.fill(block: block, copy: copy)
+            replica.onFilled(address)
+        case .recorded(let record):
+            disk.append(record)
+            flush(process, .persisted(position: disk.position))
+        case .flushing: flush(process, .flushed(position: disk.position))
         case .persisted(let position):
             disk.flushed(through: position)
             if let fault = invariants.persisted(disk.durableRecord) { fail(fault) }
@@ -91,8 +103,6 @@ extension ReplicationSimulation {
         case .flushed(let position):
             disk.flushed(through: position)
             replica.onFlushed(now: local)
-        case .appended: replica.onAppended(now: local)
-        case .filled(let address): replica.onFilled(address)
         case .read(let address, let range):
             let copies = (0..<UInt64(range.count)).map { disk.copy(range.first + $0) }
             let number = copies.map(\.number).max() ?? .zero

@@ -65,6 +65,9 @@ extension ReplicationSimulation {
         guard index < connections.count, !connections[index].isBroken,
             connections[index].replicaLife == process.life
         else { return }
+        if let record = process.disk?.durableRecord, let fault = invariants.told(message, record) {
+            fail(fault)
+        }
         enqueue(.toPrimary(message), index, toReplica: false)
     }
 

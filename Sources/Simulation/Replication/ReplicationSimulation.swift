@@ -77,8 +77,7 @@ public final class ReplicationSimulation {
         scenario = ReplicationScenario(seed: seed, options: options)
         trace = SimulationTrace(emit: emit)
         random = SeededRandom(seed: seed ^ 0x0C41_2311_94CA_7777)
-        let forgives = !scenario.isSingleFault || scenario.policy.replicaCount == 1
-        checker = ReplicationChecker(forgivesCrashes: forgives)
+        checker = ReplicationChecker(forgivesCrashes: !scenario.isForgettingOnce)
         invariants = ReplicationInvariants(quorum: scenario.policy.writeQuorum)
         report = ReplicationReport(seed: seed, traceHash: 0)
         let nodeCount = scenario.policy.replicaCount

@@ -27,10 +27,14 @@ enum ClusterEvent {
 
 /// The end of a storage operation of a replica.
 enum StorageEnd {
+    /// A write, an old block or a record is in memory; what reads see.
+    case appended(number: WriteNumber, range: BlockRange, value: UInt64)
+    case filled(ReplyAddress, block: UInt64, BlockCopy)
+    case recorded(ReplicaRecord)
+    /// A flush begins, and covers what is in memory now.
+    case flushing
     case persisted(position: Int)
     case flushed(position: Int)
-    case appended
-    case filled(ReplyAddress)
     case read(ReplyAddress, BlockRange)
     case fetched(ReplyAddress, UInt64)
     case scanned(ReplyAddress, above: WriteNumber, from: UInt64)

@@ -1,0 +1,346 @@
+import BlockCore
+import Replication
+import Testing
+
+/// A primary whose replicas are played by the test.
+private struct Bench {
+    let policy: ReplicationPolicy
+    let primary: PrimaryMachine
+    var now = Instant(nanoseconds: 1_000_000_000)
+    static let epoch = Epoch(5)
+
+    init(replicas: Int = 3, quorum: Int = 2) throws {
+        var policy = try #require(
+            ReplicationPolicy(replicaCount: replicas, writeQuorum: quorum)
+        )
+        policy.requestCountMax = 16
+        policy.windowCountMax = 8
+        self.policy = policy
+        primary = PrimaryMachine(
+            epoch: Bench.epoch,
+            primary: PrimaryID(1),
+            instances: (0..<replicas).map { ReplicaInstance(UInt64($0) + 100) },
+            localSlot: nil,
+            policy: policy,
+            now: now
+        )
+        for slot in 0..<replicas { primary.onLinkOpened(slot: slot, now: now) }
+        primary.actions.removeAll()
+    }
+
+    /// What a replica says, and what the primary wants then.
+    @discardableResult
+    func say(
+        _ slot: Int,
+        _ body: ReplicaMessage.Body,
+        epoch: Epoch = Bench.epoch,
+        life: UInt64 = 1
+    ) -> [PrimaryAction] {
+        let message = ReplicaMessage(
+            instance: ReplicaInstance(UInt64(slot) + 100),
+            incarnation: Incarnation(life),
+            epoch: epoch,
+            body: body
+        )
+        primary.onMessage(message, slot: slot, now: now)
+        return take()
+    }
+
+    func take() -> [PrimaryAction] {
+        defer { primary.actions.removeAll() }
+        return primary.actions
+    }
+
+    /// What a replica says that follows `accepted` up to `applied`.
+    func sealed(
+        _ slot: Int,
+        accepted: UInt64 = 3,
+        applied: UInt64 = 10,
+        committed: UInt64 = 10,
+        change: (inout ReplicaRecord) -> Void = { _ in }
+    ) throws -> ReplicaMessage.Body {
+        var record = ReplicaRecord.created(ReplicaInstance(UInt64(slot) + 100))
+        record.promised = Bench.epoch
+        record.accepted = Epoch(accepted)
+        record.lineage = try #require(Lineage(checking: [.zero], of: Epoch(accepted)))
+        change(&record)
+        let number = WriteNumber(epoch: Epoch(accepted), counter: committed)
+        return .sealed(
+            ReplicaStatus(record: record, applied: applied, durable: applied, committed: number)
+        )
+    }
+
+    /// Takes over from replicas that are all the same, up to serving.
+    func serve() throws {
+        for slot in 0..<policy.replicaCount { say(slot, try sealed(slot)) }
+        for slot in 0..<policy.replicaCount {
+            let actions = say(slot, .opened(isComplete: true, applied: 0, durable: 0))
+            for case .send(let asked, let message) in actions {
+                guard case .scan(let token, _, _) = message.body else { continue }
+                say(asked, .scanned(token: token, entries: [], next: nil))
+            }
+        }
+        #expect(primary.isServing)
+    }
+
+    func write(_ token: UInt64, isForced: Bool = false) -> [PrimaryAction] {
+        let isTaken = primary.submitWrite(
+            token: token,
+            range: BlockRange(first: 0, count: 1),
+            payload: PayloadID(token),
+            isForced: isForced,
+            now: now
+        )
+        #expect(isTaken)
+        return take()
+    }
+}
+
+private func ended(_ actions: [PrimaryAction]) -> [UInt64] {
+    actions.compactMap { if case .complete(let token, _) = $0 { token } else { nil } }
+}
+
+private func bodies(_ actions: [PrimaryAction], to slot: Int) -> [PrimaryMessage.Body] {
+    actions.compactMap {
+        if case .send(slot, let message) = $0 { message.body } else { nil }
+    }
+}
+
+private func lineage(_ actions: [PrimaryAction], to slot: Int) -> Lineage? {
+    for body in bodies(actions, to: slot) {
+        if case .open(let lineage, _) = body { return lineage }
+    }
+    return nil
+}
+
+@Suite("Primary: takeover") struct PrimaryTakeoverTests {
+    @Test("The source is who has the most of N − W + 1 that remember")
+    func seal_enoughAnswers_choosesTheGreatest() throws {
+        let bench = try Bench()
+        #expect(bench.say(0, try bench.sealed(0, applied: 12)).isEmpty)
+        let actions = bench.say(1, try bench.sealed(1, applied: 14))
+        #expect(lineage(actions, to: 0)?.base == WriteNumber(epoch: Epoch(3), counter: 14))
+        #expect(bench.primary.state == .renewing)
+    }
+
+    @Test("A later epoch is more than a greater counter")
+    func seal_laterEpoch_isTheSource() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, accepted: 3, applied: 900))
+        let actions = bench.say(1, try bench.sealed(1, accepted: 4, applied: 0, committed: 0))
+        #expect(lineage(actions, to: 0)?.base == WriteNumber(epoch: Epoch(4), counter: 0))
+    }
+
+    @Test("A replica that is not complete counts with what it has for certain")
+    func seal_incomplete_countsWithItsCommonPoint() throws {
+        let bench = try Bench()
+        let behind = WriteNumber(epoch: Epoch(2), counter: 4)
+        let status = try bench.sealed(0, accepted: 4, applied: 50) {
+            $0.isComplete = false
+            $0.common = behind
+        }
+        bench.say(0, status)
+        let actions = bench.say(1, try bench.sealed(1, accepted: 3, applied: 7))
+        #expect(lineage(actions, to: 1)?.base == WriteNumber(epoch: Epoch(3), counter: 7))
+    }
+
+    @Test("Who forgot counts only when there is nobody else to ask, or for long nobody came")
+    func seal_forgetful_waits() throws {
+        var bench = try Bench()
+        bench.say(0, try bench.sealed(0) { $0.remembers = false })
+        bench.say(1, try bench.sealed(1))
+        #expect(bench.primary.state == .sealing)
+        bench.now = bench.now.advanced(byNanoseconds: bench.policy.amnesiaNanoseconds)
+        bench.primary.onTick(now: bench.now)
+        #expect(bench.primary.state == .renewing)
+
+        let other = try Bench()
+        for slot in 0..<3 { other.say(slot, try other.sealed(slot) { $0.remembers = false }) }
+        #expect(other.primary.state == .renewing)
+    }
+
+    @Test("Who replaced a lost replica never counts before it was filled")
+    func seal_blank_doesNotCount() throws {
+        var bench = try Bench()
+        let blank = try bench.sealed(0) {
+            $0.isBlank = true
+            $0.isComplete = false
+        }
+        bench.say(0, blank)
+        bench.say(1, try bench.sealed(1))
+        bench.now = bench.now.advanced(byNanoseconds: bench.policy.amnesiaNanoseconds * 2)
+        bench.primary.onTick(now: bench.now)
+        #expect(bench.primary.state == .sealing)
+        bench.say(2, try bench.sealed(2))
+        #expect(bench.primary.state == .renewing)
+    }
+
+    @Test("The tail is written again before anybody is served")
+    func tail_ofTheSource_isRenewed() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11, committed: 10))
+        bench.say(1, try bench.sealed(1, applied: 10, committed: 10))
+        var actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
+        guard case .scan(let token, let above, _) = bodies(actions, to: 0).first else {
+            Issue.record("no scan: \(actions)")
+            return
+        }
+        #expect(above == WriteNumber(epoch: Epoch(3), counter: 10))
+        let entry = ScanEntry(block: 8, number: WriteNumber(epoch: Epoch(3), counter: 11))
+        actions = bench.say(0, .scanned(token: token, entries: [entry], next: nil))
+        guard case .fetch(let fetch, 8) = bodies(actions, to: 0).first else {
+            Issue.record("no fetch: \(actions)")
+            return
+        }
+        let payload = PayloadID(77)
+        actions = bench.say(0, .fetched(token: fetch, payload: payload, number: entry.number))
+        let number = WriteNumber(epoch: Bench.epoch, counter: 1)
+        let range = BlockRange(first: 8, count: 1)
+        let renewal = PrimaryMessage.Body.write(number: number, range: range, payload: payload)
+        #expect(bodies(actions, to: 0).contains(renewal))
+        bench.say(0, .progress(applied: 1, durable: 0))
+        #expect(!bench.primary.isServing)
+        bench.say(1, .opened(isComplete: false, applied: 0, durable: 0))
+        actions = bench.say(1, .progress(applied: 1, durable: 0))
+        #expect(bodies(actions, to: 1).contains(.complete(Incarnation(1))))
+        #expect(!bench.primary.isServing)
+        bench.say(1, .completed)
+        #expect(bench.primary.isServing)
+    }
+
+    @Test("A source that is lost before its tail is safe ends the epoch")
+    func source_lostEarly_endsTheEpoch() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11))
+        bench.say(1, try bench.sealed(1, applied: 10))
+        bench.primary.onLinkClosed(slot: 0, now: bench.now)
+        #expect(bench.take().contains(.stopped(.sourceLost)))
+    }
+}
+
+@Suite("Primary: serving") struct PrimaryServingTests {
+    @Test("A write is acknowledged when W replicas have it, a forced one when it is durable there")
+    func write_onWReplicas_isAcknowledged() throws {
+        let bench = try Bench()
+        try bench.serve()
+        for slot in 0..<3 { #expect(bodies(bench.write(UInt64(slot) + 1), to: slot).count == 1) }
+        _ = bench.write(4, isForced: true)
+        #expect(ended(bench.say(0, .progress(applied: 4, durable: 0))) == [])
+        #expect(ended(bench.say(1, .progress(applied: 2, durable: 0))) == [1, 2])
+        #expect(ended(bench.say(2, .progress(applied: 4, durable: 4))) == [3])
+        #expect(ended(bench.say(0, .progress(applied: 4, durable: 4))) == [4])
+    }
+
+    @Test("A flush is acknowledged when everything before it is durable on W")
+    func flush_afterWrites_waitsForDurability() throws {
+        let bench = try Bench()
+        try bench.serve()
+        _ = bench.write(1)
+        #expect(bench.primary.submitFlush(token: 2, now: bench.now))
+        #expect(bodies(bench.take(), to: 0) == [.flush(through: 1)])
+        #expect(ended(bench.say(0, .progress(applied: 1, durable: 1))) == [])
+        #expect(ended(bench.say(1, .progress(applied: 1, durable: 0))) == [1])
+        #expect(ended(bench.say(1, .progress(applied: 1, durable: 1))) == [2])
+    }
+
+    @Test("A read waits for grants of W, and for what it saw to be committed")
+    func read_withoutGrants_waits() throws {
+        let bench = try Bench()
+        try bench.serve()
+        _ = bench.write(1)
+        let range = BlockRange(first: 0, count: 1)
+        #expect(bench.primary.submitRead(token: 2, range: range, now: bench.now))
+        guard case .read(let token, _, 0) = bodies(bench.take(), to: 0).first else {
+            Issue.record("no read")
+            return
+        }
+        let seen = WriteNumber(epoch: Bench.epoch, counter: 1)
+        #expect(
+            ended(bench.say(0, .readDone(token: token, payload: PayloadID(9), number: seen))) == []
+        )
+        for slot in 0..<2 { bench.say(slot, .granted(sentAt: bench.now)) }
+        bench.say(0, .progress(applied: 1, durable: 0))
+        #expect(ended(bench.say(1, .progress(applied: 1, durable: 0))) == [1, 2])
+    }
+
+    @Test("A grant is believed for less than it is given, from when it was asked for")
+    func read_afterTheGrant_waits() throws {
+        var bench = try Bench()
+        try bench.serve()
+        let asked = bench.now
+        bench.now = asked.advanced(byNanoseconds: bench.policy.grantNanoseconds / 10 * 9)
+        for slot in 0..<3 { bench.say(slot, .granted(sentAt: asked)) }
+        let range = BlockRange(first: 0, count: 1)
+        #expect(bench.primary.submitRead(token: 2, range: range, now: bench.now))
+        guard case .read(let token, _, _) = bodies(bench.take(), to: 0).first else {
+            Issue.record("no read")
+            return
+        }
+        let answer = ReplicaMessage.Body.readDone(
+            token: token,
+            payload: PayloadID(9),
+            number: .zero
+        )
+        #expect(ended(bench.say(0, answer)) == [])
+        bench.say(0, .granted(sentAt: bench.now))
+        #expect(ended(bench.say(1, .granted(sentAt: bench.now))) == [2])
+    }
+
+    @Test("Who is refused by a higher epoch stops, and says of nothing that it failed")
+    func refusal_byAHigherEpoch_stops() throws {
+        let bench = try Bench()
+        try bench.serve()
+        _ = bench.write(1)
+        let actions = bench.say(2, .refused(promised: Epoch(6)))
+        #expect(actions.contains(.complete(token: 1, .unknown)))
+        #expect(actions.last == .stopped(.deposed(by: Epoch(6))))
+        #expect(bench.say(0, .progress(applied: 1, durable: 1)).isEmpty)
+        #expect(!bench.primary.submitFlush(token: 2, now: bench.now))
+    }
+
+    @Test("Answers of another epoch, another life, or about what never was are ignored")
+    func answer_absurd_isIgnored() throws {
+        let bench = try Bench()
+        try bench.serve()
+        _ = bench.write(1)
+        let far = WriteNumber(rawValue: .max)
+        let entry = ScanEntry(block: .max, number: far)
+        let bodies: [ReplicaMessage.Body] = [
+            .progress(applied: 2, durable: 0), .progress(applied: 0, durable: 1),
+            .opened(isComplete: true, applied: 9, durable: 0), .completed,
+            .readDone(token: .max, payload: .zeroes, number: .zero), .readRefused(token: 3),
+            .scanned(token: 1, entries: [entry], next: 0), .scanned(token: 1, entries: [], next: 0),
+            .fetched(token: 1, payload: .zeroes, number: far), .filled(token: 1),
+            .granted(sentAt: Instant(nanoseconds: .max)), .refused(promised: Epoch(2)),
+        ]
+        for body in bodies {
+            #expect(bench.say(0, body).isEmpty, "\(body)")
+            #expect(bench.say(0, body, epoch: Epoch(4)).isEmpty)
+            #expect(bench.say(0, body, life: 2).isEmpty)
+        }
+        #expect(bench.say(0, .progress(applied: 1, durable: 1), life: 2).isEmpty)
+        #expect(bench.primary.committed == 0)
+        #expect(bench.primary.state == .open)
+    }
+
+    @Test("A replica that holds the window up is dropped, and greeted again when it is heard of")
+    func window_full_dropsWhoHoldsItUp() throws {
+        let bench = try Bench()
+        try bench.serve()
+        bench.primary.onLinkClosed(slot: 2, now: bench.now)
+        for token in 1...UInt64(24) {
+            _ = bench.write(token)
+            for slot in 0..<2 { bench.say(slot, .progress(applied: token, durable: token)) }
+            #expect(bench.primary.committed == token)
+        }
+        bench.primary.onLinkOpened(slot: 2, now: bench.now)
+        _ = bench.take()
+        let status = try bench.sealed(2, accepted: 5, applied: 0, committed: 0) { _ in }
+        let actions = bench.say(2, status)
+        guard case .open(_, let start) = bodies(actions, to: 2).first else {
+            Issue.record("not opened: \(actions)")
+            return
+        }
+        #expect(start > 1)
+    }
+}

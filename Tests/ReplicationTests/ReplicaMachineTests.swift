@@ -1,0 +1,292 @@
+import BlockCore
+import Replication
+import Testing
+
+/// A replica with what it needs, driven step by step.
+private struct Bench {
+    static let instance = ReplicaInstance(11)
+    static let link = LinkID(1)
+    let policy: ReplicationPolicy
+    let replica: ReplicaMachine
+    var now = Instant(nanoseconds: 1_000_000_000)
+
+    init(
+        record: ReplicaRecord = .created(Bench.instance),
+        streamed: UInt64 = 0,
+        isNew: Bool = true
+    ) throws {
+        policy = try #require(ReplicationPolicy(replicaCount: 3, writeQuorum: 2))
+        replica = ReplicaMachine(
+            record: record,
+            streamed: streamed,
+            incarnation: Incarnation(5),
+            policy: policy,
+            isNew: isNew,
+            now: now
+        )
+    }
+
+    /// Says something under an epoch, and returns what the replica wants then.
+    func say(
+        _ body: PrimaryMessage.Body,
+        epoch: UInt64 = 1,
+        primary: UInt64 = 1,
+        instance: ReplicaInstance = Bench.instance
+    ) -> [ReplicaAction] {
+        let message = PrimaryMessage(
+            instance: instance,
+            epoch: Epoch(epoch),
+            primary: PrimaryID(primary),
+            body: body
+        )
+        replica.onMessage(message, from: Bench.link, now: now)
+        return take()
+    }
+
+    func take() -> [ReplicaAction] {
+        defer { replica.actions.removeAll() }
+        return replica.actions
+    }
+
+    func persisted() -> [ReplicaAction] {
+        replica.onPersisted(now: now)
+        return take()
+    }
+
+    /// Follows an epoch that begins where the replica is.
+    func follow(epoch: UInt64 = 1) throws {
+        _ = say(.seal, epoch: epoch)
+        _ = persisted()
+        let end = WriteNumber(epoch: replica.record.accepted, counter: replica.applied)
+        let lineage = replica.record.lineage.continued(from: end)
+        _ = say(.open(lineage: lineage, start: 1), epoch: epoch)
+        _ = persisted()
+        #expect(replica.record.isComplete)
+    }
+
+    func write(_ counter: UInt64, epoch: UInt64 = 1) -> [ReplicaAction] {
+        let number = WriteNumber(epoch: Epoch(epoch), counter: counter)
+        let range = BlockRange(first: 0, count: 1)
+        return say(.write(number: number, range: range, payload: PayloadID(7)), epoch: epoch)
+    }
+}
+
+private func messages(_ actions: [ReplicaAction]) -> [ReplicaMessage.Body] {
+    actions.compactMap { if case .send(_, let message) = $0 { message.body } else { nil } }
+}
+
+private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
+    if case .sealed = body { true } else { false }
+}
+
+@Suite("Replica: promises") struct ReplicaPromiseTests {
+    @Test("A seal is answered when the promise is durable")
+    func seal_higherEpoch_isDurableFirst() throws {
+        let bench = try Bench()
+        let actions = bench.say(.seal, epoch: 4)
+        #expect(messages(actions).isEmpty)
+        guard case .persist(let record) = actions.first else {
+            Issue.record("no record: \(actions)")
+            return
+        }
+        #expect(record.promised == Epoch(4))
+        #expect(isSealed(messages(bench.persisted()).first))
+    }
+
+    @Test("Lower epochs are refused from the seal on, before it is answered")
+    func message_ofALowerEpoch_isRefused() throws {
+        let bench = try Bench()
+        try bench.follow(epoch: 3)
+        _ = bench.say(.seal, epoch: 5, primary: 2)
+        let bodies: [PrimaryMessage.Body] = [
+            .seal, .renew(sentAt: bench.now, committed: .zero), .flush(through: 1),
+            .write(
+                number: WriteNumber(epoch: Epoch(3), counter: 1),
+                range: BlockRange(first: 0, count: 1),
+                payload: .zeroes
+            ),
+        ]
+        for body in bodies {
+            #expect(messages(bench.say(body, epoch: 3)) == [.refused(promised: Epoch(5))])
+        }
+    }
+
+    @Test("A seal of another process waits for the grant's end, one of the same does not")
+    func seal_whileGranted_waits() throws {
+        var bench = try Bench()
+        try bench.follow()
+        _ = bench.say(.renew(sentAt: bench.now, committed: .zero))
+        _ = bench.say(.seal, epoch: 2, primary: 2)
+        #expect(messages(bench.persisted()).isEmpty)
+        bench.now = bench.now.advanced(byNanoseconds: bench.policy.grantNanoseconds - 1)
+        bench.replica.onTick(now: bench.now)
+        #expect(messages(bench.take()).isEmpty)
+        bench.now = bench.now.advanced(byNanoseconds: 1)
+        bench.replica.onTick(now: bench.now)
+        #expect(isSealed(messages(bench.take()).first))
+
+        let other = try Bench()
+        try other.follow()
+        _ = other.say(.renew(sentAt: other.now, committed: .zero))
+        _ = other.say(.seal, epoch: 2, primary: 1)
+        #expect(isSealed(messages(other.persisted()).first))
+    }
+
+    @Test("After a restart nobody knows who holds a grant: one grant's time passes")
+    func seal_afterRestart_waits() throws {
+        var bench = try Bench(isNew: false)
+        _ = bench.say(.seal, epoch: 2)
+        #expect(messages(bench.persisted()).isEmpty)
+        bench.now = bench.now.advanced(byNanoseconds: bench.policy.grantNanoseconds)
+        bench.replica.onTick(now: bench.now)
+        #expect(isSealed(messages(bench.take()).first))
+    }
+
+    @Test("A grant given back is over")
+    func release_ofAGrant_letsTheSealBeAnswered() throws {
+        let bench = try Bench()
+        try bench.follow()
+        _ = bench.say(.renew(sentAt: bench.now, committed: .zero))
+        _ = bench.say(.release)
+        _ = bench.say(.seal, epoch: 2, primary: 2)
+        #expect(isSealed(messages(bench.persisted()).first))
+    }
+
+    @Test("Who was killed forgot, unless it had promised another epoch since")
+    func restart_whileFollowing_forgets() throws {
+        let bench = try Bench()
+        try bench.follow()
+        var record = bench.replica.record
+        let killed = try Bench(record: record, streamed: 3, isNew: false)
+        #expect(!killed.replica.record.remembers)
+        #expect(killed.replica.applied == 3)
+        #expect(killed.replica.durable == 3)
+        record.promised = Epoch(2)
+        #expect(try Bench(record: record, isNew: false).replica.record.remembers)
+    }
+}
+
+@Suite("Replica: following") struct ReplicaStreamTests {
+    @Test("Writes are taken in turn; doubles, gaps and strangers are ignored")
+    func write_outOfTurn_isIgnored() throws {
+        let bench = try Bench()
+        try bench.follow()
+        #expect(bench.write(1).count == 1)
+        #expect(bench.write(2).count == 1)
+        #expect(bench.write(2).isEmpty)
+        #expect(bench.write(1).isEmpty)
+        #expect(bench.write(4).isEmpty)
+        #expect(bench.write(3, epoch: 2).isEmpty)
+        bench.replica.onAppended(now: bench.now)
+        #expect(messages(bench.take()) == [.progress(applied: 1, durable: 0)])
+    }
+
+    @Test("A flush covers what was received, and is told when it ends")
+    func flush_afterWrites_makesThemDurable() throws {
+        let bench = try Bench()
+        try bench.follow()
+        _ = bench.write(1)
+        bench.replica.onAppended(now: bench.now)
+        _ = bench.take()
+        #expect(bench.say(.flush(through: 1)) == [.flush])
+        bench.replica.onFlushed(now: bench.now)
+        #expect(messages(bench.take()) == [.progress(applied: 1, durable: 1)])
+    }
+
+    @Test("A replica that is behind is not complete, and knows up to where it is")
+    func open_fromBehind_isIncomplete() throws {
+        let bench = try Bench()
+        try bench.follow()
+        _ = bench.write(1)
+        bench.replica.onAppended(now: bench.now)
+        _ = bench.say(.seal, epoch: 2)
+        _ = bench.persisted()
+        let end = WriteNumber(epoch: Epoch(1), counter: 3)
+        let lineage = bench.replica.record.lineage.continued(from: end)
+        _ = bench.say(.open(lineage: lineage, start: 1), epoch: 2)
+        #expect(
+            messages(bench.persisted()) == [.opened(isComplete: false, applied: 0, durable: 0)]
+        )
+        #expect(bench.replica.record.common == WriteNumber(epoch: Epoch(1), counter: 1))
+        let read = PrimaryMessage.Body.read(
+            token: 9,
+            range: BlockRange(first: 0, count: 1),
+            floor: 0
+        )
+        #expect(messages(bench.say(read, epoch: 2)) == [.readRefused(token: 9)])
+    }
+
+    @Test("A gap in the stream makes a replica incomplete from before the gap")
+    func open_withAGap_isIncomplete() throws {
+        let bench = try Bench()
+        try bench.follow()
+        _ = bench.write(1)
+        bench.replica.onAppended(now: bench.now)
+        let lineage = bench.replica.record.lineage
+        _ = bench.say(.open(lineage: lineage, start: 5))
+        #expect(!bench.replica.record.isComplete)
+        #expect(bench.replica.record.common == WriteNumber(epoch: Epoch(1), counter: 1))
+        #expect(bench.write(2).isEmpty)
+        #expect(bench.write(5).count == 1)
+    }
+
+    @Test("Completion counts for the life it was meant for, and is durable first")
+    func complete_ofAnotherLife_isIgnored() throws {
+        let bench = try Bench(record: .replacing(Bench.instance))
+        _ = bench.say(.seal)
+        _ = bench.persisted()
+        let lineage = Lineage.origin.continued(from: .zero)
+        _ = bench.say(.open(lineage: lineage, start: 1))
+        _ = bench.persisted()
+        #expect(!bench.replica.record.isComplete)
+        #expect(bench.say(.complete(Incarnation(4))).isEmpty)
+        #expect(messages(bench.say(.complete(Incarnation(5)))).isEmpty)
+        #expect(messages(bench.persisted()) == [.completed])
+        #expect(bench.replica.record.isComplete)
+        #expect(!bench.replica.record.isBlank)
+    }
+
+    @Test("A read is refused by who has not what was committed")
+    func read_belowTheFloor_isRefused() throws {
+        let bench = try Bench()
+        try bench.follow()
+        let range = BlockRange(first: 0, count: 1)
+        let refusal = messages(bench.say(.read(token: 1, range: range, floor: 1)))
+        #expect(refusal == [.readRefused(token: 1)])
+        #expect(bench.say(.read(token: 1, range: range, floor: 0)).count == 1)
+    }
+
+    @Test("What makes no sense is ignored and does no harm")
+    func message_absurd_isIgnored() throws {
+        let bench = try Bench()
+        try bench.follow()
+        let before = bench.replica.record
+        let far = WriteNumber(rawValue: .max)
+        let range = BlockRange(first: .max, count: .max)
+        let bodies: [PrimaryMessage.Body] = [
+            .open(lineage: .origin, start: 1), .open(lineage: .origin, start: 0),
+            .open(lineage: before.lineage, start: .max),
+            .write(number: far, range: range, payload: .zeroes),
+            .write(
+                number: WriteNumber(epoch: Epoch(1), counter: 1),
+                range: range,
+                payload: .zeroes
+            ),
+            .renew(sentAt: bench.now, committed: far), .scan(token: 1, above: far, from: 0),
+            .scan(token: 1, above: .zero, from: .max), .fetch(token: 1, block: .max),
+            .fill(token: 1, block: 0, number: .zero, payload: .zeroes),
+            .fill(token: 1, block: .max, number: far, payload: .zeroes),
+        ]
+        for body in bodies { #expect(bench.say(body).isEmpty, "\(body)") }
+        #expect(bench.say(.seal, epoch: 0).isEmpty)
+        #expect(bench.say(.seal, epoch: 1 << 20).isEmpty)
+        #expect(bench.say(.seal, epoch: 9, instance: ReplicaInstance(12)).isEmpty)
+        #expect(bench.replica.record == before)
+        #expect(bench.replica.ignoredCount == UInt64(bodies.count) + 3)
+        // Ends of operations that nobody asked for.
+        bench.replica.onAppended(now: bench.now)
+        bench.replica.onPersisted(now: bench.now)
+        bench.replica.onFlushed(now: bench.now)
+        #expect(bench.replica.applied == 0)
+    }
+}
