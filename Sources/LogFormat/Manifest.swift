@@ -2,20 +2,53 @@
 
 public import BlockCore
 
+/// What the blocks of a segment are: what moving a live one costs depends on it.
+public enum SegmentContent: UInt8, Sendable, BitwiseCopyable {
+    /// Nothing was written to it since it was given out, or it was before this was recorded.
+    case unknown = 0
+    /// Blocks of volumes: each that moves changes a map page.
+    case data = 1
+    /// Map pages.
+    case map = 2
+    /// Checkpoints' manifests, of which only the newest counts.
+    case manifest = 3
+}
+
 /// What a checkpoint knows of one segment.
 public struct SegmentUsage: Hashable, Sendable, BitwiseCopyable {
     /// Live blocks: data, map pages; the manifest's own are not counted.
     public var liveBlockCount: UInt32
+    /// What it holds.
+    public var content: SegmentContent
     /// The last batch written into it: its age.
     public var lastBatchSequence: UInt64
 
     /// Size in a manifest, in bytes.
     public static var byteCount: Int { 12 }
+    /// The content's place in the word of the live blocks, of which a segment has 2^16 at most.
+    private static var contentShift: UInt32 { 30 }
 
     /// Creates a usage.
-    public init(liveBlockCount: UInt32, lastBatchSequence: UInt64) {
+    public init(
+        liveBlockCount: UInt32,
+        content: SegmentContent = .unknown,
+        lastBatchSequence: UInt64
+    ) {
         self.liveBlockCount = liveBlockCount
+        self.content = content
         self.lastBatchSequence = lastBatchSequence
+    }
+
+    func encode(into writer: inout ByteWriter) {
+        writer.write(UInt32(content.rawValue) << SegmentUsage.contentShift | liveBlockCount)
+        writer.write(lastBatchSequence)
+    }
+
+    init(_ reader: inout ByteReader) throws(LogFormatError) {
+        let word = try reader.read(UInt32.self)
+        content = SegmentContent(rawValue: UInt8(word >> SegmentUsage.contentShift)) ?? .unknown
+        liveBlockCount = word & (1 << SegmentUsage.contentShift - 1)
+        lastBatchSequence = try reader.read(UInt64.self)
     }
 }
 
@@ -81,10 +114,7 @@ public struct Manifest: Hashable, Sendable {
             writer.write(forward.batchSequence)
         }
         writer.write(UInt32(usage.count))
-        for segment in usage {
-            writer.write(segment.liveBlockCount)
-            writer.write(segment.lastBatchSequence)
-        }
+        for segment in usage { segment.encode(into: &writer) }
         writer.write(UInt32(replayStarts.count))
         for start in replayStarts {
             writer.write(start.segment)
@@ -126,14 +156,7 @@ public struct Manifest: Hashable, Sendable {
         }
         guard try reader.read(UInt32.self) == segmentCount else { throw .malformed }
         manifest.usage.reserveCapacity(Int(segmentCount))
-        for _ in 0..<segmentCount {
-            manifest.usage.append(
-                SegmentUsage(
-                    liveBlockCount: try reader.read(UInt32.self),
-                    lastBatchSequence: try reader.read(UInt64.self)
-                )
-            )
-        }
+        for _ in 0..<segmentCount { manifest.usage.append(try SegmentUsage(&reader)) }
         for _ in 0..<(try count(&reader, max: Int(segmentCount))) {
             let start = ReplayStart(
                 segment: try reader.read(UInt32.self),

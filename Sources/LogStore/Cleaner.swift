@@ -48,6 +48,8 @@ struct Cleaner {
     var liveIndex = 0
     var pendingReadCount = 0
     var hasFailed = false
+    /// Whether there was found to be room for all map pages that are live in it.
+    var isWeighed = false
     /// The store's mark of change when cleaning gained nothing; nil while it goes on.
     var restingMark: UInt64?
     /// Whether somebody waited for room then.
@@ -64,10 +66,16 @@ struct Cleaner {
 
     init(buffer: ByteRegion) { self.buffer = buffer }
 
+    /// Nothing is about to be moved any more.
+    mutating func forgetLive() {
+        live.removeAll(keepingCapacity: true)
+        liveIndex = 0
+    }
+
     var isIdle: Bool { if case .idle = phase { true } else { false } }
 
     /// Victims after which cleaning that gains nothing rests until something changes.
-    static var fruitlessCountMax: Int { 16 }
+    static var fruitlessCountMax: Int { 64 }
     /// Victims looked at in vain before the cleaner rests.
     static var deferredCountMax: Int { 64 }
     /// Blocks read at a time while walking headers (128 KiB).

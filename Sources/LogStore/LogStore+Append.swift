@@ -59,7 +59,7 @@ extension LogStore {
             log.heads[stream.rawValue] = head
         }
         if head.segment < 0 {
-            guard let segment = takeSegment(privilege) else { return false }
+            guard let segment = takeSegment(stream, privilege) else { return false }
             head = StreamHead(segment: Int32(segment), blockOffset: 0)
             log.heads[stream.rawValue] = head
         }

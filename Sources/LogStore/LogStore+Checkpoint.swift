@@ -111,7 +111,7 @@ extension LogStore {
     /// Where replay will look: heads of streams, segments announced before, and new ones.
     private func announceSegments() -> [ReplayStart] {
         var starts: [ReplayStart] = []
-        for stream in 0..<3 where log.heads[stream].segment >= 0 {
+        for stream in 0..<log.heads.count where log.heads[stream].segment >= 0 {
             starts.append(
                 ReplayStart(
                     segment: UInt32(log.heads[stream].segment),
@@ -147,6 +147,7 @@ extension LogStore {
             segments.segments[index].isDamaged = false
             segments.segments[index].isDrained = false
             segments.segments[index].isDeferred = false
+            segments.segments[index].content = .unknown
             checkpoint.nextReserved.append(UInt32(index))
             starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
         }
@@ -286,6 +287,7 @@ extension LogStore {
             checkpoint.manifest.usage.append(
                 SegmentUsage(
                     liveBlockCount: segment.capturedLiveBlockCount,
+                    content: segment.content,
                     lastBatchSequence: isBehind ? checkpoint.sequence : segment.lastBatchSequence
                 )
             )
@@ -299,7 +301,7 @@ extension LogStore {
     private func writeManifest() -> Bool {
         let bytes = checkpoint.bytes
         while checkpoint.byteOffset < bytes.count {
-            guard makeRoom(.map, .checkpoint, tailByteCount: 4, payloadBlockCount: 1) else {
+            guard makeRoom(.manifest, .checkpoint, tailByteCount: 4, payloadBlockCount: 1) else {
                 return false
             }
             let rest = bytes.count - checkpoint.byteOffset
@@ -416,8 +418,8 @@ extension LogStore {
         checkpoint.next = nil
         resourcesChanged = true
         // Segments that are free but not announced cannot be used: announce them soon when the
-        // announced ones run short.
-        if case .ready = state, segments.free.count > 0,
+        // announced ones run short; not for what every checkpoint uses up and gives back.
+        if case .ready = state, segments.free.count > manifestChurnCount,
             segments.reserved.count <= plan.reserveSegmentCount + 2
         {
             checkpoint.isRequested = true

@@ -62,7 +62,7 @@ extension LogStore {
             return pending > 0
         }
         cleaner.fruitlessCount += 1
-        cleaner.live.removeAll(keepingCapacity: true)
+        cleaner.forgetLive()
         cleaner.victim = victim
         cleaner.headerOffset = 0
         cleaner.candidates.removeAll(keepingCapacity: true)
@@ -94,7 +94,7 @@ extension LogStore {
     /// Another may need less: map pages take no more than a checkpoint does.
     func deferVictim() {
         cleaner.phase = .idle
-        cleaner.live.removeAll(keepingCapacity: true)
+        cleaner.forgetLive()
         segments.segments[cleaner.victim].isDeferred = true
         cleaner.deferredCount += 1
         cleaner.fruitlessCount -= 1
@@ -118,19 +118,21 @@ extension LogStore {
 
     private func chooseVictim() -> Int? {
         let isShort = hasPressure || segments.availableCount < plan.reserveSegmentCount
+        let pagesPerBlock = self.pagesPerBlock
         var best: Int?
         var bestScore = 0.0
         for index in 0..<segments.count {
             let segment = segments.segments[index]
             guard segment.state == .closed, !segment.isDamaged, !segment.isDrained,
-                !segment.isDeferred, segment.liveBlockCount > 0, segment.unwrittenBatchCount == 0
+                !segment.isDeferred, segment.liveBlockCount > 0, segment.unwrittenBatchCount == 0,
+                segment.content != .manifest
             else { continue }
             let utilisation = Double(segment.liveBlockCount) / Double(segments.blockCount)
             guard utilisation <= LogStore.utilisationMax else { continue }
             let age = Double(log.nextSequence &- segment.lastBatchSequence) + 1
+            let cost = utilisation * (segment.content == .map ? 1 : 1 + pagesPerBlock)
             // Who waits for room wants the most room; otherwise cold segments are worth more.
-            let score =
-                isShort ? 1 - utilisation : (1 - utilisation) * age / (1 + utilisation)
+            let score = isShort ? 1 - cost : (1 - utilisation) * age / (1 + cost)
             if best == nil || score > bestScore {
                 best = index
                 bestScore = score
@@ -139,12 +141,23 @@ extension LogStore {
         return best
     }
 
+    /// Map pages that a moved block makes dirty, on average: near none in volumes that are written
+    /// densely, one where each block has a page to itself.
+    private var pagesPerBlock: Double {
+        var dataCount: UInt64 = 0
+        for slot in catalogue.slotByLayer.values {
+            dataCount += catalogue.layers[slot].ownBlockCount
+        }
+        let pageCount = segments.liveBlockCount - min(dataCount, segments.liveBlockCount)
+        return min(1, Double(pageCount) / Double(max(dataCount, 1)))
+    }
+
     // MARK: - Scanning
 
     private func scanNext() {
         let rest = segments.blockCount - cleaner.headerOffset
         guard rest > 0 else {
-            cleaner.phase = .judging
+            beginJudging()
             return
         }
         let count = min(rest, Cleaner.scanBlockCount)
@@ -153,6 +166,13 @@ extension LogStore {
             location: segments.location(of: cleaner.victim) + UInt64(cleaner.headerOffset),
             into: cleaner.buffer.slice(0, count * 4096)
         )
+    }
+
+    private func beginJudging() {
+        cleaner.phase = .judging
+        cleaner.isWeighed = false
+        let isData = cleaner.candidates.contains { $0.kind != .mapPage }
+        segments.segments[cleaner.victim].content = isData ? .data : .map
     }
 
     /// Reads a piece of the victim.
@@ -191,7 +211,7 @@ extension LogStore {
     private func giveUpVictim() {
         segments.segments[cleaner.victim].isDamaged = true
         counters.checksumErrorCount += 1
-        cleaner.live.removeAll(keepingCapacity: true)
+        cleaner.forgetLive()
         cleaner.phase = .idle
     }
 
@@ -204,7 +224,7 @@ extension LogStore {
             guard let header = BatchHeader.decode(block), header.location == location,
                 header.identity == log.identity
             else {
-                cleaner.phase = .judging
+                beginJudging()
                 return
             }
             collect(header, block)

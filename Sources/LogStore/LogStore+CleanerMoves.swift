@@ -9,6 +9,7 @@ extension LogStore {
     private static var judgementCountPerTurn: Int { 512 }
 
     func judge() -> Bool {
+        guard cleaner.isWeighed || weigh() else { return false }
         var budget = LogStore.judgementCountPerTurn
         let liveCountMax = min(Cleaner.liveBlockCountMax, movableBlockCount)
         if cleaner.live.count >= liveCountMax { return readLive() }
@@ -29,6 +30,18 @@ extension LogStore {
         }
         if !cleaner.live.isEmpty { return readLive() }
         finishVictim()
+        return true
+    }
+
+    /// Looks for room for all of a victim's map pages: half of them moved would free nothing.
+    private func weigh() -> Bool {
+        let victim = segments.segments[cleaner.victim]
+        if victim.content == .map {
+            // With those above them that lie elsewhere.
+            let pageCount = Int(victim.liveBlockCount) * 5 / 4 + LogStore.dirtyPagesPerMovedBlock
+            guard leavesRoom(forPages: pageCount) else { return false }
+        }
+        cleaner.isWeighed = true
         return true
     }
 
@@ -93,7 +106,7 @@ extension LogStore {
             }
         }
         guard link.location == candidate.location else { return true }
-        guard leavesCheckpointRoom else { return false }
+        guard leavesRoom(forPages: 1) else { return false }
         let page = writablePage(
             layer: slot,
             level: candidate.level,
@@ -115,7 +128,7 @@ extension LogStore {
     private func readLive() -> Bool {
         let needed = cleaner.live.count + OperationTable.reservedCount
         guard ops.inFlightCount + needed <= ops.operations.count else { return false }
-        guard leavesOpeningRoom else { return false }
+        guard leavesRoom(for: .cleaner) else { return false }
         cleaner.phase = .reading
         cleaner.liveIndex = 0
         var index = 0
@@ -179,7 +192,7 @@ extension LogStore {
             }
             cleaner.liveIndex += 1
         }
-        cleaner.live.removeAll(keepingCapacity: true)
+        cleaner.forgetLive()
         cleaner.phase = .judging
         return true
     }

@@ -97,9 +97,9 @@ extension LogStore {
     /// - Returns: false when there is no room in the log, or no frame for a new root page, now.
     func logControl(_ record: ControlRecord) -> Bool {
         let bytes = record.encode()
-        guard makeRoom(.client, .metadata, tailByteCount: bytes.count, payloadBlockCount: 0) else {
-            return false
-        }
+        guard
+            makeRoom(.client, record.privilege, tailByteCount: bytes.count, payloadBlockCount: 0)
+        else { return false }
         // After making room, which may change what is in memory.
         guard map.reserve(growthFrameCount(record)) else {
             // Pages on their way free their frames; dirty ones only a checkpoint frees.
@@ -400,5 +400,15 @@ extension LogStore {
             catalogue.layers[slot].rootLevel = newLevel
         }
         return true
+    }
+}
+
+extension ControlRecord {
+    /// How deep into the reserve it may go.
+    fileprivate var privilege: LogPrivilege {
+        switch self {
+        case .deleteSnapshot, .deleteVolume, .removeLayer: .release
+        default: .metadata
+        }
     }
 }

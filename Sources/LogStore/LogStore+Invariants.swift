@@ -74,7 +74,9 @@ extension LogStore {
                     return "segment \(index) is free and has \(segment.liveBlockCount) live blocks"
                 }
             case .open, .closed:
-                let isHead = (0..<3).contains { log.heads[$0].segment == Int32(index) }
+                let isHead = (0..<log.heads.count).contains {
+                    log.heads[$0].segment == Int32(index)
+                }
                 if isHead != (segment.state == .open) {
                     return "segment \(index) is \(segment.state), a stream's head: \(isHead)"
                 }

@@ -19,7 +19,8 @@ struct LayerJob {
 }
 
 extension LogStore {
-    private static var pageCountPerTurn: Int { 16 }
+    /// As many as a batch's header has records for, so that a full store spends few blocks on them.
+    private static var pageCountPerTurn: Int { 64 }
 
     /// Goes on with the layer at hand, or looks for the next.
     ///
@@ -116,9 +117,13 @@ extension LogStore {
                     index: index
                 )
             }
-        guard leavesOpeningRoom, pagesAreReady(record, isUrgent: false) else { return false }
+        // Merging moves entries into pages of the child; giving back makes none.
+        let privilege = layerJob.child >= 0 ? LogPrivilege.cleaner : .release
+        guard leavesRoom(for: privilege), pagesAreReady(record, isUrgent: false) else {
+            return false
+        }
         let bytes = record.encode()
-        guard makeRoom(.client, .cleaner, tailByteCount: bytes.count, payloadBlockCount: 0) else {
+        guard makeRoom(.client, privilege, tailByteCount: bytes.count, payloadBlockCount: 0) else {
             return false
         }
         // Making room may have changed what is in memory.

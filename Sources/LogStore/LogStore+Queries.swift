@@ -169,15 +169,19 @@ extension LogStore {
     /// stores that do not come to rest.
     package var progressDescription: String {
         let dying = segments.pendingFreeCount
-        let heads = (0..<3).map { stream in
+        let heads = (0..<log.heads.count).map { stream in
             let head = log.heads[stream]
             return head.segment < 0 ? "-" : "\(head.segment)+\(head.blockOffset)"
         }
         let job = layerJob.slot < 0 ? "none" : "layer \(layerJob.slot) into \(layerJob.child)"
+        let live = { (content: SegmentContent) in
+            self.segmentList(content).map(String.init).joined(separator: " ")
+        }
         return """
             state \(state); segments \(segments.count) of \(segments.blockCount) blocks: \
             free \(segments.free.count), announced \(segments.reserved.count), dying \(dying), \
             reserve \(plan.reserveSegmentCount); heads \(heads.joined(separator: " ")); \
+            live in data \(live(.data)), in map \(live(.map)), else \(live(.unknown)); \
             checkpoint \(checkpoint.phase) requested \(checkpoint.isRequested) \
             for space \(checkpoint.isSpaceWanted); cleaner \(cleaner.phase) on \
             \(cleaner.victim) fruitless \(cleaner.fruitlessCount); layer job \(job); \
@@ -187,6 +191,13 @@ extension LogStore {
             waiting: reads \(readWaiters.count), writes \(writeWaiters.count), \
             durability \(durabilityWaiters.count), commands \(commands.count)
             """
+    }
+
+    /// Live blocks of each closed segment with this content.
+    private func segmentList(_ content: SegmentContent) -> [UInt32] {
+        (0..<segments.count).map { segments.segments[$0] }
+            .filter { $0.state == .closed && $0.content == content }
+            .map(\.liveBlockCount)
     }
 
     // MARK: - Background

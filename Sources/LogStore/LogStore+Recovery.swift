@@ -183,6 +183,7 @@ extension LogStore {
             let usage = manifest.usage[index]
             let location = segments.location(of: index)
             segments.segments[index].state = .closed
+            segments.segments[index].content = usage.content
             segments.segments[index].lastBatchSequence = usage.lastBatchSequence
             segments.segments[index].checkpointLiveBlockCount = usage.liveBlockCount
             segments.addLive(location, count: Int(usage.liveBlockCount))

@@ -62,9 +62,15 @@ extension LogStore {
         // The youngest first: of two segments of a stream, the older was already left behind.
         for end in worthwhile.sorted(by: { ($0.sequence, $1.segment) > ($1.sequence, $0.segment) })
         {
-            let stream = end.stream ?? LogStream.allCases.first { !isTaken($0) }
+            let content = segments.segments[Int(end.segment)].content
+            let stream =
+                end.stream
+                ?? LogStream.allCases.first {
+                    !isTaken($0) && (content == .unknown || content == $0.content)
+                }
             guard let stream, !isTaken(stream) else { continue }
             segments.segments[Int(end.segment)].state = .open
+            segments.segments[Int(end.segment)].content = stream.content
             log.heads[stream.rawValue] = StreamHead(
                 segment: Int32(end.segment),
                 blockOffset: Int32(end.blockOffset)

@@ -8,13 +8,12 @@ extension LogStore {
     ///
     /// Clients do not ask for a checkpoint when there is none: the cleaner sees that they wait,
     /// and says when a checkpoint gives enough.
-    func takeSegment(_ privilege: LogPrivilege) -> Int? {
+    func takeSegment(_ stream: LogStream, _ privilege: LogPrivilege) -> Int? {
         let floor =
             switch privilege {
             case .client: plan.reserveSegmentCount
             case .metadata: plan.reserveSegmentCount * 3 / 4
-            case .cleaner: openingFloor
-            case .checkpoint: 0
+            case .cleaner, .release, .checkpoint: appendFloor(privilege)
             }
         guard segments.reserved.count > floor, let segment = segments.reserved.popFirst() else {
             wantSpace(privilege)
@@ -22,6 +21,7 @@ extension LogStore {
         }
         let index = Int(segment)
         segments.segments[index].state = .open
+        segments.segments[index].content = stream.content
         segments.segments[index].firstBatchSequence = log.nextSequence
         return index
     }
@@ -32,47 +32,51 @@ extension LogStore {
     /// checkpoint takes segments for them while the clients' own is far from full. A trim makes as
     /// many: what it gives up is room only when the cleaner has had its half to work with.
     func appendFloor(_ privilege: LogPrivilege) -> Int {
-        switch privilege {
-        case .client, .metadata:
-            max(plan.reserveSegmentCount / 2, openingFloor + plan.stepSegmentCount)
-        case .cleaner: openingFloor
+        let opening = openingFloor(pageCount: 0)
+        let cleaning = opening + plan.releaseSegmentCount
+        return switch privilege {
+        case .client: max(plan.reserveSegmentCount / 2, cleaning + plan.stepSegmentCount)
+        case .metadata: max(plan.reserveSegmentCount / 2, cleaning + 1)
+        case .cleaner: cleaning
+        // One more, in which the pages of a victim find room.
+        case .release: opening + 1
         case .checkpoint: 0
         }
     }
-
-    /// Segments that must be left when something is appended that replay must find: what closes
-    /// recovery, and two more, so that a store that is opened again and again without doing anything
-    /// finds a place for each time's manifest until the one before is free.
-    var openingFloor: Int { closingSegmentCount + 2 }
 
     /// Asks for a checkpoint where that gives segments out again.
     func wantSpace(_ privilege: LogPrivilege) {
         switch privilege {
         case .client, .metadata: if segments.free.count > 0 { checkpoint.isSpaceWanted = true }
-        case .cleaner, .checkpoint: checkpoint.isSpaceWanted = true
+        case .cleaner, .release, .checkpoint: checkpoint.isSpaceWanted = true
         }
     }
 
     /// Map pages that a moved block makes dirty at most, of those that differ from its
     /// neighbour's: its leaf, and two above in a volume that is written very thinly.
-    private static var dirtyPagesPerMovedBlock: Int { 3 }
+    static var dirtyPagesPerMovedBlock: Int { 3 }
 
-    /// Segments that the checkpoint which closes recovery would take if the store stopped after the
-    /// cleaner's next step.
+    /// Segments that must be left when something is appended that replay must find.
     ///
-    /// It writes what is dirty, and again what the checkpoint under way has written in vain. Whoever
-    /// appends anything that replay must find leaves so many segments: what is taken after the last
-    /// such batch holds nothing but pages written in vain, and opening takes it back.
-    var closingSegmentCount: Int {
-        let blockCount =
-            closingBlockCount + LogStore.dirtyPagesPerMovedBlock * cleaner.live.count
-        let missing = max(0, blockCount - mapHeadRoom)
-        return 1 + (missing + plan.segmentPayloadCount - 1) / plan.segmentPayloadCount
+    /// The checkpoint that closes recovery writes what is dirty, and again what the one under way
+    /// has written in vain; what the map's head still takes may be used up in vain as well. What is
+    /// taken after the last such batch holds nothing else, and opening takes it back. Manifests
+    /// take a place for the next and leave one for another, in segments that hold nothing else, so
+    /// that a store that is opened again and again without doing anything never runs out.
+    ///
+    /// - Parameter pageCount: Pages that will be dirty besides.
+    func openingFloor(pageCount: Int) -> Int {
+        // What was moved already has made its pages dirty, and they are counted.
+        let movingCount = cleaner.live.count - cleaner.liveIndex
+        let pages =
+            map.dirtyCount + checkpoint.writtenPageCount + pageCount
+            + LogStore.dirtyPagesPerMovedBlock * movingCount
+        return segmentCount(ofBlocks: pages) + 2 * segmentCount(ofBlocks: manifestBlockCount)
     }
 
-    /// Pages and manifest of the checkpoint that would close recovery, in blocks.
-    private var closingBlockCount: Int {
-        map.dirtyCount + checkpoint.writtenPageCount + manifestBlockCount
+    /// Segments that are sure to take so many blocks.
+    private func segmentCount(ofBlocks count: Int) -> Int {
+        (count + plan.segmentPayloadCount - 1) / plan.segmentPayloadCount
     }
 
     /// Blocks of the manifest that a checkpoint would write, at most, with one to spare.
@@ -85,27 +89,44 @@ extension LogStore {
         return byteCount / 4096 + 2
     }
 
+    /// Segments that each manifest fills and the next one frees, where it is large for a segment.
+    var manifestChurnCount: Int {
+        let blockCount = manifestBlockCount
+        return 2 * blockCount > plan.segmentPayloadCount ? segmentCount(ofBlocks: blockCount) : 0
+    }
+
+    /// Live blocks that the cleaner may move before a checkpoint must come: each takes a block, and
+    /// the pages that it makes dirty.
+    var movableBlockCount: Int {
+        // One that is begun for the blocks besides.
+        let kept = appendFloor(.cleaner) + 1
+        let room = max(0, segments.reserved.count - kept) * plan.segmentPayloadCount
+        return max(1, room / (1 + LogStore.dirtyPagesPerMovedBlock))
+    }
+
+    /// Whether the store can still be opened after the blocks at hand were moved, or a record was
+    /// written of pages that it changes, in a segment of their own; else a checkpoint comes first.
+    func leavesRoom(for privilege: LogPrivilege) -> Bool {
+        leaves(appendFloor(privilege) + 1)
+    }
+
+    /// Whether a checkpoint finds room for so many more dirty pages, and leaves a manifest's.
+    ///
+    /// Pages that only move are not in the log: when the store stops before the checkpoint is
+    /// finished, opening it does not write them.
+    func leavesRoom(forPages count: Int) -> Bool {
+        let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - mapHeadRoom
+        return leaves(
+            segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount)
+        )
+    }
+
     /// Payload blocks that the map's head still takes.
     private var mapHeadRoom: Int {
         let head = log.heads[LogStream.map.rawValue]
         return head.segment < 0
             ? 0 : SpacePlan.payloadCount(ofBlocks: segments.blockCount - Int(head.blockOffset))
     }
-
-    /// Live blocks that the cleaner may move before a checkpoint must come: each takes a block, and
-    /// the pages that it makes dirty.
-    var movableBlockCount: Int {
-        let segmentCount = max(0, segments.reserved.count - 4)
-        let room = segmentCount * plan.segmentPayloadCount + mapHeadRoom - closingBlockCount
-        return max(1, room / (1 + LogStore.dirtyPagesPerMovedBlock))
-    }
-
-    /// Whether a checkpoint still finds its segments after a few more pages were changed.
-    var leavesCheckpointRoom: Bool { leaves(closingSegmentCount + 1) }
-
-    /// Whether the store can still be opened after the blocks at hand were moved, or a record was
-    /// written of pages that it changes, in a segment of their own.
-    var leavesOpeningRoom: Bool { leaves(openingFloor + 1) }
 
     /// Whether so many segments are left; else a checkpoint comes first, while it needs less.
     private func leaves(_ segmentCount: Int) -> Bool {

@@ -118,6 +118,7 @@ extension LogStore {
             let segment = segments.index(of: batch.location)
             let last = segments.segments[segment].lastBatchSequence
             segments.segments[segment].lastBatchSequence = max(last, batch.sequence)
+            segments.segments[segment].content = batch.stream.content
         }
         announceOpening(recovery, superblock)
     }
@@ -127,7 +128,7 @@ extension LogStore {
     /// Those behind it hold pages of a checkpoint that was not finished. Nothing is lost when the
     /// next opening finds fewer of them, so their segments are free.
     private func neededBatchCount(_ recovery: Recovery) -> Int {
-        let last = recovery.batches.lastIndex { $0.stream != .map }
+        let last = recovery.batches.lastIndex { $0.stream != .map && $0.stream != .manifest }
         return last.map { $0 + 1 } ?? 0
     }
 

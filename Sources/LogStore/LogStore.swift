@@ -144,6 +144,8 @@ public final class LogStore {
     let superblockMemory: ByteRegion
     let statusWalks = StatusWalks()
     var resourcesChanged = false
+    /// How far the store had come when nothing but reads was under way, and since when that is so.
+    private var restMark: (mark: UInt64, since: Instant)?
     /// A request stopped to let others run; the next turn should come at once.
     var hasDeferredWork = false
     /// A map page could not be read since this was last cleared.
@@ -291,7 +293,7 @@ public final class LogStore {
     ///
     /// - Returns: Whether that changed anything.
     private func refuseStuck() -> Bool {
-        guard ops.inFlightCount == 0, !log.hasOpenRecords else { return false }
+        guard isAtRest, !log.hasOpenRecords else { return false }
         guard checkpoint.isIdle else {
             // A checkpoint may take what is left of the device. When that is not enough, nothing
             // can be made durable any more: clients learn that instead of waiting for ever.
@@ -315,6 +317,28 @@ public final class LogStore {
         )
         return true
     }
+
+    /// Whether nothing is under way that could make room.
+    ///
+    /// Reads could go on for ever, for clients who only read: some of them bring pages that a write
+    /// waits for, so who waits is given the time that a slow device takes.
+    private var isAtRest: Bool {
+        guard ops.inFlightCount > 0 else { return true }
+        guard ops.inFlightCount == ops.readCount, !writeWaiters.isEmpty || !commands.isEmpty else {
+            restMark = nil
+            return false
+        }
+        let mark = writeSequence &+ log.sealedThrough &+ counters.cleanedSegmentCount
+        guard let rest = restMark, rest.mark == mark else {
+            restMark = (mark, now)
+            return false
+        }
+        return now.nanoseconds &- rest.since.nanoseconds >= LogStore.restNanosecondsMax
+    }
+
+    /// Time without any write to the device after which who waits for room is refused, though reads
+    /// go on.
+    private static var restNanosecondsMax: UInt64 { 10_000_000_000 }
 
     /// Tries the trims behind a write that must wait: they are what makes room.
     ///

@@ -9,8 +9,20 @@ enum LogStream: Int, CaseIterable, BitwiseCopyable {
     case client = 0
     /// Blocks that survived a cleaning.
     case survivor = 1
-    /// Map pages and manifests.
+    /// Map pages.
     case map = 2
+    /// Manifests: each replaces the one before, so that their segments need no cleaning. Among map
+    /// pages they would leave garbage that a store killed over and over never gets to clean.
+    case manifest = 3
+
+    /// What its segments hold.
+    var content: SegmentContent {
+        switch self {
+        case .client, .survivor: .data
+        case .map: .map
+        case .manifest: .manifest
+        }
+    }
 }
 
 /// Who may take which of the last segments.
@@ -19,8 +31,10 @@ enum LogPrivilege: Int, BitwiseCopyable {
     case client
     /// Trims and configuration: may take a quarter of it.
     case metadata
-    /// The cleaner: may take half, and more while a checkpoint still finds what it needs.
+    /// The cleaner: leaves what deletions take.
     case cleaner
+    /// Deletions, which give up more than they take: leave what opening the store takes.
+    case release
     /// A checkpoint, without which nothing is ever freed: may take all.
     case checkpoint
 }
@@ -64,7 +78,10 @@ final class LogWriter {
     static var memoryByteCount: Int { batchCount * (payloadBlockCountMax + 1) * 4096 }
 
     let batches = FixedArray<Batch>(repeating: Batch(), count: batchCount)
-    let heads = FixedArray<StreamHead>(repeating: StreamHead(), count: 3)
+    let heads = FixedArray<StreamHead>(
+        repeating: StreamHead(),
+        count: LogStream.allCases.count
+    )
     /// Sealed batches in sequence order.
     let inFlight = FixedRing<Int32>(capacityMin: batchCount)
     private let memory: ByteRegion

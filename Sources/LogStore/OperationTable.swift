@@ -25,6 +25,16 @@ enum OperationKind: UInt8, BitwiseCopyable {
     case cleanerRead
     /// A read of the offline check.
     case checkRead
+
+    /// Whether clients alone may keep such operations in flight for ever.
+    var isRead: Bool {
+        switch self {
+        case .requestRead, .scratchRead, .pageRead: true
+        case .batchWrite, .flush, .superblockWrite, .recoveryRead, .recoveryWrite, .cleanerRead,
+            .checkRead:
+            false
+        }
+    }
 }
 
 /// One device request in flight.
@@ -57,6 +67,8 @@ final class OperationTable {
     let checksums: FixedArray<UInt32>
     private var freeHead: Int32 = -1
     private(set) var inFlightCount = 0
+    /// Of these, reads for clients and of map pages.
+    private(set) var readCount = 0
 
     init(count: Int) {
         operations = FixedArray(repeating: Operation(), count: count)
@@ -93,6 +105,7 @@ final class OperationTable {
         operation.owner = owner
         operations[index] = operation
         inFlightCount += 1
+        if kind.isRead { readCount += 1 }
         return index
     }
 
@@ -115,6 +128,7 @@ final class OperationTable {
         operations[index].next = freeHead
         freeHead = Int32(index)
         inFlightCount -= 1
+        if operations[index].kind.isRead { readCount -= 1 }
     }
 }
 

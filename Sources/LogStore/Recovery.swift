@@ -20,7 +20,8 @@ struct ReplayBatch {
         return switch first.header.kind {
         case .data, .zero, .control: .client
         case .relocate: .survivor
-        case .mapPage, .manifest: .map
+        case .mapPage: .map
+        case .manifest: .manifest
         }
     }
 }

@@ -21,6 +21,8 @@ enum SegmentState: UInt8, BitwiseCopyable {
 /// One segment.
 struct Segment: BitwiseCopyable {
     var state: SegmentState = .free
+    /// What it holds, once something was written to it.
+    var content: SegmentContent = .unknown
     /// The cleaner failed to read it; left alone.
     var isDamaged = false
     /// The cleaner is done with it: what is live in it are map pages, which the next checkpoint
@@ -129,6 +131,7 @@ final class SegmentTable {
             segments[index].isDamaged = false
             segments[index].isDrained = false
             segments[index].isDeferred = false
+            segments[index].content = .unknown
             free.append(UInt32(index))
             freed += 1
         }

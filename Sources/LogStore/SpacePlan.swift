@@ -16,6 +16,9 @@ struct SpacePlan {
     /// What clients leave to the cleaner beyond what opening the store needs: a segment for the
     /// blocks of one step, and those for the pages that they make dirty.
     let stepSegmentCount: Int
+    /// What the cleaner leaves to deletions: their records, one for each map page, and the pages
+    /// above those.
+    let releaseSegmentCount: Int
     /// Payload blocks that a segment is sure to take, of a checkpoint that fills it in batches.
     let segmentPayloadCount: Int
     /// Blocks that clients may have live, for ENOSPC.
@@ -41,7 +44,9 @@ struct SpacePlan {
     /// A checkpoint's pages take at most this part of the device.
     private static var dirtyPageDivisor: Int { 32 }
     /// The open heads of the streams, and as many for the segments that follow them.
-    private static var headSegmentCount: Int { 6 }
+    private static var headSegmentCount: Int { 8 }
+    /// A batch's header has records of 64 pages, and at most half of what is live are pages.
+    private static var releaseDivisor: Int { 128 }
     /// Of so many blocks of a segment one is taken to be a batch header.
     private static var headerDivisor: Int { 60 }
     /// A manifest's share for each segment, in bytes: live blocks and last batch.
@@ -74,6 +79,7 @@ struct SpacePlan {
         segmentPayloadCount = SpacePlan.payloadCount(ofBlocks: segmentBlockCount)
         stepSegmentCount =
             1 + (SpacePlan.stepPageCount + segmentPayloadCount - 1) / segmentPayloadCount
+        releaseSegmentCount = 2 + segmentCount / SpacePlan.releaseDivisor
         // A quarter more than the pages: paths to them, and batches that are not full.
         let room = segmentBlockCount - 2
         let pageSegmentCount = (dirtyPageCountMax * 5 / 4 + segmentBlockCount - 1) / room

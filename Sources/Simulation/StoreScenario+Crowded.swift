@@ -22,6 +22,8 @@ extension StoreScenario {
         thinkNanosecondsMax = random.pick([0, 50_000, 1_000_000])
         hugeVolumePerMille = 1000
         endsEmpty = true
+        // Damage ends a run early: it has scenarios of its own.
+        faults.damageCountMax = 0
         weights = Step.allCases.map { Self.crowdedWeights[$0] ?? 0 }
         isCrowded = true
     }

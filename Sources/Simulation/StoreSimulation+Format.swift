@@ -85,7 +85,15 @@ extension StoreSimulation {
             submit(.deleteVolume(VolumeID(id)))
             settle()
         }
-        guard failure == nil, !endedByDamage, oracle.volumes.isEmpty else { return }
+        guard failure == nil, !endedByDamage, device.damageCount == 0 else { return }
+        guard oracle.volumes.isEmpty || device.errorCount > 0 else {
+            fail(
+                "\(oracle.volumes.count) volumes cannot be deleted: \(driver.store.space); "
+                    + driver.store.progressDescription
+            )
+            return
+        }
+        guard oracle.volumes.isEmpty else { return }
         pump(untilNanoseconds: driver.nowNanoseconds + Self.restNanoseconds) { true }
         restart()
         guard failure == nil, !endedByDamage, let emptySpace else { return }

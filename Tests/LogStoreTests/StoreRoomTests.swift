@@ -12,13 +12,13 @@ import Testing
         try bench.crash()
         // A block in each 256 KiB rots: no segment can be emptied.
         let rotten = StoreBench.pattern(2, 4096)
-        let first = Array(StoreBench.pattern(1, 1 << 20)[0..<4096])
-        for offset in stride(from: 1 << 20, to: bench.arena.region.byteCount, by: 4096)
-        where bench.arena.region.slice(offset, 4096).array().elementsEqual(first) {
-            for part in stride(from: 0, to: 1 << 20, by: 256 << 10)
-            where offset + part + 4096 <= bench.arena.region.byteCount {
-                bench.arena.region.slice(offset + part, 4096).copy(from: rotten)
-            }
+        let data = StoreBench.pattern(1, 1 << 20)
+        let marked = Set(
+            stride(from: 0, to: 1 << 20, by: 256 << 10).map { Array(data[$0..<($0 + 4096)]) }
+        )
+        for offset in stride(from: 1 << 20, to: bench.arena.region.byteCount, by: 4096) {
+            let place = bench.arena.region.slice(offset, 4096)
+            if marked.contains(place.array()) { place.copy(from: rotten) }
         }
         let again = try #require(bench.store.openVolume(VolumeID(1)))
         let block = StoreBench.pattern(3, 4096)
@@ -257,7 +257,9 @@ import Testing
             return nil
         }
         // The more volumes, the larger the manifest that has to fit behind the one before.
-        #expect(try wasOpen(volumeCount: 0) == false)
-        #expect(try wasOpen(volumeCount: 10) == true)
+        let outcomes = try (0...6).map { try wasOpen(volumeCount: $0) }
+        #expect(outcomes.contains(true))
+        #expect(outcomes.contains(false))
+        #expect(!outcomes.contains(nil))
     }
 }

@@ -73,7 +73,10 @@ import Testing
             bench.settle()
             try bench.crash()
             let again = try #require(bench.store.openVolume(VolumeID(1)))
-            try #require(try bench.change(.trim, again, 0, 1 << 40) == .ok)
+            try #require(
+                try bench.change(.trim, again, 0, 1 << 40) == .ok,
+                "\(shape.testDescription): \(bench.store.progressDescription)"
+            )
             bench.settle()
             #expect(try bench.write(again, at: 0, block) == .ok)
             #expect(bench.store.brokenInvariant() == nil)
