@@ -54,6 +54,20 @@ extension BadInput {
         ),
         refused(
             .volume,
+            "a volume beyond 64 bits",
+            ["volume", "create", "v", "--size", "99999999999999999999"],
+            exitCode: 2,
+            mentions: ["too large", "64TiB"]
+        ),
+        refused(
+            .volume,
+            "a volume of a negative size",
+            ["volume", "create", "v", "--size", "-5"],
+            exitCode: 2,
+            mentions: ["-5", "negative"]
+        ),
+        refused(
+            .volume,
             "a block size that no guest knows",
             ["volume", "create", "v", "--size", "64MiB", "--block-size", "1024"],
             exitCode: 2,
@@ -445,6 +459,13 @@ extension BadInput {
             ["volume", "lsit"],
             exitCode: 2,
             mentions: ["lsit", "'list'"]
+        ),
+        refused(
+            .cluster,
+            "the help of a command that does not exist",
+            ["help", "volme"],
+            exitCode: 2,
+            mentions: ["'volctl' has no subcommand 'volme'", "'volume'"]
         ),
     ]
 }
