@@ -272,6 +272,18 @@ extension BadInput {
         ),
         refused(
             .image,
+            "importing a web page",
+            ["image", "import", "DIR/page.img", "v"],
+            mentions: ["web page", "--format raw"],
+            prepare: { context in
+                let page = "<!DOCTYPE html>\n" + String(repeating: " ", count: 496)
+                try Data(page.utf8).write(
+                    to: URL(fileURLWithPath: context.scratch.file("page.img"))
+                )
+            }
+        ),
+        refused(
+            .image,
             "importing a qcow2 file that was cut off",
             ["image", "import", "DIR/cut.qcow2", "v"],
             mentions: ["cut.qcow2"],
