@@ -198,6 +198,13 @@ import volctl
         #expect(failure.line == "volctl: It has clones. Delete them first.")
     }
 
+    @Test("an error of the service is a sentence wherever it is logged")
+    func description_controlError_isSentence() {
+        let error = ControlError(.unavailable, "The node is down.", help: "Start it.", holder: "h")
+        #expect("\(error as any Error)" == "The node is down. Start it.")
+        #expect("\(ControlError(.inUse, "It is in use."))" == "It is in use.")
+    }
+
     @Test("words of a command are quoted when a shell would take them apart")
     func shellQuoted_words_areSafe() {
         #expect("vm1@a.b".shellQuoted == "vm1@a.b")
