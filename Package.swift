@@ -48,6 +48,7 @@ let dataPathTargets: [Target] = [
         name: "COpenSSL",
         linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
     ),
+    .target(name: "CProcess"),
     dataPath("BlockCore", ["CLinux"]),
     dataPath("LogFormat", ["BlockCore"]),
     dataPath("NBDWire", ["BlockCore"]),
@@ -69,7 +70,7 @@ let dataPathTargets: [Target] = [
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
-            "FuzzSupport",
+            "FuzzSupport", "CProcess",
         ],
         swiftSettings: common
     ),
@@ -193,7 +194,7 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "ConformanceTests",
-        dependencies: [],
+        dependencies: ["TestSupport"],
         exclude: ["ControlAPI"],
         swiftSettings: control
     ),
