@@ -141,7 +141,7 @@ let controlTargets: [Target] = [
     ),
     .target(
         name: "ProgramMain",
-        dependencies: ["ControlAPI", argumentParser, logging],
+        dependencies: ["ControlAPI", "CProcess", argumentParser, logging],
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
@@ -227,7 +227,7 @@ let package = Package(
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
     targets: controlPlaneOnly
-        ? dataPathTargets.filter { ["COpenSSL", "TestSupport"].contains($0.name) }
+        ? dataPathTargets.filter { ["COpenSSL", "CProcess", "TestSupport"].contains($0.name) }
             + controlTargets.filter { $0.name != "volnode" }
         : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]

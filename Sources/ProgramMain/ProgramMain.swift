@@ -62,6 +62,7 @@ extension ServerProgram {
         }
         do {
             try OpenFileLimit.require()
+            try AddressSpaceLimit.require()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {

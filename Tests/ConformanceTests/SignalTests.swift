@@ -120,6 +120,26 @@ extension Conformance {
             #expect(result.errorOutput.contains("ulimit -f"), "\(result.report)")
         }
 
+        @Test("too little address space is refused by whoever needs it, with the limit")
+        func devUp_addressSpaceLimit_isNamed() async throws {
+            let cluster = Cluster(scratch: try ScratchDirectory())
+            let result = try await run(
+                "/bin/sh",
+                [
+                    "-c", "ulimit -v 500000; exec \"$0\" \"$@\"",
+                    TestEnvironment.program("volctl"), "dev", "up", "--data", cluster.dataPath,
+                ],
+                environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
+                directory: cluster.scratch.path
+            )
+            #expect(result.exitCode == 1)
+            #expect(
+                result.errorOutput.contains("of address space here, and needs"),
+                "\(result.report)"
+            )
+            #expect(result.errorOutput.contains("ulimit -v"), "\(result.report)")
+        }
+
         @Test("the size of a store that is there already is not changed, and dev up says so")
         func devUp_otherStoreSize_isSaid() async throws {
             let cluster = Cluster(scratch: try ScratchDirectory())

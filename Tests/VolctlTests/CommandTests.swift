@@ -92,6 +92,27 @@ private struct FaultyProgram: ServerProgram {
         #expect(text.contains("ulimit -n 1024"))
     }
 
+    @Test("too little address space is refused before anything traps for want of it")
+    func runProgram_littleAddressSpace_isTold() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            let mapped = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8)
+            let pageCount = try #require(mapped.split(separator: " ").first.flatMap { UInt($0) })
+            // What it has, and 32 MiB.
+            let byteCount = pageCount * UInt(sysconf(Int32(_SC_PAGESIZE))) + (32 << 20)
+            var limit = rlimit(rlim_cur: byteCount, rlim_max: byteCount)
+            // SAFETY: the kernel reads the value during the call.
+            unsafe setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+            await FaultyProgram.runProgram(arguments: ["refusal"])
+        }
+        let text = try text(result)
+        #expect(text.hasPrefix("faulty: It may take only "), "\(text)")
+        #expect(text.contains("MiB of address space here, and needs "), "\(text)")
+        #expect(text.contains("'ulimit -v unlimited'"), "\(text)")
+    }
+
     @Test("a soft limit of open files is raised")
     func runProgram_softLimit_isRaised() async throws {
         let result = await #expect(
