@@ -48,6 +48,7 @@ let dataPathTargets: [Target] = [
         name: "COpenSSL",
         linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
     ),
+    .target(name: "CProcess"),
     dataPath("BlockCore", ["CLinux"]),
     dataPath("LogFormat", ["BlockCore"]),
     dataPath("NBDWire", ["BlockCore"]),
@@ -69,7 +70,7 @@ let dataPathTargets: [Target] = [
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
-            "FuzzSupport",
+            "FuzzSupport", "CProcess",
         ],
         swiftSettings: common
     ),
@@ -140,7 +141,7 @@ let controlTargets: [Target] = [
     ),
     .target(
         name: "ProgramMain",
-        dependencies: ["ControlAPI", argumentParser, logging],
+        dependencies: ["ControlAPI", "CProcess", argumentParser, logging],
         swiftSettings: control
     ),
     .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
@@ -193,7 +194,7 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "ConformanceTests",
-        dependencies: [],
+        dependencies: ["TestSupport"],
         exclude: ["ControlAPI"],
         swiftSettings: control
     ),
@@ -226,7 +227,7 @@ let package = Package(
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         ],
     targets: controlPlaneOnly
-        ? dataPathTargets.filter { ["COpenSSL", "TestSupport"].contains($0.name) }
+        ? dataPathTargets.filter { ["COpenSSL", "CProcess", "TestSupport"].contains($0.name) }
             + controlTargets.filter { $0.name != "volnode" }
         : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]

@@ -18,9 +18,10 @@ public final class MemoryArena: @unchecked Sendable {
     ///   - byteCount: Bytes wanted; rounded up to whole pages.
     ///   - usesHugePages: Whether 2 MiB come into memory where one byte is touched: right for what
     ///     is used all over, wrong for what is sparse. Without, pages never touched cost nothing.
-    /// - Precondition: the kernel grants the memory; start-up cannot go on without it.
+    /// - Precondition: the kernel grants the memory; start-up cannot go on without it, and asks
+    ///   ``canMap(byteCount:)`` first.
     public init(byteCount: Int, usesHugePages: Bool = true) {
-        let rounded = (max(byteCount, 1) + 4095) & ~4095
+        let rounded = Self.wholePages(byteCount)
         let mapped = unsafe usesHugePages ? cbl_map_anonymous(rounded) : cbl_map_sparse(rounded)
         guard let base = unsafe mapped else {
             preconditionFailure("the kernel refused the memory asked for at start-up")
@@ -28,6 +29,24 @@ public final class MemoryArena: @unchecked Sendable {
         // SAFETY: freshly mapped; unmapped only in deinit.
         unsafe region = ByteRegion(base: base, byteCount: rounded)
     }
+
+    /// Maps `byteCount` bytes of zeroed memory in ordinary pages, if the kernel grants them.
+    ///
+    /// For what can be done without when the process may not have more.
+    public init?(sparseByteCountIfGranted byteCount: Int) {
+        let rounded = Self.wholePages(byteCount)
+        guard let base = unsafe cbl_map_sparse(rounded) else { return nil }
+        // SAFETY: freshly mapped; unmapped only in deinit.
+        unsafe region = ByteRegion(base: base, byteCount: rounded)
+    }
+
+    /// Whether the kernel would grant `byteCount` bytes now: a limit of address space, or of what
+    /// all processes together may be promised, can be in the way.
+    public static func canMap(byteCount: Int) -> Bool {
+        MemoryArena(sparseByteCountIfGranted: byteCount) != nil
+    }
+
+    private static func wholePages(_ byteCount: Int) -> Int { (max(byteCount, 1) + 4095) & ~4095 }
 
     /// Memory for the length of a call; for cold paths.
     ///

@@ -23,6 +23,8 @@ public enum APILimits {
     /// The most bytes that a node may say of its stores (1 EiB): more than any has, and few enough
     /// that the sums of some of them fit.
     public static var nodeByteCountMax: UInt64 { 1 << 60 }
+    /// The most stores that a node tells of one by one: 64 with long paths are half a body.
+    public static var nodeStoreCountMax: Int { 64 }
     /// The largest volume id: JSON readers keep integers exact up to here.
     public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
     /// The highest epoch of a volume: exact in JSON, and room above it for sums.

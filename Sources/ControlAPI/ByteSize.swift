@@ -15,6 +15,8 @@ package enum ByteSizeError: Error, Hashable, Sendable, CustomStringConvertible {
 
     package var description: String {
         switch self {
+        case .notANumber(let text) where text.hasPrefix("-"):
+            "'\(text)' is negative; a size is a number and a unit, such as 10GiB, 512MiB or 1T"
         case .notANumber(let text):
             "'\(text)' is not a size; write a number and a unit, such as 10GiB, 512MiB or 1T"
         case .unknownUnit(let unit, let number):
@@ -24,7 +26,7 @@ package enum ByteSizeError: Error, Hashable, Sendable, CustomStringConvertible {
         case .notWhole(let text):
             "'\(text)' is not a whole number of a unit; use a smaller one, such as 1536MiB for 1.5GiB"
         case .tooLarge(let text):
-            "'\(text)' is more than any disk holds; the largest size is 8388607TiB"
+            "'\(text)' is too large; no size is more than 8388607TiB"
         }
     }
 }

@@ -36,6 +36,16 @@ public struct ControlError: Error, Sendable, Hashable {
     }
 }
 
+extension ControlError: CustomStringConvertible {
+    /// What happened and what helps, as a line of a log says it.
+    public var description: String { [detail, help].compactMap(\.self).joined(separator: " ") }
+}
+
+extension ControlError.Code: CustomStringConvertible {
+    /// The spelling on the wire.
+    public var description: String { rawValue }
+}
+
 extension ControlError.Code {
     /// A parameter or field is outside its limits.
     public static var invalidArgument: Self { Self(rawValue: "invalid_argument") }

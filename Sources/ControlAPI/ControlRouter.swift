@@ -228,6 +228,7 @@ private func addNodes(of service: some ControlService, to routes: inout RouteTab
         let node = try call.name("node", of: "node")
         let heartbeat = try await call.body(NodeHeartbeat.self)
         try heartbeat.space.check()
+        try heartbeat.stores?.check()
         try await service.heartbeat(node, heartbeat)
         return .done
     }
@@ -270,10 +271,37 @@ extension NodeRegistration {
                 "An endpoint or path has at most \(APILimits.endpointByteCountMax) bytes."
             )
         }
-        guard storeIdentity.utf8.count == 32, storeIdentity.allSatisfy(\.isHexDigit) else {
-            throw ControlError(.invalidArgument, "A store identity is written as 32 hex digits.")
-        }
+        try requireStoreIdentity(storeIdentity)
         try space.check()
+        try stores?.check()
+    }
+}
+
+extension [NodeStore] {
+    /// Refuses what a node cannot have meant.
+    fileprivate func check() throws(ControlError) {
+        guard count <= APILimits.nodeStoreCountMax else {
+            throw ControlError(
+                .invalidArgument,
+                "A node tells of at most \(APILimits.nodeStoreCountMax) stores."
+            )
+        }
+        for store in self {
+            guard store.path.utf8.count <= APILimits.endpointByteCountMax else {
+                throw ControlError(
+                    .invalidArgument,
+                    "The path of a store has at most \(APILimits.endpointByteCountMax) bytes here."
+                )
+            }
+            if let identity = store.identity { try requireStoreIdentity(identity) }
+            try store.space.check()
+        }
+    }
+}
+
+private func requireStoreIdentity(_ text: String) throws(ControlError) {
+    guard text.utf8.count == 32, text.allSatisfy(\.isHexDigit) else {
+        throw ControlError(.invalidArgument, "A store identity is written as 32 hex digits.")
     }
 }
 

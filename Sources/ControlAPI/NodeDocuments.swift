@@ -42,6 +42,8 @@ public struct Node: Sendable, Hashable, Codable {
     public var version: String
     /// Where its store's bytes are, as last heard; absent until it was heard from.
     public var space: StoreSpaceUsage?
+    /// Its stores, as last heard; absent as `space` is, and from nodes that do not tell.
+    public var stores: [NodeStore]?
     /// The number of volumes placed on it.
     public var volumeCount: Int
     /// When it was last heard from; absent until the first time since the service started.
@@ -59,6 +61,7 @@ public struct Node: Sendable, Hashable, Codable {
         case storeIdentity
         case version
         case space
+        case stores
         case volumeCount
         case lastSeenAt
     }
@@ -75,6 +78,7 @@ public struct Node: Sendable, Hashable, Codable {
         storeIdentity: String,
         version: String,
         space: StoreSpaceUsage?,
+        stores: [NodeStore]? = nil,
         volumeCount: Int,
         lastSeenAt: Date?
     ) {
@@ -88,6 +92,7 @@ public struct Node: Sendable, Hashable, Codable {
         self.storeIdentity = storeIdentity
         self.version = version
         self.space = space
+        self.stores = stores
         self.volumeCount = volumeCount
         self.lastSeenAt = lastSeenAt
     }
@@ -179,6 +184,35 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
     }
 }
 
+/// One store of a node.
+public struct NodeStore: Sendable, Hashable, Codable {
+    /// Its file or device, as the node was started with; of a long one, its end.
+    public var path: String
+    /// Its identity, 32 hex digits; absent while it is not open.
+    public var identity: String?
+    /// Where its bytes are.
+    public var space: StoreSpaceUsage
+
+    /// Creates a store's document.
+    public init(path: String, identity: String?, space: StoreSpaceUsage) {
+        self.path = path
+        self.identity = identity
+        self.space = space
+    }
+
+    /// What a node tells of its stores: the first ones, and of long paths the end, so that it stays
+    /// within the limits of a request.
+    public static func told(_ stores: [NodeStore]) -> [NodeStore] {
+        stores.prefix(APILimits.nodeStoreCountMax).map { store in
+            var store = store
+            var path = Substring(store.path)
+            while path.utf8.count > APILimits.endpointByteCountMax { path.removeFirst() }
+            store.path = String(path)
+            return store
+        }
+    }
+}
+
 /// Body of `PUT /v1/nodes/{node}`: a node registers itself.
 public struct NodeRegistration: Sendable, Hashable, Codable {
     /// Where its API is: `http://HOST:PORT` or `unix:PATH`.
@@ -197,6 +231,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
     public var machineID: String?
     /// Where its store's bytes are.
     public var space: StoreSpaceUsage
+    /// Its stores one by one; absent from nodes that do not tell.
+    public var stores: [NodeStore]?
 
     /// The names on the wire, before the snake_case of ``ControlJSON``.
     enum CodingKeys: String, CodingKey {
@@ -208,6 +244,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         case version
         case machineID = "machineId"
         case space
+        case stores
     }
 
     /// Creates a body.
@@ -219,7 +256,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         storeIdentity: String,
         version: String,
         machineID: String? = MachineIdentifier.current,
-        space: StoreSpaceUsage
+        space: StoreSpaceUsage,
+        stores: [NodeStore]? = nil
     ) {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
@@ -229,6 +267,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         self.version = version
         self.machineID = machineID
         self.space = space
+        self.stores = stores
     }
 }
 
@@ -255,11 +294,14 @@ public struct NodeHeartbeat: Sendable, Hashable, Codable {
     public var session: UInt64
     /// Where its store's bytes are.
     public var space: StoreSpaceUsage
+    /// Its stores one by one; absent from nodes that do not tell.
+    public var stores: [NodeStore]?
 
     /// Creates a body.
-    public init(session: UInt64, space: StoreSpaceUsage) {
+    public init(session: UInt64, space: StoreSpaceUsage, stores: [NodeStore]? = nil) {
         self.session = session
         self.space = space
+        self.stores = stores
     }
 }
 

@@ -53,6 +53,7 @@ extension ControlPlane {
             storeIdentity: record.storeIdentity,
             version: record.version,
             space: entry?.space,
+            stores: entry?.stores,
             volumeCount: volumeCount,
             lastSeenAt: entry?.lastSeenAt
         )
@@ -91,6 +92,7 @@ extension ControlPlane {
             let entry = NodeTable.Entry(
                 session: session,
                 space: registration.space,
+                stores: registration.stores,
                 lastSeenAt: now
             )
             await report(nodeTable.update(name, entry), on: name, registration.space)
@@ -205,6 +207,7 @@ extension ControlPlane {
         let entry = NodeTable.Entry(
             session: heartbeat.session,
             space: heartbeat.space,
+            stores: heartbeat.stores,
             lastSeenAt: now
         )
         await report(nodeTable.update(name, entry), on: name, heartbeat.space)

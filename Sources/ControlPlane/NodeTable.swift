@@ -12,6 +12,8 @@ final class NodeTable: Sendable {
         var session: UInt64
         /// Where its store's bytes are.
         var space: StoreSpaceUsage
+        /// Its stores one by one, when it tells.
+        var stores: [NodeStore]?
         /// When it was heard from.
         var lastSeenAt: Date
         /// The least room that was reported since there was enough.

@@ -62,6 +62,7 @@ extension ServerProgram {
         }
         do {
             try OpenFileLimit.require()
+            try AddressSpaceLimit.require()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {
@@ -93,7 +94,11 @@ extension ParsableCommand {
         _ error: any Error,
         arguments: [String] = Array(CommandLine.arguments.dropFirst())
     ) -> Never {
-        if exitCode(for: error) == .success { exit(withError: error) }
+        if exitCode(for: error) == .success {
+            guard let text = usageText(ofHelpFor: arguments) else { exit(withError: error) }
+            writeError(text)
+            Foundation.exit(ProgramExit.usage)
+        }
         writeError(usageText(of: error, arguments: arguments))
         Foundation.exit(ProgramExit.usage)
     }
@@ -110,52 +115,5 @@ extension ParsableCommand {
 
     fileprivate static func writeError(_ text: String) {
         FileHandle.standardError.write(Data((text + "\n").utf8))
-    }
-}
-
-extension ParsableCommand {
-    /// What to say about wrong usage: what is wrong, then how the command is used.
-    ///
-    /// The parser calls a misspelt subcommand an unexpected argument; here it gets the names that
-    /// it may have been meant as.
-    package static func usageText(of error: any Error, arguments: [String]) -> String {
-        let text = fullMessage(for: error)
-        guard let unknown = unknownSubcommand(in: arguments) else { return text }
-        let usage = text.split(separator: "\n", maxSplits: 1).dropFirst().joined()
-        return usage.isEmpty ? "Error: \(unknown)" : "Error: \(unknown)\n\(usage)"
-    }
-
-    /// A sentence about the first word that names no subcommand where one has to be; called when
-    /// the parser has refused the line.
-    private static func unknownSubcommand(in arguments: [String]) -> String? {
-        var command: any ParsableCommand.Type = self
-        var path = [_commandName]
-        for word in arguments {
-            let subcommands = command.configuration.subcommands
-            guard !subcommands.isEmpty else { return nil }
-            guard !word.hasPrefix("-") else {
-                let place = path.joined(separator: " ")
-                return "'\(word)' stands before a subcommand of '\(place)'; options go behind it."
-            }
-            let next = subcommands.first { subcommand in
-                subcommand._commandName == word
-                    || subcommand.configuration.aliases.contains(word)
-            }
-            if let next {
-                command = next
-                path.append(next._commandName)
-                continue
-            }
-            // `volctl help volume` is the parser's own.
-            guard word != "help" else { return nil }
-            let names = subcommands.map { $0._commandName }
-            let place = path.joined(separator: " ")
-            let problem = "'\(place)' has no subcommand '\(word)'"
-            guard let suggestion = didYouMean(word, among: names) else {
-                return "\(problem); it has \(names.joined(separator: ", "))."
-            }
-            return "\(problem); \(suggestion)"
-        }
-        return nil
     }
 }

@@ -54,6 +54,21 @@ extension ByteSize {
             throw ValidationError(error.description)
         }
     }
+
+    /// Reads the size of a volume: what is no size of any kind is told the limit of volumes.
+    ///
+    /// - Throws: `ValidationError`; a size that breaks the other rules of volumes is refused by
+    ///   ``Usage/require(volumeSize:)``.
+    package static func volumeArgument(_ text: String) throws -> ByteSize {
+        do {
+            return try ByteSize(parsing: text)
+        } catch .tooLarge {
+            let limit = ByteSize(byteCount: APILimits.volumeByteCountMax)
+            throw ValidationError("'\(text)' is too large; a volume has at most \(limit)")
+        } catch {
+            throw ValidationError(error.description)
+        }
+    }
 }
 
 extension APIEndpoint {

@@ -41,6 +41,17 @@ public struct StoreConfiguration: Sendable {
     /// How the device is opened.
     public var device: DeviceOptions
 
+    /// Memory beside maps and cache, in bytes: the log's batches, the cleaner's buffer, slots and
+    /// tables (14 MiB measured), and that the memory begins at a huge page.
+    private static var fixedByteCount: Int { 24 << 20 }
+
+    /// What the store maps when it is opened, in bytes: at least what it then has.
+    public var memoryByteCount: Int {
+        Self.fixedByteCount
+            .addingSaturated(log.mapMemoryByteCount)
+            .addingSaturated(log.cacheMemoryByteCount)
+    }
+
     /// Creates a configuration.
     public init(
         path: String,
@@ -90,6 +101,17 @@ public struct NodeConfiguration: Sendable {
         return max(reactor.operationCountMax, socketCount + limits.deviceOperationCount)
     }
 
+    /// Memory beside its buffers that a reactor has, in bytes: its operations' vectors (17 MiB with
+    /// the default limits), slots, the first connections' memory, and its thread's stack.
+    private static var reactorByteCount: Int { 40 << 20 }
+
+    /// What the node maps at start, in bytes: at least what it then has, by some MiB more.
+    public var memoryByteCount: Int {
+        stores.reduce(bufferMemoryByteCount + reactorCount * Self.reactorByteCount) { sum, store in
+            sum.addingSaturated(store.memoryByteCount)
+        }
+    }
+
     /// Creates a configuration.
     public init(stores: [StoreConfiguration], listeners: [ListenAddress]) {
         self.stores = stores
@@ -111,6 +133,8 @@ public enum NodeError: Error, Sendable, Hashable {
     case reactor(ReactorError)
     /// The system refused a thread.
     case thread(errno: Int32)
+    /// The system refuses the memory that is needed at start.
+    case memory(byteCount: Int)
     /// The TLS credentials cannot be used.
     case tls(TLSError)
 }
@@ -143,3 +167,12 @@ public enum NodeEvent: Sendable {
 
 /// Takes a node's events; called on its reactor threads, so it must not block.
 public typealias NodeEventSink = @Sendable (NodeEvent) -> Void
+
+extension Int {
+    /// The sum with a count of bytes, at most more than anybody has.
+    fileprivate func addingSaturated(_ byteCount: Int) -> Int {
+        let limit = 1 << 62
+        let more = byteCount < 0 ? 0 : byteCount
+        return self >= limit - more ? limit : self + more
+    }
+}

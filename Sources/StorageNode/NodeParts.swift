@@ -14,6 +14,9 @@ struct NodeParts {
 
     init(_ configuration: NodeConfiguration, sink: @escaping NodeEventSink) throws(NodeError) {
         try Self.check(configuration)
+        guard MemoryArena.canMap(byteCount: configuration.memoryByteCount) else {
+            throw .memory(byteCount: configuration.memoryByteCount)
+        }
         let tls = try Self.tlsContext(configuration, sink)
         let shared = NodeShared(configuration: configuration, tls: tls, sink: sink)
         var workers: [Worker] = []

@@ -79,7 +79,11 @@ extension Worker {
             shared.connectionCount.remove()
             return socket.closeUnused()
         }
-        let connection = freePlace()
+        guard let connection = freePlace() else {
+            counters.refusedCount &+= 1
+            shared.connectionCount.remove()
+            return socket.closeUnused()
+        }
         counters.acceptedCount &+= 1
         counters.connectionCountNow &+= 1
         socket.disableDelay()
@@ -101,15 +105,14 @@ extension Worker {
         }
     }
 
-    private func freePlace() -> Connection {
+    /// A place for a connection; nil when the system grants no memory for more.
+    private func freePlace() -> Connection? {
         if let index = freeConnections.popLast() { return connections[Int(index)] }
         // Memory comes in lots, so that a node with ten clients does not pay for thousands.
         let lotCount = 64
         // Sparse: most connections never touch most of theirs.
-        let arena = MemoryArena(
-            byteCount: ConnectionMemory.byteCount * lotCount,
-            usesHugePages: false
-        )
+        let byteCount = ConnectionMemory.byteCount * lotCount
+        guard let arena = MemoryArena(sparseByteCountIfGranted: byteCount) else { return nil }
         connectionArenas.append(arena)
         for _ in 0..<lotCount {
             let memory = arena.allocate(byteCount: ConnectionMemory.byteCount)
@@ -118,8 +121,7 @@ extension Worker {
             freeConnections.append(index)
         }
         freeConnections.reverse()
-        guard let index = freeConnections.popLast() else { preconditionFailure("no new place") }
-        return connections[Int(index)]
+        return freeConnections.popLast().map { connections[Int($0)] }
     }
 
     // MARK: - Ending

@@ -1,6 +1,7 @@
 // `devtool sim store` and `devtool sim replication`: one seed, many seeds, or, for a store, a crash
 // at every device request of one seed.
 
+import CProcess
 import Foundation
 import Simulation
 
@@ -218,6 +219,9 @@ enum SimulationCommand {
 
     /// Runs seeds one after the other and says which; a trap then names its seed.
     private static func runWorker(_ arguments: SimulationArguments) -> Int32 {
+        // Nobody hears it any more then. A fleet that is gone already is noticed with the next line,
+        // which its pipe refuses.
+        _ = cbl_die_with_parent()
         let memory = SimulationMemory()
         for seed in arguments.first..<arguments.first + arguments.count {
             say("begin \(seed)")

@@ -41,6 +41,12 @@ package struct Volctl: AsyncParsableCommand {
     package static func main() async {
         // A reader that has gone is noticed where its pipe is written.
         signal(SIGPIPE, SIG_IGN)
+        // Before there is a second thread, which parsing makes.
+        do throws(Failure) {
+            try AddressSpaceLimit.require()
+        } catch {
+            report(CommandFailure(error), isJSON: CommandLine.arguments.contains("--json"))
+        }
         var command: any ParsableCommand
         do {
             command = try await asyncParseAsRoot()
@@ -59,8 +65,7 @@ package struct Volctl: AsyncParsableCommand {
         } catch let error as ControlError {
             report(CommandFailure(error), isJSON: printsJSON(command))
         } catch let failure as Failure {
-            let failure = CommandFailure("limit_reached", failure.what, remedy: failure.help)
-            report(failure, isJSON: printsJSON(command))
+            report(CommandFailure(failure), isJSON: printsJSON(command))
         } catch {
             endIfUsage(error)
             report(CommandFailure(unforeseen: message(for: error)), isJSON: printsJSON(command))
@@ -99,6 +104,11 @@ extension CommandFailure {
     fileprivate init(unforeseen message: String) {
         let failure = Failure(unforeseen: message)
         self.init("internal_error", failure.what, remedy: failure.help)
+    }
+
+    /// A limit that this process has.
+    fileprivate init(_ failure: Failure) {
+        self.init("limit_reached", failure.what, remedy: failure.help)
     }
 
     /// What the service answered, as this program says it.

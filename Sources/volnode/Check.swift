@@ -28,6 +28,10 @@ struct Check: ParsableCommand {
     var buffered = false
 
     func run() throws {
+        // A store replays the log, with the memory that it has by default.
+        try AddressSpaceLimit.require(
+            reserving: UInt64(StoreConfiguration(path: path).memoryByteCount)
+        )
         var options = DeviceOptions()
         options.isReadOnly = true
         options.allowsBuffered = buffered

@@ -27,9 +27,19 @@ extension Failure {
                 "The system refused a thread: \(errorText(errno)).",
                 help: "Give fewer --reactors, or raise 'ulimit -u'."
             )
+        case .memory(let byteCount):
+            self.init(
+                "The system does not grant \(ByteSize(byteCount: UInt64(byteCount))) of memory.",
+                help: "Raise 'ulimit -v' or vm.overcommit_memory, or \(Self.memoryAdvice)."
+            )
         case .tls(let error):
             self.init(error)
         }
+    }
+
+    /// What takes less memory.
+    static var memoryAdvice: String {
+        "give less with --map-memory, --cache-memory and --buffer-memory"
     }
 
     /// Credentials that cannot be used.

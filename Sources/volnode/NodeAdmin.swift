@@ -47,23 +47,30 @@ struct NodeAdmin: NodeService {
     func identityText() async -> String { await node.identity()?.hexText ?? "" }
 
     /// Where the bytes of all stores are.
-    func space() async -> StoreSpaceUsage {
-        var stores: [StoreSpaceUsage] = []
-        for index in node.storePaths.indices {
+    func space() async -> StoreSpaceUsage { StoreSpaceUsage(stores: await stores().map(\.space)) }
+
+    /// The stores, one by one.
+    func stores() async -> [NodeStore] {
+        var stores: [NodeStore] = []
+        for (index, path) in node.storePaths.enumerated() {
             let space = await node.space(store: index)
             let room = await node.room(store: index)
             stores.append(
-                StoreSpaceUsage(
-                    capacityByteCount: space.capacityByteCount,
-                    liveByteCount: space.liveByteCount,
-                    availableByteCount: space.availableByteCount,
-                    garbageByteCount: space.garbageByteCount,
-                    fullestPercent: room.usedPercent,
-                    room: StoreRoom(room.state)
+                NodeStore(
+                    path: path,
+                    identity: await node.identity(store: index)?.hexText,
+                    space: StoreSpaceUsage(
+                        capacityByteCount: space.capacityByteCount,
+                        liveByteCount: space.liveByteCount,
+                        availableByteCount: space.availableByteCount,
+                        garbageByteCount: space.garbageByteCount,
+                        fullestPercent: room.usedPercent,
+                        room: StoreRoom(room.state)
+                    )
                 )
             )
         }
-        return StoreSpaceUsage(stores: stores)
+        return stores
     }
 
     func statistics() async throws(ControlError) -> NodeStatistics {

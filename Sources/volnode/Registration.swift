@@ -64,9 +64,14 @@ actor Registration: Service {
         guard let adminEndpoint else { return }
         do throws(ControlError) {
             if let session {
+                let stores = await admin.stores()
                 try await client.heartbeat(
                     name,
-                    NodeHeartbeat(session: session, space: await admin.space())
+                    NodeHeartbeat(
+                        session: session,
+                        space: StoreSpaceUsage(stores: stores.map(\.space)),
+                        stores: NodeStore.told(stores)
+                    )
                 )
             } else {
                 try await register(adminEndpoint)
@@ -94,6 +99,7 @@ actor Registration: Service {
     }
 
     private func register(_ adminEndpoint: APIEndpoint) async throws(ControlError) {
+        let stores = await admin.stores()
         let result = try await client.registerNode(
             name,
             NodeRegistration(
@@ -103,7 +109,8 @@ actor Registration: Service {
                 nbdTLS: advertised.tls,
                 storeIdentity: await admin.identityText(),
                 version: Volnode.version,
-                space: await admin.space()
+                space: StoreSpaceUsage(stores: stores.map(\.space)),
+                stores: NodeStore.told(stores)
             )
         )
         session = result.session

@@ -210,8 +210,13 @@ struct Run: AsyncParsableCommand {
 
     private func start(_ logger: Logger) async throws -> StorageNode {
         let log = NodeLog(logger: logger)
+        let configuration = nodeConfiguration
+        try AddressSpaceLimit.require(
+            reserving: UInt64(configuration.memoryByteCount),
+            advice: Failure.memoryAdvice
+        )
         do throws(NodeError) {
-            return try await StorageNode.start(nodeConfiguration) { log.record($0) }
+            return try await StorageNode.start(configuration) { log.record($0) }
         } catch { throw Failure(error) }
     }
 

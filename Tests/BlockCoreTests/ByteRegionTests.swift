@@ -14,6 +14,16 @@ import Testing
         #expect(region.crc32c() == 0x46DD_794E)
     }
 
+    @Test("Memory that the kernel does not grant is refused, and told beforehand")
+    func arena_notGranted_isNil() {
+        #expect(MemoryArena.canMap(byteCount: 1 << 20))
+        #expect(!MemoryArena.canMap(byteCount: 1 << 60))
+        #expect(MemoryArena(sparseByteCountIfGranted: 1 << 60) == nil)
+        let arena = MemoryArena(sparseByteCountIfGranted: 5000)
+        #expect(arena?.region.byteCount == 8192)
+        #expect(arena?.region.slice(0, 8).byteCount == 8)
+    }
+
     @Test("CRC-32C continues from a seed")
     func crc32c_split_equalsWhole() {
         let arena = MemoryArena(byteCount: 4096)

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Conformance {
@@ -72,6 +73,36 @@ extension Conformance {
             #expect(!FileManager.default.fileExists(atPath: socket))
         }
 
+        @Test("a simulation that is killed takes its workers with it")
+        func simulation_killed_takesWorkers() async throws {
+            let fleet = try ChildProcess(
+                TestEnvironment.program("devtool"),
+                ["sim", "store", "--seeds", "2", "--ops", "10000000", "--jobs", "1"]
+            )
+            // Any of its threads may have started one.
+            let threads = "/proc/\(fleet.pid)/task"
+            let workers = {
+                let all = (try? FileManager.default.contentsOfDirectory(atPath: threads)) ?? []
+                return all.flatMap { thread in
+                    let path = "\(threads)/\(thread)/children"
+                    let text = FileManager.default.contents(atPath: path) ?? Data()
+                    return String(decoding: text, as: UTF8.self).split(separator: " ")
+                        .compactMap { Int32($0) }
+                }
+            }
+            #expect(try await isEventually { !workers().isEmpty })
+            let pids = workers()
+            // They are in their first seed, and say nothing for minutes.
+            try await Task.sleep(for: .seconds(1))
+            fleet.signal(SIGKILL)
+            #expect(await fleet.exit(within: 10) == 128 + SIGKILL)
+            #expect(
+                try await isEventually(within: .seconds(10)) {
+                    pids.allSatisfy { !ChildProcess.isAlive($0) }
+                }
+            )
+        }
+
         @Test("a store that a limit of the shell forbids is refused with the limit")
         func devUp_fileSizeLimit_isNamed() async throws {
             let cluster = Cluster(scratch: try ScratchDirectory())
@@ -87,6 +118,26 @@ extension Conformance {
             #expect(result.exitCode == 1)
             #expect(result.errorOutput.contains("SIGXFSZ"), "\(result.report)")
             #expect(result.errorOutput.contains("ulimit -f"), "\(result.report)")
+        }
+
+        @Test("too little address space is refused by whoever needs it, with the limit")
+        func devUp_addressSpaceLimit_isNamed() async throws {
+            let cluster = Cluster(scratch: try ScratchDirectory())
+            let result = try await run(
+                "/bin/sh",
+                [
+                    "-c", "ulimit -v 500000; exec \"$0\" \"$@\"",
+                    TestEnvironment.program("volctl"), "dev", "up", "--data", cluster.dataPath,
+                ],
+                environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
+                directory: cluster.scratch.path
+            )
+            #expect(result.exitCode == 1)
+            #expect(
+                result.errorOutput.contains("of address space here, and needs"),
+                "\(result.report)"
+            )
+            #expect(result.errorOutput.contains("ulimit -v"), "\(result.report)")
         }
 
         @Test("the size of a store that is there already is not changed, and dev up says so")

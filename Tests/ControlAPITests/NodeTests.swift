@@ -202,6 +202,28 @@ struct NodeTests {
         #expect(events[2].message.hasPrefix("refuses writes: 93% of its fullest store is used, "))
     }
 
+    @Test("A node's stores are shown one by one, as it last told of them")
+    func node_stores_areShown() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane()
+        let session = try #require(try await cluster.register(with: plane)["n1"])
+        #expect(try await plane.node("n1").stores == nil, "it tells nothing of them")
+        var space = StoreSpaceUsage.empty
+        space.liveByteCount = 7
+        let stores = [
+            NodeStore(path: "/dev/a", identity: String(repeating: "a", count: 32), space: .empty),
+            NodeStore(path: "/dev/b", identity: nil, space: space),
+        ]
+        let beat = NodeHeartbeat(session: session, space: .empty, stores: stores)
+        try await plane.heartbeat("n1", beat)
+        #expect(try await plane.node("n1").stores == stores)
+        #expect(try await plane.nodes().map(\.stores) == [stores])
+        var registration = Cluster.registration(0)
+        registration.stores = [stores[1]]
+        _ = try await plane.registerNode("n1", registration)
+        #expect(try await plane.node("n1").stores == [stores[1]])
+    }
+
     @Test("Of the stores of a node bytes are added, and the worst one counts")
     func space_ofStores() throws {
         func store(_ percent: Int, _ room: StoreRoom) -> StoreSpaceUsage {

@@ -97,6 +97,40 @@ struct RouterTests {
         }
     }
 
+    @Test("What a node tells of its stores fits into a request, and what does not is refused")
+    func nodes_manyStores_areCut() async throws {
+        let path = "/" + String(repeating: "é", count: 400) + "/store.img"
+        let store = NodeStore(
+            path: path,
+            identity: String(repeating: "a", count: 32),
+            space: .empty
+        )
+        let all = [NodeStore](repeating: store, count: 100)
+        let told = NodeStore.told(all)
+        #expect(told.count == APILimits.nodeStoreCountMax)
+        #expect(told.allSatisfy { $0.path.utf8.count <= APILimits.endpointByteCountMax })
+        #expect(told.allSatisfy { path.hasSuffix($0.path) && $0.path.hasSuffix("é/store.img") })
+        func body(_ stores: [NodeStore]) throws -> String {
+            let beat = NodeHeartbeat(session: 1, space: .empty, stores: stores)
+            return String(decoding: try ControlJSON.encoder().encode(beat), as: UTF8.self)
+        }
+        #expect(try body(told).utf8.count <= APILimits.bodyByteCountMax)
+        let (_, plane) = try await Cluster.serving()
+        var strange = store
+        strange.path = "/dev/a"
+        strange.identity = "x"
+        let bodies = try [
+            body([store]), body([strange]),
+            body([NodeStore](repeating: told[0], count: APILimits.nodeStoreCountMax + 1)),
+        ]
+        try await application(plane).test(.router) { client in
+            for body in bodies {
+                let answer = try await client.send(.post, "/v1/nodes/n1/heartbeat", body)
+                #expect(answer.status == 400)
+            }
+        }
+    }
+
     @Test(
         "A document of a node is read whatever its numbers are",
         arguments: [

@@ -208,6 +208,17 @@ import Testing
         await node.stop()
     }
 
+    @Test func moreMemoryThanTheSystemGrants_isRefusedAtStart() async throws {
+        for byteCount in [1 << 50, Int.max] {
+            await #expect {
+                _ = try await TestNode { $0.stores[0].log.cacheMemoryByteCount = byteCount }
+            } throws: { error in
+                guard case .memory(let needed)? = error as? NodeError else { return false }
+                return needed >= min(byteCount, 1 << 62)
+            }
+        }
+    }
+
     @Test func moreConnectionsThanAReactorCanHave_isRefusedAtStart() async throws {
         await #expect {
             _ = try await TestNode { $0.limits.connectionCountMax = 20_000 }

@@ -9,6 +9,7 @@ import Testing
 private let layers: [String: Set<String>] = [
     "CLinux": [],
     "COpenSSL": [],
+    "CProcess": [],
     "BlockCore": ["CLinux"],
     "LogFormat": ["BlockCore"],
     "NBDWire": ["BlockCore"],

@@ -92,6 +92,27 @@ private struct FaultyProgram: ServerProgram {
         #expect(text.contains("ulimit -n 1024"))
     }
 
+    @Test("too little address space is refused before anything traps for want of it")
+    func runProgram_littleAddressSpace_isTold() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(1),
+            observing: [\.standardErrorContent]
+        ) {
+            let mapped = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8)
+            let pageCount = try #require(mapped.split(separator: " ").first.flatMap { UInt($0) })
+            // What it has, and 32 MiB.
+            let byteCount = pageCount * UInt(sysconf(Int32(_SC_PAGESIZE))) + (32 << 20)
+            var limit = rlimit(rlim_cur: byteCount, rlim_max: byteCount)
+            // SAFETY: the kernel reads the value during the call.
+            unsafe setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+            await FaultyProgram.runProgram(arguments: ["refusal"])
+        }
+        let text = try text(result)
+        #expect(text.hasPrefix("faulty: It may take only "), "\(text)")
+        #expect(text.contains("MiB of address space here, and needs "), "\(text)")
+        #expect(text.contains("'ulimit -v unlimited'"), "\(text)")
+    }
+
     @Test("a soft limit of open files is raised")
     func runProgram_softLimit_isRaised() async throws {
         let result = await #expect(
@@ -154,6 +175,86 @@ private struct FaultyProgram: ServerProgram {
         let message = Volctl.usageText(of: try #require(error), arguments: words)
         #expect(message.hasPrefix("Error: \(text)"), "\(message)")
         #expect(message.contains("Usage: volctl"), "\(message)")
+    }
+
+    @Test(
+        "help of a command that does not exist is wrong usage, and names those that do",
+        arguments: [
+            ("help volme", "'volctl' has no subcommand 'volme'; did you mean 'volume'?"),
+            ("help nope", "'volctl' has no subcommand 'nope'; did you mean 'node'?"),
+            ("help volume lsit", "'volctl volume' has no subcommand 'lsit'; did you mean 'list'?"),
+            ("help volume help", "'volctl volume' has no subcommand 'help'; it has create"),
+            ("help clone x", "'volctl clone' has no subcommands, so no 'x'."),
+            ("volme --help", "'volctl' has no subcommand 'volme'; did you mean 'volume'?"),
+            ("volume lsit -h", "'volctl volume' has no subcommand 'lsit'; did you mean 'list'?"),
+        ]
+    )
+    func usageText_helpForNothing_suggests(line: String, text: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let message = try #require(Volctl.usageText(ofHelpFor: words))
+        #expect(message.hasPrefix("Error: \(text)"), "\(message)")
+        #expect(message.contains("Usage: volctl"), "\(message)")
+    }
+
+    @Test(
+        "help of what exists is help",
+        arguments: [
+            "help", "help help", "help volume", "help volume ls", "help volume create -h",
+            "--help", "volume --help", "volume create v --help", "--version",
+            "--generate-completion-script bash",
+        ]
+    )
+    func usageText_helpForCommand_isNone(line: String) {
+        let words = line.split(separator: " ").map(String.init)
+        #expect(Volctl.usageText(ofHelpFor: words) == nil)
+    }
+
+    @Test("help of a command that does not exist ends as wrong usage does")
+    func endAfterParsing_helpForNothing_isUsage() async throws {
+        let result = await #expect(
+            processExitsWith: .exitCode(2),
+            observing: [\.standardErrorContent]
+        ) {
+            do {
+                var command = try Volctl.parseAsRoot(["help", "nope"])
+                try command.run()
+            } catch {
+                Volctl.endIfUsage(error, arguments: ["help", "nope"])
+            }
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("did you mean 'node'?"), "\(text)")
+    }
+
+    @Test(
+        "a value that begins with a dash is not called missing",
+        arguments: [
+            ("volume create v --size -5", "'-5' is negative; --size takes no negative number."),
+            ("volume create v --size -5GiB", "'-5GiB' is negative; --size takes no negative"),
+            ("volume create v --size=-5", "The value '-5' is invalid for '--size <size>': '-5' is"),
+            ("dev up --nodes -1", "'-1' is negative; --nodes takes no negative number."),
+            ("dev up --timeout -.5", "'-.5' is negative; --timeout takes no negative number."),
+            ("volume resize v -5", "'-5' is negative; no argument takes a negative number."),
+            ("dev down --data -d", "The value of --data is missing; one that begins with '-' is"),
+            ("volume create v --size --json", "Missing value for '--size <size>'"),
+            ("volume create v --size", "Missing value for '--size <size>'"),
+            ("volume resize v", "Missing expected argument '<size>'"),
+        ]
+    )
+    func usageText_dashedValue_isExplained(line: String, text: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let error = #expect(throws: (any Error).self) { try Volctl.parseAsRoot(words) }
+        let message = Volctl.usageText(of: try #require(error), arguments: words)
+        #expect(message.hasPrefix("Error: \(text)"), "\(message)")
+        #expect(message.contains("Usage: volctl"), "\(message)")
+    }
+
+    @Test("a size that no number holds is told the limit of a volume")
+    func usageText_hugeSize_namesLimit() throws {
+        let words = ["volume", "create", "v", "--size", "99999999999999999999"]
+        let error = #expect(throws: (any Error).self) { try Volctl.parseAsRoot(words) }
+        let message = Volctl.usageText(of: try #require(error), arguments: words)
+        #expect(message.contains("is too large; a volume has at most 64TiB"), "\(message)")
     }
 
     @Test("other wrong usage keeps the parser's words")

@@ -79,6 +79,20 @@ func noProgress() -> ProgressDisplay {
         #expect(try reason([UInt8](repeating: 0, count: 512), .qcow2).contains("not a qcow2"))
     }
 
+    @Test(
+        "a web page in an image's place is refused, unless it is called raw",
+        arguments: ["<!DOCTYPE html>", "<!doctype HTML", "\u{FEFF} \r\n<html lang='en'>", "<HTML>"]
+    )
+    func inspect_webPage_isRefused(start: String) throws {
+        var page = Array(start.utf8)
+        page += [UInt8](repeating: 0x20, count: 512 - page.count)
+        #expect(try reason(page).contains("is a web page, not a disk image"))
+        #expect(try reason(page).contains("--format raw"))
+        let directory = try TestDirectory()
+        let path = try directory.file("page", page)
+        #expect(try DiskImage(inspecting: path, format: .raw).format == .raw)
+    }
+
     @Test("a qcow2 image that needs something else is refused with what to do")
     func inspect_dependentQcow_isRefused() throws {
         let backed = header { bytes in

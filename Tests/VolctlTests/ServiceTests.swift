@@ -198,6 +198,8 @@ struct ImageImportTests {
         let held = await failure(try work(service, overwrites: true), service)
         #expect(held?.code == "volume_attached")
         #expect(held?.problem.contains("hv1") == true)
+        #expect(held?.remedy?.contains("volctl detach vm1 --host hv1") == true)
+        #expect(held?.line.contains("--force") == false, "an import has no such option")
         try await client.detach("vm1", from: "hv1")
         _ = try await client.updateVolume(
             "vm1",
@@ -206,6 +208,29 @@ struct ImageImportTests {
         let small = await failure(try work(service, overwrites: true), service)
         #expect(small?.code == "image_too_large")
         #expect(small?.remedy?.contains("volctl volume resize vm1 1MiB") == true)
+    }
+
+    @Test(
+        "what a killed import left is told, with the commands that free it",
+        arguments: [false, true]
+    )
+    func run_heldByImport_saysHow(overwrites: Bool) async throws {
+        let service = try await LiveService()
+        let client = service.client
+        _ = try await client.createVolume(VolumeCreation(name: "vm1", byteCount: 2 << 20))
+        _ = try await client.attach("vm1", AttachmentCreation(host: "import-17-c0ffee"))
+        service.node.setWritten(4096)
+        let held = await failure(try work(service, overwrites: overwrites), service)
+        #expect(held?.code == "volume_attached")
+        #expect(held?.problem.contains("another import, 'import-17-c0ffee'") == true)
+        let detach = "volctl detach vm1 --host import-17-c0ffee"
+        #expect(held?.remedy?.contains(detach) == true)
+        #expect(held?.remedy?.contains("volctl volume delete vm1") == true)
+        #expect(held?.line.contains("--force") == false, "an import has no such option")
+        // What it says helps.
+        try await client.detach("vm1", from: "import-17-c0ffee")
+        let freed = await failure(try work(service, overwrites: overwrites), service)
+        #expect(freed?.code == (overwrites ? "convert_failed" : "already_exists"))
     }
 
     @Test("a size smaller than the image is refused before a volume is made")

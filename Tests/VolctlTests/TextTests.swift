@@ -50,6 +50,29 @@ import volctl
         #expect(text.contains("writes are refused") == (room == .refusing))
     }
 
+    @Test("stores are told apart by their paths")
+    func storeTable_stores_haveLines() {
+        func store(_ path: String, _ liveByteCount: UInt64) -> NodeStore {
+            NodeStore(
+                path: path,
+                identity: nil,
+                space: StoreSpaceUsage(
+                    capacityByteCount: 100 << 30,
+                    liveByteCount: liveByteCount,
+                    availableByteCount: (100 << 30) - liveByteCount,
+                    garbageByteCount: 0
+                )
+            )
+        }
+        let terminal = Terminal(columnCount: nil, hasColor: false)
+        let table = storeTable([store("/dev/a", 25 << 30), store("/dev/b", 0)])
+        let lines = table.rendered(on: terminal).split(separator: "\n")
+        #expect(lines.count == 3)
+        #expect(lines[0].hasPrefix("STORE   CAPACITY   LIVE  USED  AVAILABLE  IDENTITY"))
+        #expect(lines[1].hasPrefix("/dev/a    100GiB  25GiB   25%      75GiB  -"))
+        #expect(lines[2].hasPrefix("/dev/b    100GiB     0B    0%     100GiB  -"))
+    }
+
     @Test("one that drains too is both")
     func nodeTable_drains_isBoth() {
         let terminal = Terminal(columnCount: nil, hasColor: false)
@@ -196,6 +219,13 @@ import volctl
         let failure = CommandFailure(error)
         #expect(failure.code == "in_use")
         #expect(failure.line == "volctl: It has clones. Delete them first.")
+    }
+
+    @Test("an error of the service is a sentence wherever it is logged")
+    func description_controlError_isSentence() {
+        let error = ControlError(.unavailable, "The node is down.", help: "Start it.", holder: "h")
+        #expect("\(error as any Error)" == "The node is down. Start it.")
+        #expect("\(ControlError(.inUse, "It is in use."))" == "It is in use.")
     }
 
     @Test("words of a command are quoted when a shell would take them apart")

@@ -49,7 +49,7 @@ struct ImageImportCommand: ClusterCommand {
     var format: ImageFormat?
     @Option(
         help: ArgumentHelp("The size of the new volume; default the image's.", valueName: "size"),
-        transform: ByteSize.argument
+        transform: ByteSize.volumeArgument
     )
     var size: ByteSize?
     @Option(help: "When a write to the new volume is acknowledged; default writeback.")

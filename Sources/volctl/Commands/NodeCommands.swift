@@ -88,8 +88,27 @@ struct NodeShow: SingleNodeCommand {
             printDocument(node)
         } else {
             printText(nodeText(node))
+            if let stores = node.stores, stores.count > 1 {
+                printText("\n" + storeTable(stores).rendered(on: .output))
+            }
         }
     }
+}
+
+/// The table of a node's stores, for one that has several.
+package func storeTable(_ stores: [NodeStore]) -> Table {
+    var table = Table([
+        .text("STORE"), .number("CAPACITY"), .number("LIVE"), .number("USED"),
+        .number("AVAILABLE"), .text("IDENTITY"),
+    ])
+    for store in stores {
+        table.append([
+            store.path, sizeText(store.space.capacityByteCount),
+            sizeText(store.space.liveByteCount), "\(store.space.usedPercent)%",
+            sizeText(store.space.availableByteCount), store.identity ?? "-",
+        ])
+    }
+    return table
 }
 
 /// The text of `volctl node show`.

@@ -39,7 +39,7 @@ struct VolumeCreate: ClusterCommand {
     var name: String
     @Option(
         help: ArgumentHelp("Its size: 10GiB, 512MiB, 1T or bytes.", valueName: "size"),
-        transform: ByteSize.argument
+        transform: ByteSize.volumeArgument
     )
     var size: ByteSize
     @Option(help: ArgumentHelp("The number of copies.", valueName: "n"))
@@ -229,7 +229,7 @@ struct VolumeResize: ClusterCommand {
     var name: String
     @Argument(
         help: ArgumentHelp("The new size.", valueName: "size"),
-        transform: ByteSize.argument
+        transform: ByteSize.volumeArgument
     )
     var size: ByteSize
     @Flag(help: "Permit a smaller size; what lies behind it is lost.")

@@ -151,6 +151,14 @@ package enum ImageSignature: Hashable, Sendable {
                 remedy: "Convert it first: qemu-img convert -f \(format) -O qcow2 IMAGE NEW.qcow2"
             )
         }
+        func isMarkup() -> Bool {
+            // A byte order mark and white space may come first; case does not count.
+            let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+            let text = head.dropFirst(has(mark) ? mark.count : 0)
+                .drop { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
+            let start = String(decoding: text.prefix(16), as: UTF8.self).lowercased()
+            return ["<!doctype html", "<html"].contains(where: start.hasPrefix)
+        }
         self =
             if has([0x51, 0x46, 0x49, 0xFB]) { .qcow2 }  // "QFI\xFB"
             else if has([0x1F, 0x8B]) {
@@ -169,6 +177,12 @@ package enum ImageSignature: Hashable, Sendable {
                 converted("VDI", "vdi")
             } else if has("ustar", at: 257) {
                 .foreign(name: "a tar archive", remedy: "Unpack it first: tar -xf FILE")
+            } else if isMarkup() {
+                .foreign(
+                    name: "a web page",
+                    remedy: "Get the image itself, such as from a link on that page; --format raw "
+                        + "takes the file as it is."
+                )
             } else { .none }
     }
 }

@@ -151,6 +151,8 @@ package struct ImageImport {
 
     /// Refuses a volume that is too small, or that holds something.
     private func check(_ existing: Volume) throws(CommandFailure) {
+        let hosts = existing.attachments.filter { $0.state == .attached }.map(\.host)
+        if let host = hosts.first(where: VolumeAccess.isOtherImport) { throw heldByImport(host) }
         guard image.virtualByteCount <= existing.byteCount else {
             throw tooLarge(
                 for: existing.byteCount,
@@ -195,7 +197,7 @@ package struct ImageImport {
         do throws(ControlError) {
             return try await VolumeAccess.forWriting(volume, client)
         } catch {
-            guard isNew else { throw error }
+            guard isNew else { throw held(error) }
             var failure = CommandFailure(error)
             if error.code == .volumeAttached {
                 let host = error.holder.map { "'\($0)'" } ?? "another host"
@@ -215,6 +217,32 @@ package struct ImageImport {
             )
             throw failure
         }
+    }
+
+    /// Another import has the volume, or had it when it was killed: only the host's name is left of
+    /// that one, so who gives the command has to know.
+    private func heldByImport(_ host: String) -> CommandFailure {
+        CommandFailure(
+            "volume_attached",
+            "The volume '\(volume)' is attached to another import, '\(host)'.",
+            remedy: "If that was killed, free what it left: volctl detach \(volume) --host "
+                + "\(host); then import again with --overwrite, or remove it: volctl volume "
+                + "delete \(volume)"
+        )
+    }
+
+    /// Why a volume that was there cannot be attached; an import takes none by force.
+    private func held(_ error: ControlError) -> CommandFailure {
+        guard error.code == .volumeAttached, let host = error.holder else {
+            return CommandFailure(error)
+        }
+        guard !VolumeAccess.isOtherImport(host) else { return heldByImport(host) }
+        return CommandFailure(
+            error.code.rawValue,
+            error.detail,
+            remedy: "Import under another name, or free it when that host is done: "
+                + "volctl detach \(volume) --host \(host)"
+        )
     }
 
     /// Looks at the volume again now that nobody else can write to it.

@@ -19,7 +19,14 @@ package struct VolumeAccess {
         "\(getpid())-\(String(UInt32.random(in: .min ... .max), radix: 16))"
 
     /// The host name under which an import attaches its volume; `volume show` shows it.
-    package static let ownHost = "import-\(processTag)"
+    package static let ownHost = hostPrefix + processTag
+
+    private static let hostPrefix = "import-"
+
+    /// Whether a host is another import, which may have been killed.
+    package static func isOtherImport(_ host: String) -> Bool {
+        host.hasPrefix(hostPrefix) && host != ownHost
+    }
 
     /// Attaches `volume` for writing, refused while another host has it.
     package static func forWriting(

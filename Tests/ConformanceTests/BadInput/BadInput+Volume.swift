@@ -54,6 +54,20 @@ extension BadInput {
         ),
         refused(
             .volume,
+            "a volume beyond 64 bits",
+            ["volume", "create", "v", "--size", "99999999999999999999"],
+            exitCode: 2,
+            mentions: ["too large", "64TiB"]
+        ),
+        refused(
+            .volume,
+            "a volume of a negative size",
+            ["volume", "create", "v", "--size", "-5"],
+            exitCode: 2,
+            mentions: ["-5", "negative"]
+        ),
+        refused(
+            .volume,
             "a block size that no guest knows",
             ["volume", "create", "v", "--size", "64MiB", "--block-size", "1024"],
             exitCode: 2,
@@ -258,6 +272,18 @@ extension BadInput {
         ),
         refused(
             .image,
+            "importing a web page",
+            ["image", "import", "DIR/page.img", "v"],
+            mentions: ["web page", "--format raw"],
+            prepare: { context in
+                let page = "<!DOCTYPE html>\n" + String(repeating: " ", count: 496)
+                try Data(page.utf8).write(
+                    to: URL(fileURLWithPath: context.scratch.file("page.img"))
+                )
+            }
+        ),
+        refused(
+            .image,
             "importing a qcow2 file that was cut off",
             ["image", "import", "DIR/cut.qcow2", "v"],
             mentions: ["cut.qcow2"],
@@ -445,6 +471,13 @@ extension BadInput {
             ["volume", "lsit"],
             exitCode: 2,
             mentions: ["lsit", "'list'"]
+        ),
+        refused(
+            .cluster,
+            "the help of a command that does not exist",
+            ["help", "volme"],
+            exitCode: 2,
+            mentions: ["'volctl' has no subcommand 'volme'", "'volume'"]
         ),
     ]
 }
