@@ -65,6 +65,7 @@ extension LogStore {
     /// that a store that is opened again and again without doing anything never runs out.
     ///
     /// - Parameter pageCount: Pages that will be dirty besides.
+    /// - Returns: Segments.
     func openingFloor(pageCount: Int) -> Int {
         // What was moved already has made its pages dirty, and they are counted.
         let movingCount = cleaner.live.count - cleaner.liveIndex
