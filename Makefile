@@ -59,6 +59,7 @@ format: ## Format the sources in place
 sim: setup ## Run the store and the replication under SEEDS=10000 seeds, and a tenth as many full stores
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $(SEEDS)
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $$(( $(SEEDS) / 10 )) --crowded
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $$(( $(SEEDS) / 100 )) --crowded --ops 20000
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim replication --seeds $(SEEDS)
 
 fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs

@@ -145,10 +145,15 @@ extension LogStore {
     /// densely, one where each block has a page to itself.
     private var pagesPerBlock: Double {
         var dataCount: UInt64 = 0
-        for slot in catalogue.slotByLayer.values {
-            dataCount += catalogue.layers[slot].ownBlockCount
+        var pageCount: UInt64 = 0
+        for index in 0..<segments.count {
+            let segment = segments.segments[index]
+            switch segment.content {
+            case .data, .unknown: dataCount += UInt64(segment.liveBlockCount)
+            case .map: pageCount += UInt64(segment.liveBlockCount)
+            case .manifest: break
+            }
         }
-        let pageCount = segments.liveBlockCount - min(dataCount, segments.liveBlockCount)
         return min(1, Double(pageCount) / Double(max(dataCount, 1)))
     }
 

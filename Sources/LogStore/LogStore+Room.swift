@@ -132,7 +132,8 @@ extension LogStore {
     /// Whether so many segments are left; else a checkpoint comes first, while it needs less.
     private func leaves(_ segmentCount: Int) -> Bool {
         if segments.reserved.count >= segmentCount { return true }
-        if checkpoint.isIdle, map.dirtyCount > LogStore.cleanDirtyPageCount {
+        guard checkpoint.isIdle, map.dirtyCount > 0 else { return false }
+        if map.dirtyCount > LogStore.cleanDirtyPageCount || segments.pendingFreeCount > 0 {
             checkpoint.isRequested = true
         }
         return false

@@ -102,7 +102,10 @@ extension StoreSimulation {
         if space.liveByteCount > emptySpace.liveByteCount + (512 << 10)
             || space.availableByteCount + (1 << 20) < emptySpace.availableByteCount
         {
-            fail("everything is deleted, but the space is \(space); it was \(emptySpace)")
+            fail(
+                "everything is deleted, but the space is \(space); it was \(emptySpace); "
+                    + driver.store.progressDescription
+            )
         }
     }
 }
