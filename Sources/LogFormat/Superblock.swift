@@ -29,7 +29,7 @@ public struct Superblock: Hashable, Sendable {
     /// "CAIRNLOG".
     public static var magic: UInt64 { 0x474F_4C4E_5249_4143 }
     /// The version written; readers refuse higher ones.
-    public static var version: UInt32 { 1 }
+    public static var version: UInt32 { 2 }
     /// Byte offsets of the four slots.
     public static var slotOffsets: [UInt64] { [0, 32_768, 65_536, 98_304] }
 

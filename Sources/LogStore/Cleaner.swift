@@ -48,6 +48,10 @@ struct Cleaner {
     var liveIndex = 0
     var pendingReadCount = 0
     var hasFailed = false
+    /// Whether what was judged last waits for room.
+    var lacksRoom = false
+    /// Blocks judged since the store was opened: a cleaner that gets on, however slowly.
+    var judgedCount: UInt64 = 0
     /// Whether there was found to be room for all map pages that are live in it.
     var isWeighed = false
     /// The store's mark of change when cleaning gained nothing; nil while it goes on.
@@ -74,8 +78,9 @@ struct Cleaner {
 
     var isIdle: Bool { if case .idle = phase { true } else { false } }
 
-    /// Victims after which cleaning that gains nothing rests until something changes.
-    static var fruitlessCountMax: Int { 64 }
+    /// Victims after which cleaning that gains nothing rests until something changes: half of all
+    /// segments, on a large device fewer.
+    static func fruitlessCountMax(segmentCount: Int) -> Int { min(64, segmentCount / 2) }
     /// Victims looked at in vain before the cleaner rests.
     static var deferredCountMax: Int { 64 }
     /// Blocks read at a time while walking headers (128 KiB).

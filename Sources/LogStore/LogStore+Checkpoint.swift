@@ -46,8 +46,11 @@ extension LogStore {
         return map.dirtyCount >= plan.dirtyPageCountMax * 3 / 4
     }
 
-    /// Whether a checkpoint would make segments available.
-    var checkpointGivesSpace: Bool { segments.free.count > 0 || segments.pendingFreeCount > 0 }
+    /// Whether a checkpoint would make segments available, beyond those that every one of them
+    /// uses up and gives back.
+    var checkpointGivesSpace: Bool {
+        segments.free.count > manifestChurnCount || segments.pendingFreeCount > 0
+    }
 
     func beginCheckpoint() {
         if log.hasOpenRecords { sealBatch() }
@@ -144,10 +147,7 @@ extension LogStore {
                 segment.lastBatchSequence <= checkpoint.sequence
             else { continue }
             segments.segments[index].state = .reserved
-            segments.segments[index].isDamaged = false
-            segments.segments[index].isDrained = false
-            segments.segments[index].isDeferred = false
-            segments.segments[index].content = .unknown
+            segments.segments[index].forgetContent()
             checkpoint.nextReserved.append(UInt32(index))
             starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
         }

@@ -56,7 +56,9 @@ extension LogStore {
             cleaner.fruitlessCount = 0
             forgetDeferred()
         }
-        guard cleaner.fruitlessCount < Cleaner.fruitlessCountMax, let victim = chooseVictim() else {
+        guard cleaner.fruitlessCount < Cleaner.fruitlessCountMax(segmentCount: segments.count),
+            let victim = chooseVictim()
+        else {
             if pending > 0 { checkpoint.isSpaceWanted = true }
             rest()
             return pending > 0
@@ -125,7 +127,7 @@ extension LogStore {
             let segment = segments.segments[index]
             guard segment.state == .closed, !segment.isDamaged, !segment.isDrained,
                 !segment.isDeferred, segment.liveBlockCount > 0, segment.unwrittenBatchCount == 0,
-                segment.content != .manifest
+                segment.content != .manifest || holdsMore(index)
             else { continue }
             let utilisation = Double(segment.liveBlockCount) / Double(segments.blockCount)
             guard utilisation <= LogStore.utilisationMax else { continue }
@@ -139,6 +141,17 @@ extension LogStore {
             }
         }
         return best
+    }
+
+    /// Whether more is live in a segment of manifests than the one in force: map pages, where an
+    /// older store put both.
+    private func holdsMore(_ segment: Int) -> Bool {
+        var manifestBlockCount: UInt32 = 0
+        for extent in superblock?.manifestExtents ?? []
+        where segments.index(of: extent.location) == segment {
+            manifestBlockCount += extent.blockCount
+        }
+        return segments.segments[segment].liveBlockCount > manifestBlockCount
     }
 
     /// Map pages that a moved block makes dirty, on average: near none in volumes that are written
@@ -173,9 +186,11 @@ extension LogStore {
         )
     }
 
+    /// Goes on to judging, and notes what the headers say that the victim holds.
     private func beginJudging() {
         cleaner.phase = .judging
         cleaner.isWeighed = false
+        cleaner.lacksRoom = false
         let isData = cleaner.candidates.contains { $0.kind != .mapPage }
         segments.segments[cleaner.victim].content = isData ? .data : .map
     }

@@ -9,13 +9,17 @@ extension LogStore {
     private static var judgementCountPerTurn: Int { 512 }
 
     func judge() -> Bool {
-        guard cleaner.isWeighed || weigh() else { return false }
+        let isMap = segments.segments[cleaner.victim].content == .map
+        // The pages would be the next checkpoint's, which finds only what this one leaves.
+        guard checkpoint.isIdle || !isMap else { return false }
+        guard cleaner.isWeighed || weigh() else { return waitForRoom() }
         var budget = LogStore.judgementCountPerTurn
         let liveCountMax = min(Cleaner.liveBlockCountMax, movableBlockCount)
         if cleaner.live.count >= liveCountMax { return readLive() }
         while cleaner.candidateIndex < cleaner.candidates.count {
             guard budget > 0 else { return true }
             budget -= 1
+            cleaner.judgedCount &+= 1
             let candidate = cleaner.candidates[cleaner.candidateIndex]
             guard cleaner.blockIndex < Int(candidate.blockCount) else {
                 cleaner.candidateIndex += 1
@@ -24,12 +28,22 @@ extension LogStore {
             }
             let isJudged =
                 candidate.kind == .mapPage ? judgePage(candidate) : judgeBlock(candidate)
-            guard isJudged else { return false }
+            guard isJudged else { return cleaner.lacksRoom ? waitForRoom() : false }
             cleaner.blockIndex += 1
             if cleaner.live.count >= liveCountMax { return readLive() }
         }
         if !cleaner.live.isEmpty { return readLive() }
         finishVictim()
+        return true
+    }
+
+    /// Waits for a checkpoint that gives room; without one the victim is put off at once.
+    ///
+    /// - Returns: Whether the cleaner can go on without waiting.
+    private func waitForRoom() -> Bool {
+        cleaner.lacksRoom = false
+        guard checkpoint.isIdle, !checkpoint.isRequested else { return false }
+        deferVictim()
         return true
     }
 
@@ -106,7 +120,11 @@ extension LogStore {
             }
         }
         guard link.location == candidate.location else { return true }
-        guard leavesRoom(forPages: 1) else { return false }
+        // With its path.
+        guard leavesRoom(forPages: 1 + Int(rootLevel - candidate.level)) else {
+            cleaner.lacksRoom = true
+            return false
+        }
         let page = writablePage(
             layer: slot,
             level: candidate.level,
@@ -128,7 +146,7 @@ extension LogStore {
     private func readLive() -> Bool {
         let needed = cleaner.live.count + OperationTable.reservedCount
         guard ops.inFlightCount + needed <= ops.operations.count else { return false }
-        guard leavesRoom(for: .cleaner) else { return false }
+        guard leavesRoom(for: .cleaner) else { return waitForRoom() }
         cleaner.phase = .reading
         cleaner.liveIndex = 0
         var index = 0

@@ -402,13 +402,3 @@ extension LogStore {
         return true
     }
 }
-
-extension ControlRecord {
-    /// How deep into the reserve it may go.
-    fileprivate var privilege: LogPrivilege {
-        switch self {
-        case .deleteSnapshot, .deleteVolume, .removeLayer: .release
-        default: .metadata
-        }
-    }
-}

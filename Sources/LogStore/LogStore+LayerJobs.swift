@@ -19,8 +19,9 @@ struct LayerJob {
 }
 
 extension LogStore {
-    /// As many as a batch's header has records for, so that a full store spends few blocks on them.
-    private static var pageCountPerTurn: Int { 64 }
+    /// About as many as a batch's header has records for, so that a full store spends few blocks on
+    /// them.
+    private static var pageCountPerTurn: Int { 54 }
 
     /// Goes on with the layer at hand, or looks for the next.
     ///

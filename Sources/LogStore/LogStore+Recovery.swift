@@ -155,7 +155,10 @@ extension LogStore {
         let bytes = Array(recovery.manifestBytes[0..<byteCount])
         recovery.manifestBytes = []
         guard crc32c(bytes) == superblock.manifestCRC,
-            let manifest = try? Manifest.decode(bytes, segmentCount: superblock.segmentCount)
+            let manifest = try? Manifest.decode(bytes, segmentCount: superblock.segmentCount),
+            manifest.usage.allSatisfy({
+                UInt64($0.liveBlockCount) * 4096 <= UInt64(superblock.segmentByteCount)
+            })
         else {
             fail(.corrupt(offset: offset))
             return

@@ -30,9 +30,9 @@ extension LogStore {
     ///
     /// A few blocks scattered over a large volume make as many map pages, and checkpoint after
     /// checkpoint takes segments for them while the clients' own is far from full. A trim makes as
-    /// many: what it gives up is room only when the cleaner has had its half to work with.
+    /// many: what it gives up is room only when the cleaner has room to work with.
     func appendFloor(_ privilege: LogPrivilege) -> Int {
-        let opening = openingFloor(pageCount: 0)
+        let opening = openingFloor
         let cleaning = opening + plan.releaseSegmentCount
         return switch privilege {
         case .client: max(plan.reserveSegmentCount / 2, cleaning + plan.stepSegmentCount)
@@ -64,13 +64,11 @@ extension LogStore {
     /// take a place for the next and leave one for another, in segments that hold nothing else, so
     /// that a store that is opened again and again without doing anything never runs out.
     ///
-    /// - Parameter pageCount: Pages that will be dirty besides.
-    /// - Returns: Segments.
-    func openingFloor(pageCount: Int) -> Int {
+    private var openingFloor: Int {
         // What was moved already has made its pages dirty, and they are counted.
         let movingCount = cleaner.live.count - cleaner.liveIndex
         let pages =
-            map.dirtyCount + checkpoint.writtenPageCount + pageCount
+            map.dirtyCount + checkpoint.writtenPageCount
             + LogStore.dirtyPagesPerMovedBlock * movingCount
         return segmentCount(ofBlocks: pages) + 2 * segmentCount(ofBlocks: manifestBlockCount)
     }
@@ -90,7 +88,8 @@ extension LogStore {
         return byteCount / 4096 + 2
     }
 
-    /// Segments that each manifest fills and the next one frees, where it is large for a segment.
+    /// Segments that each manifest fills and the next one frees: none where two and more find room
+    /// in one segment, which is free only when all of them are dead.
     var manifestChurnCount: Int {
         let blockCount = manifestBlockCount
         return 2 * blockCount > plan.segmentPayloadCount ? segmentCount(ofBlocks: blockCount) : 0
@@ -111,7 +110,7 @@ extension LogStore {
         leaves(appendFloor(privilege) + 1)
     }
 
-    /// Whether a checkpoint finds room for so many more dirty pages, and leaves a manifest's.
+    /// Whether a checkpoint finds room for so many more dirty pages and its manifest.
     ///
     /// Pages that only move are not in the log: when the store stops before the checkpoint is
     /// finished, opening it does not write them.
@@ -141,4 +140,14 @@ extension LogStore {
 
     /// Dirty pages that a checkpoint may leave: the paths to what changed meanwhile.
     private static var cleanDirtyPageCount: Int { 8 }
+}
+
+extension ControlRecord {
+    /// How deep into the reserve it may go.
+    var privilege: LogPrivilege {
+        switch self {
+        case .deleteSnapshot, .deleteVolume, .removeLayer: .release
+        default: .metadata
+        }
+    }
 }

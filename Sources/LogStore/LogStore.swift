@@ -145,7 +145,7 @@ public final class LogStore {
     let statusWalks = StatusWalks()
     var resourcesChanged = false
     /// How far the store had come when nothing but reads was under way, and since when that is so.
-    private var restMark: (mark: UInt64, since: Instant)?
+    var restMark: (mark: UInt64, since: Instant)?
     /// A request stopped to let others run; the next turn should come at once.
     var hasDeferredWork = false
     /// A map page could not be read since this was last cleared.
@@ -284,76 +284,6 @@ public final class LogStore {
     private var isCheckpointWanted: Bool {
         guard checkpoint.isIdle else { return false }
         return checkpoint.isRequested || (checkpoint.isSpaceWanted && checkpointGivesSpace)
-    }
-
-    /// Refuses who waits for room when nothing is under way that could ever make any.
-    ///
-    /// After damage, for one, the cleaner cannot give back what the count of live blocks promises.
-    /// Where it is the checkpoint that waits, the store stops.
-    ///
-    /// - Returns: Whether that changed anything.
-    private func refuseStuck() -> Bool {
-        guard isAtRest, !log.hasOpenRecords else { return false }
-        guard checkpoint.isIdle else {
-            // A checkpoint may take what is left of the device. When that is not enough, nothing
-            // can be made durable any more: clients learn that instead of waiting for ever.
-            fail(.noRoom)
-            return true
-        }
-        guard cleaner.isIdle else {
-            deferVictim()
-            return true
-        }
-        if retryTrims() { return true }
-        // One at a time: who comes next may want less.
-        if let slot = writeWaiters.popFirst() {
-            finish(Int(slot), .noSpace)
-            return true
-        }
-        guard let first = commands.first, first.trimSlot < 0 else { return false }
-        commands.removeFirst()
-        commandCompletions.append(
-            CommandCompletion(token: first.token, result: .failure(.noSpace))
-        )
-        return true
-    }
-
-    /// Whether nothing is under way that could make room.
-    ///
-    /// Reads could go on for ever, for clients who only read: some of them bring pages that a write
-    /// waits for, so who waits is given the time that a slow device takes.
-    private var isAtRest: Bool {
-        guard ops.inFlightCount > 0 else { return true }
-        guard ops.inFlightCount == ops.readCount, !writeWaiters.isEmpty || !commands.isEmpty else {
-            restMark = nil
-            return false
-        }
-        let mark = writeSequence &+ log.sealedThrough &+ counters.cleanedSegmentCount
-        guard let rest = restMark, rest.mark == mark else {
-            restMark = (mark, now)
-            return false
-        }
-        return now.nanoseconds &- rest.since.nanoseconds >= LogStore.restNanosecondsMax
-    }
-
-    /// Time without any write to the device after which who waits for room is refused, though reads
-    /// go on.
-    private static var restNanosecondsMax: UInt64 { 10_000_000_000 }
-
-    /// Tries the trims behind a write that must wait: they are what makes room.
-    ///
-    /// - Returns: Whether one of them went on.
-    private func retryTrims() -> Bool {
-        let count = writeWaiters.count
-        let sequence = writeSequence
-        for _ in 0..<count {
-            guard let slot = writeWaiters.popFirst() else { break }
-            switch requests[Int(slot)].request.kind {
-            case .trim, .writeZeroes: advance(Int(slot))
-            case .read, .write, .flush, .cache, .blockStatus: writeWaiters.append(slot)
-            }
-        }
-        return writeWaiters.count < count || writeSequence > sequence
     }
 
     /// What every call begins with: completions that were taken name no memory any more.

@@ -29,7 +29,7 @@ enum LogStream: Int, CaseIterable, BitwiseCopyable {
 enum LogPrivilege: Int, BitwiseCopyable {
     /// Client data: leaves the whole reserve alone.
     case client
-    /// Trims and configuration: may take a quarter of it.
+    /// Trims and configuration: may take a part of it.
     case metadata
     /// The cleaner: leaves what deletions take.
     case cleaner

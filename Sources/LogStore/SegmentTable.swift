@@ -44,6 +44,14 @@ struct Segment: BitwiseCopyable {
     var firstBatchSequence: UInt64 = 0
     /// The last batch in it.
     var lastBatchSequence: UInt64 = 0
+
+    /// Forgets what was found out about what it held.
+    mutating func forgetContent() {
+        isDamaged = false
+        isDrained = false
+        isDeferred = false
+        content = .unknown
+    }
 }
 
 /// All segments of a store.
@@ -128,10 +136,7 @@ final class SegmentTable {
             segments[index].state = .free
             segments[index].reuseCount &+= 1
             segments[index].firstBatchSequence = 0
-            segments[index].isDamaged = false
-            segments[index].isDrained = false
-            segments[index].isDeferred = false
-            segments[index].content = .unknown
+            segments[index].forgetContent()
             free.append(UInt32(index))
             freed += 1
         }

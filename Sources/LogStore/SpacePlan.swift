@@ -45,11 +45,11 @@ struct SpacePlan {
     private static var dirtyPageDivisor: Int { 32 }
     /// The open heads of the streams, and as many for the segments that follow them.
     private static var headSegmentCount: Int { 8 }
-    /// A batch's header has records of 64 pages, and at most half of what is live are pages.
-    private static var releaseDivisor: Int { 128 }
+    /// A batch's header has records of some 50 pages, and at most half of what is live are pages.
+    private static var releaseDivisor: Int { 100 }
     /// Of so many blocks of a segment one is taken to be a batch header.
     private static var headerDivisor: Int { 60 }
-    /// A manifest's share for each segment, in bytes: live blocks and last batch.
+    /// A manifest's share for each segment, in bytes: live blocks, content and last batch.
     private static var manifestByteCountPerSegment: Int { 12 }
     /// A manifest's volumes and layers: about a thousand.
     private static var catalogueByteCount: Int { 65_536 }
@@ -87,7 +87,7 @@ struct SpacePlan {
             segmentCount * SpacePlan.manifestByteCountPerSegment + SpacePlan.catalogueByteCount
         let manifestBlockCount = manifestByteCount / 4096 + 1
         let manifestSegmentCount = (manifestBlockCount + segmentBlockCount - 1) / room
-        // Twice: the cleaner may take half, and a checkpoint finds what it needs in the other.
+        // Twice: a checkpoint finds what it needs when the other half is gone.
         reserveSegmentCount = min(
             SpacePlan.headSegmentCount + 2 * (pageSegmentCount + manifestSegmentCount),
             max(SpacePlan.headSegmentCount, segmentCount / 4)

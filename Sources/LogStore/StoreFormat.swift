@@ -15,7 +15,11 @@ public enum StoreFormatError: Error, Sendable, Hashable {
 /// Lays an empty store out on a device.
 public enum StoreFormat {
     /// The smallest store: 24 segments of 64 KiB and the superblocks.
-    public static var byteCountMin: UInt64 { Superblock.segmentAreaOffset + 24 * 65_536 }
+    public static var byteCountMin: UInt64 {
+        Superblock.segmentAreaOffset + UInt64(segmentCountMin) * 65_536
+    }
+    /// Fewer segments than this would be reserve for the most part.
+    public static var segmentCountMin: UInt32 { 24 }
 
     /// The segment size used when none is asked for: at most about 16,384 segments, between
     /// 1 and 256 MiB, less on tiny devices.
@@ -49,8 +53,10 @@ public enum StoreFormat {
         }
         let area = geometry.byteCount - Superblock.segmentAreaOffset
         let segmentCount = UInt32(min(area / UInt64(size), UInt64(UInt32.max)))
-        guard segmentCount >= 16 else {
-            throw .tooSmall(byteCountMin: Superblock.segmentAreaOffset + 16 * UInt64(size))
+        guard segmentCount >= segmentCountMin else {
+            throw .tooSmall(
+                byteCountMin: Superblock.segmentAreaOffset + UInt64(segmentCountMin) * UInt64(size)
+            )
         }
         var manifest = Manifest()
         manifest.usage = [SegmentUsage](

@@ -21,7 +21,10 @@ package enum AddressSpaceLimit {
     /// What a program with so many cores has yet to map when it starts, in bytes.
     package static func neededByteCount(coreCount: Int, stackByteCount: UInt64) -> UInt64 {
         let threadCount = threadCountMin + coreCount * threadCountPerCore
-        return heapByteCount + UInt64(threadCount) * stackByteCount
+        let (stacks, isTooMuch) = stackByteCount.multipliedReportingOverflow(
+            by: UInt64(threadCount)
+        )
+        return heapByteCount + (isTooMuch ? UInt64.max / 2 : min(stacks, UInt64.max / 2))
     }
 
     /// Refuses to begin where there is too little address space.

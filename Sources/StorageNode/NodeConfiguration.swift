@@ -107,7 +107,8 @@ public struct NodeConfiguration: Sendable {
 
     /// What the node maps at start, in bytes: at least what it then has, by some MiB more.
     public var memoryByteCount: Int {
-        stores.reduce(bufferMemoryByteCount + reactorCount * Self.reactorByteCount) { sum, store in
+        let reactors = bufferMemoryByteCount.addingSaturated(reactorCount * Self.reactorByteCount)
+        return stores.reduce(reactors) { sum, store in
             sum.addingSaturated(store.memoryByteCount)
         }
     }

@@ -87,6 +87,20 @@ import Testing
         #expect(bench.store.identity == StoreBench.identity)
     }
 
+    @Test("A store of the version before opens, and is written on as this one")
+    func open_versionBefore_taken() throws {
+        let bench = try StoreBench()
+        for slot in [0, 32_768, 65_536, 98_304] {
+            let block = bench.arena.region.slice(slot, 4096)
+            block.store(1 as UInt32, at: 12)
+            block.store(0 as UInt32, at: 8)
+            block.store(block.crc32c(), at: 8)
+        }
+        try bench.crash()
+        let newest = [0, 65_536].map { bench.arena.region.load($0 + 12, as: UInt32.self) }
+        #expect(newest.contains(2))
+    }
+
     @Test("A device without a store, and one from the future, are told apart")
     func check_foreignDevice_said() throws {
         let arena = MemoryArena(byteCount: 2 << 20)
@@ -107,7 +121,7 @@ import Testing
             return 0
         }
         #expect(
-            second.run().problems == [.unusable(.versionTooNew(found: 99, supported: 1))]
+            second.run().problems == [.unusable(.versionTooNew(found: 99, supported: 2))]
         )
     }
 }
