@@ -24,7 +24,7 @@ package enum AddressSpaceLimit {
         let (stacks, isTooMuch) = stackByteCount.multipliedReportingOverflow(
             by: UInt64(threadCount)
         )
-        return heapByteCount + (isTooMuch ? UInt64.max / 2 : min(stacks, UInt64.max / 2))
+        return heapByteCount + (isTooMuch ? UInt64.max / 4 : min(stacks, UInt64.max / 4))
     }
 
     /// Refuses to begin where there is too little address space.
