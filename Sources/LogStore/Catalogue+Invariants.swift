@@ -41,8 +41,8 @@ extension Catalogue {
                     \(self.children(of: slot)), counted \(layers[slot].childCount)
                     """
             }
-            guard isListedForWork(slot) == isWorkable(slot) else {
-                return "layer slot \(slot) can be worked on: \(isWorkable(slot)), listed otherwise"
+            guard listedWork(slot) == work(for: slot) else {
+                return "layer slot \(slot) is not listed for the work that it needs"
             }
         }
         return nil

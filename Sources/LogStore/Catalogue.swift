@@ -174,27 +174,31 @@ final class Catalogue {
     /// Lists a layer for background work, or no longer, after it or its children changed.
     private func refreshWork(_ slot: Int) {
         guard slot >= 0 else { return }
-        index.setWork(slot, isWorkable(slot))
+        index.setWork(slot, work(for: slot))
     }
 
     /// Whether a layer can be given back or merged into its only child.
-    func isWorkable(_ slot: Int) -> Bool {
+    func work(for slot: Int) -> LayerWork? {
         let layer = layers[slot]
-        guard layer.isUsed, !layer.isStuck else { return false }
+        guard layer.isUsed, !layer.isStuck else { return nil }
         switch layer.role {
-        case .top, .snapshot: return false
-        case .dropped: return layer.childCount == 0
+        case .top, .snapshot: return nil
+        case .dropped: return layer.childCount == 0 ? .release : nil
         case .unnamed:
-            guard layer.childCount > 0 else { return true }
-            guard let child = onlyChild(of: slot) else { return false }
-            return layers[child].role != .dropped
+            guard layer.childCount > 0 else { return .release }
+            guard let child = onlyChild(of: slot) else { return nil }
+            return layers[child].role != .dropped ? .merge : nil
         }
     }
 
-    /// The layer to be merged or given back next, or nil.
-    var nextWork: Int? { index.nextWork }
+    /// The layer to be given back next, or nil.
+    var nextRelease: Int? { index.nextRelease }
 
-    func isListedForWork(_ slot: Int) -> Bool { index.hasWork(slot) }
+    /// The layer to be merged next, or nil.
+    var nextMerge: Int? { index.nextMerge }
+
+    /// The work that a layer is listed for.
+    func listedWork(_ slot: Int) -> LayerWork? { index.work(slot) }
 
     func addForward(_ forward: LayerForward) { forwards[forward.from] = forward }
 

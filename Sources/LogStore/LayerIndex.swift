@@ -10,6 +10,14 @@ struct SnapshotName: Hashable {
     var name: [UInt8]
 }
 
+/// What background work does to a layer.
+enum LayerWork: UInt8, BitwiseCopyable {
+    /// Nothing stands on it: its blocks are given back.
+    case release
+    /// One layer stands on it, and takes its blocks.
+    case merge
+}
+
 /// The lists that all layers of a catalogue are in.
 final class LayerIndex {
     private let siblings: SlotLinks
@@ -17,7 +25,9 @@ final class LayerIndex {
     private let relatives: SlotLinks
     private var volumeLists: [VolumeID: SlotList] = [:]
     private let workers: SlotLinks
-    private var workList = SlotList()
+    private let works: FixedArray<LayerWork>
+    private var releases = SlotList()
+    private var merges = SlotList()
     private(set) var snapshotByName: [SnapshotName: LayerID] = [:]
     /// Layers looked at by anything that walks; what tests bound instead of time.
     var stepCount: UInt64 = 0
@@ -27,6 +37,7 @@ final class LayerIndex {
         childLists = FixedArray(repeating: SlotList(), count: layerCountMax)
         relatives = SlotLinks(count: layerCountMax)
         workers = SlotLinks(count: layerCountMax)
+        works = FixedArray(repeating: .release, count: layerCountMax)
     }
 
     // MARK: - Children
@@ -77,17 +88,26 @@ final class LayerIndex {
 
     // MARK: - Work
 
-    /// The layer that has waited longest, or nil.
-    var nextWork: Int? { workList.isEmpty ? nil : Int(workList.first) }
+    /// Of the layers to be given back the one that has waited longest, or nil.
+    var nextRelease: Int? { releases.isEmpty ? nil : Int(releases.first) }
 
-    func hasWork(_ slot: Int) -> Bool { workers.isListed(slot) }
+    /// Of the layers to be merged the one that has waited longest, or nil.
+    var nextMerge: Int? { merges.isEmpty ? nil : Int(merges.first) }
 
-    func setWork(_ slot: Int, _ isWanted: Bool) {
-        guard workers.isListed(slot) != isWanted else { return }
-        if isWanted {
-            workers.append(slot, to: &workList)
-        } else {
-            workers.remove(slot, from: &workList)
+    func work(_ slot: Int) -> LayerWork? { workers.isListed(slot) ? works[slot] : nil }
+
+    func setWork(_ slot: Int, _ work: LayerWork?) {
+        guard self.work(slot) != work else { return }
+        switch self.work(slot) {
+        case .release: workers.remove(slot, from: &releases)
+        case .merge: workers.remove(slot, from: &merges)
+        case nil: break
+        }
+        guard let work else { return }
+        works[slot] = work
+        switch work {
+        case .release: workers.append(slot, to: &releases)
+        case .merge: workers.append(slot, to: &merges)
         }
     }
 

@@ -28,6 +28,12 @@ extension LogStore {
     /// - Returns: Whether it can go on without waiting.
     func runLayerJob() -> Bool {
         guard checkpoint.isIdle, !checkpoint.isRequested else { return false }
+        if layerJob.slot >= 0, layerJob.child >= 0, catalogue.nextRelease != nil {
+            // Giving back comes first: it needs less room than merging, and makes some.
+            layerJob.slot = -1
+            layerJob.child = -1
+            layerJob.mayHaveWork = true
+        }
         if layerJob.slot < 0 {
             guard layerJob.mayHaveWork else { return false }
             findLayerWork()
@@ -57,7 +63,7 @@ extension LogStore {
     }
 
     private func findLayerWork() {
-        guard let slot = catalogue.nextWork else { return }
+        guard let slot = catalogue.nextRelease ?? catalogue.nextMerge else { return }
         if catalogue.layers[slot].role == .unnamed, catalogue.layers[slot].childCount == 0 {
             catalogue.setRole(slot, .dropped)
         }

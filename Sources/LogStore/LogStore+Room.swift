@@ -146,7 +146,8 @@ extension ControlRecord {
     /// How deep into the reserve it may go.
     var privilege: LogPrivilege {
         switch self {
-        case .deleteSnapshot, .deleteVolume, .removeLayer: .release
+        // What must be said of a volume before it can be deleted, its attachment above all.
+        case .deleteSnapshot, .deleteVolume, .removeLayer, .updateVolume: .release
         default: .metadata
         }
     }
