@@ -107,7 +107,9 @@ extension PrimaryMachine {
             send(.scan(token: walk.token, above: walk.above, from: cursor), to: walk.slot)
         }
         while let entry = walk.todo.last, fetches.count < policy.fetchCountMax {
-            guard let helper = fetchHelper(purpose, slot, walk) else { return }
+            guard purpose == .missing || hasRoomToRewrite,
+                let helper = fetchHelper(purpose, slot, walk)
+            else { return }
             walk.todo.removeLast()
             if purpose == .stray, isBeingWritten(entry.block, beyond: helper) {
                 walk.passCounter = nextCounter - 1
@@ -120,6 +122,13 @@ extension PrimaryMachine {
             )
             send(.fetch(token: token, block: entry.block), to: helper)
         }
+    }
+
+    /// Whether the window has room for another block that is to be written again, with those that
+    /// are being fetched for it.
+    private var hasRoomToRewrite: Bool {
+        let fetchedCount = fetches.count { $0.purpose != .missing }
+        return Int(nextCounter - windowStart) + fetchedCount < window.count
     }
 
     private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {

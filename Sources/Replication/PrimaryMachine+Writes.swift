@@ -71,14 +71,14 @@ extension PrimaryMachine {
         while isServing, let slot = waitingWrites.first, hasClientRoom(requests[Int(slot)].range) {
             _ = waitingWrites.popFirst()
             let request = requests[Int(slot)]
-            number(
-                WindowEntry(
-                    range: request.range,
-                    payload: request.payload,
-                    request: slot,
-                    isForced: request.isForced
-                )
-            )
+            requests[Int(slot)].through = nextCounter
+            if request.isForced {
+                flushWanted = nextCounter
+                forcedWrites.append(slot)
+            } else {
+                numberedWrites.append(slot)
+            }
+            number(WindowEntry(range: request.range, payload: request.payload))
         }
     }
 
@@ -97,8 +97,11 @@ extension PrimaryMachine {
             stop(.numbersExhausted)
             return false
         }
-        return Int(nextCounter - windowStart) < window.count
+        return !isCrammed
     }
+
+    /// Whether the window has no room left, not even for what is written again.
+    var isCrammed: Bool { Int(nextCounter - windowStart) >= window.count }
 
     /// Gives the next number to a write.
     ///
@@ -106,7 +109,7 @@ extension PrimaryMachine {
     func number(_ entry: WindowEntry) {
         window[windowIndex(nextCounter)] = entry
         windowByteCount += entry.range.byteCount
-        if entry.isForced || policy.isWritethrough { flushWanted = nextCounter }
+        if policy.isWritethrough { flushWanted = nextCounter }
         nextCounter += 1
         if policy.defect == .staleRewrite { return }
         // Whoever reads a block to rewrite it would now write something older.
@@ -181,27 +184,20 @@ extension PrimaryMachine {
     private func acknowledge() {
         guard isServing else { return }
         let safe = policy.defect == .flushNotHardened ? committed : hardened
-        while committedCursor < committed {
-            committedCursor += 1
-            acknowledge(committedCursor, isForced: false)
-        }
-        while hardenedCursor < min(safe, committedCursor) {
-            hardenedCursor += 1
-            acknowledge(hardenedCursor, isForced: true)
-        }
+        acknowledge(numberedWrites, through: committed)
+        acknowledge(forcedWrites, through: min(safe, committed))
         while let slot = flushes.first, requests[Int(slot)].through <= safe {
             _ = flushes.popFirst()
             end(Int(slot), .flushed)
         }
     }
 
-    private func acknowledge(_ counter: UInt64, isForced: Bool) {
-        guard counter >= windowStart else { return }
-        let index = windowIndex(counter)
-        let slot = window[index].request
-        guard slot >= 0, window[index].isForced == isForced else { return }
-        window[index].request = -1
-        end(Int(slot), .written(WriteNumber(epoch: epoch, counter: counter)))
+    private func acknowledge(_ writes: FixedRing<Int32>, through: UInt64) {
+        while let slot = writes.first, requests[Int(slot)].through <= through {
+            _ = writes.popFirst()
+            let counter = requests[Int(slot)].through
+            end(Int(slot), .written(WriteNumber(epoch: epoch, counter: counter)))
+        }
     }
 
     /// Tells replicas that forgot, once they have everything committed again.
@@ -222,18 +218,45 @@ extension PrimaryMachine {
     func releaseWindow() {
         guard state == .open || state == .renewing else { return }
         releaseDurable()
-        while isWindowFull, hardened >= windowStart {
-            // Somebody lacks the oldest write that W others have durable.
-            var isDropping = false
-            for slot in peers.indices where peers[slot].durable < windowStart {
-                isDropping = isDropping || peers[slot].isHolding
-                peers[slot].isHolding = false
-            }
-            guard isDropping else { break }
+        while isWindowFull, hardened >= windowStart, drop(isWithQuorum: true) { releaseDurable() }
+        // While W are not complete nothing is hardened, and to make them so takes room.
+        while isCrammed, anchored >= windowStart, drop(isWithQuorum: hasQuorumDurable) {
             releaseDurable()
         }
         numberWaiting()
         stream()
+    }
+
+    /// Waits no longer for those who lack the oldest write.
+    ///
+    /// - Parameter isWithQuorum: Whether W others have it durable. Otherwise those who are about to
+    ///   have it, or to say where they are, are waited for: who is dropped has the longer way back.
+    /// - Returns: Whether there was anybody to drop.
+    private func drop(isWithQuorum: Bool) -> Bool {
+        var result = false
+        for slot in peers.indices where peers[slot].isHolding && peers[slot].durable < windowStart {
+            let isSource = state == .renewing && slot == sourceSlot
+            let isComing = peers[slot].isStreaming || peers[slot].isOpening
+            if isSource || isComing && !isWithQuorum { continue }
+            peers[slot].isHolding = false
+            result = true
+        }
+        return result
+    }
+
+    /// The counter up to which somebody has everything durable from whom the others can be made
+    /// complete: a replica that is complete, or will be when its stream has passed the tail.
+    private var anchored: UInt64 {
+        var result: UInt64 = 0
+        for peer in peers where peer.isComplete || peer.isNear {
+            result = max(result, peer.durable)
+        }
+        return result
+    }
+
+    /// Whether W replicas, complete or not, have the oldest write durable.
+    private var hasQuorumDurable: Bool {
+        peers.count { $0.durable >= windowStart } >= policy.writeQuorum
     }
 
     private var isWindowFull: Bool {
@@ -242,7 +265,7 @@ extension PrimaryMachine {
     }
 
     private func releaseDurable() {
-        var through = min(hardened, min(committedCursor, hardenedCursor))
+        var through = max(hardened, anchored)
         for peer in peers where peer.isHolding { through = min(through, peer.durable) }
         while windowStart <= through {
             let index = windowIndex(windowStart)

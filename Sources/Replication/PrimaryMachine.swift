@@ -2,7 +2,9 @@
 // and completions out.
 //
 // Invariants:
-//   hardened ≤ committed < nextCounter;   windowStart ≤ hardened + 1
+//   hardened ≤ committed < nextCounter
+//   what left the window is durable at W complete replicas or, while there was no room to make them
+//     complete, at one of those that the others are made complete from
 //   committed = the W-th greatest `applied` among complete replicas, never less than it was
 //   no client is answered before the tail is committed by W complete replicas
 //   a read is answered only while W replicas' grants hold, and shows only what is committed
@@ -110,9 +112,6 @@ public final class PrimaryMachine {
     var windowStart: UInt64 = 1
     var nextCounter: UInt64 = 1
     var windowByteCount = 0
-    /// Writes are acknowledged up to these counters.
-    var committedCursor: UInt64 = 0
-    var hardenedCursor: UInt64 = 0
     /// The counter that somebody wants durable.
     var flushWanted: UInt64 = 0
 
@@ -120,6 +119,10 @@ public final class PrimaryMachine {
     let requests: FixedArray<ClientRequest>
     let freeRequests: FixedRing<Int32>
     let waitingWrites: FixedRing<Int32>
+    /// Writes that have a number and no answer, in the order of their numbers; the forced ones wait
+    /// until they are hardened.
+    let numberedWrites: FixedRing<Int32>
+    let forcedWrites: FixedRing<Int32>
     let waitingReads: FixedRing<Int32>
     let heldReads: FixedRing<Int32>
     let flushes: FixedRing<Int32>
@@ -165,6 +168,8 @@ public final class PrimaryMachine {
         requests = FixedArray(repeating: ClientRequest(), count: requestCount)
         freeRequests = FixedRing(capacityMin: requestCount)
         waitingWrites = FixedRing(capacityMin: requestCount)
+        numberedWrites = FixedRing(capacityMin: requestCount)
+        forcedWrites = FixedRing(capacityMin: requestCount)
         waitingReads = FixedRing(capacityMin: requestCount)
         heldReads = FixedRing(capacityMin: requestCount)
         flushes = FixedRing(capacityMin: requestCount)
@@ -269,10 +274,12 @@ public final class PrimaryMachine {
         numberWaiting()
         stream()
         advanceCounters()
-        advanceResyncs()
-        // Resync may have numbered writes.
-        stream()
         releaseWindow()
+        // What waited for room in the window goes on.
+        if state == .renewing { advanceRenewal() }
+        advanceResyncs()
+        // Both may have numbered writes.
+        stream()
         askForFlushes()
         serveReads()
     }

@@ -45,10 +45,6 @@ struct Peer {
 struct WindowEntry: BitwiseCopyable {
     var range = BlockRange(first: 0, count: 0)
     var payload = PayloadID.zeroes
-    /// The client's request, or −1 when it is answered or there was none.
-    var request: Int32 = -1
-    /// Whether it is acknowledged only when it is hardened.
-    var isForced = false
 }
 
 /// A client's request.
@@ -59,7 +55,7 @@ struct ClientRequest: BitwiseCopyable {
     var range = BlockRange(first: 0, count: 0)
     var payload = PayloadID.zeroes
     var isForced = false
-    /// A flush: up to where it must be hardened.
+    /// A write's counter, or up to where all must be hardened for a flush.
     var through: UInt64 = 0
     /// A read: whom it was sent to, or −1.
     var target: Int32 = -1

@@ -9,12 +9,13 @@ private struct Bench {
     var now = Instant(nanoseconds: 1_000_000_000)
     static let epoch = Epoch(5)
 
-    init(replicas: Int = 3, quorum: Int = 2) throws {
+    init(replicas: Int = 3, quorum: Int = 2, windowByteCount: Int = 64 << 20) throws {
         var policy = try #require(
             ReplicationPolicy(replicaCount: replicas, writeQuorum: quorum)
         )
         policy.requestCountMax = 16
         policy.windowCountMax = 8
+        policy.windowByteCountMax = windowByteCount
         self.policy = policy
         primary = PrimaryMachine(
             epoch: Bench.epoch,
@@ -56,7 +57,7 @@ private struct Bench {
         _ slot: Int,
         accepted: UInt64 = 3,
         applied: UInt64 = 10,
-        committed: UInt64 = 10,
+        committed: UInt64? = 10,
         change: (inout ReplicaRecord) -> Void = { _ in }
     ) throws -> ReplicaMessage.Body {
         var record = ReplicaRecord.created(ReplicaInstance(UInt64(slot) + 100))
@@ -64,7 +65,7 @@ private struct Bench {
         record.accepted = Epoch(accepted)
         record.lineage = try #require(Lineage(checking: [.zero], of: Epoch(accepted)))
         change(&record)
-        let number = WriteNumber(epoch: Epoch(accepted), counter: committed)
+        let number = committed.map { WriteNumber(epoch: Epoch(accepted), counter: $0) } ?? .zero
         return .sealed(
             ReplicaStatus(record: record, applied: applied, durable: applied, committed: number)
         )
@@ -83,10 +84,10 @@ private struct Bench {
         #expect(primary.isServing)
     }
 
-    func write(_ token: UInt64, isForced: Bool = false) -> [PrimaryAction] {
+    func write(_ token: UInt64, block: UInt64 = 0, isForced: Bool = false) -> [PrimaryAction] {
         let isTaken = primary.submitWrite(
             token: token,
-            range: BlockRange(first: 0, count: 1),
+            range: BlockRange(first: block, count: 1),
             payload: PayloadID(token),
             isForced: isForced,
             now: now
@@ -111,6 +112,75 @@ private func lineage(_ actions: [PrimaryAction], to slot: Int) -> Lineage? {
         if case .open(let lineage, _) = body { return lineage }
     }
     return nil
+}
+
+/// Replicas with blocks and no network, for what takes many messages.
+private final class Cluster {
+    let bench: Bench
+    /// The number of each block's copy, by slot.
+    var blocks: [[UInt64: WriteNumber]]
+    var applied: [UInt64]
+    var isComplete: [Bool]
+    /// Who answers; what is sent to others is lost.
+    var present: Set<Int>
+    private var messageCount = 0
+
+    init(_ bench: Bench, blocks: [[UInt64: WriteNumber]], isComplete: [Bool], present: Set<Int>) {
+        self.bench = bench
+        self.blocks = blocks
+        self.isComplete = isComplete
+        self.present = present
+        applied = blocks.map { _ in 0 }
+    }
+
+    /// Lets everybody answer until nobody has anything more to say, for some ticks.
+    func settle(_ first: [PrimaryAction], messageCountMax: Int = 20_000) {
+        var queue = first[...]
+        for _ in 0..<8 {
+            while let action = queue.popFirst(), messageCount < messageCountMax {
+                guard case .send(let slot, let message) = action, present.contains(slot) else {
+                    continue
+                }
+                messageCount += 1
+                if let body = answer(slot, message.body) { queue += bench.say(slot, body) }
+            }
+            bench.primary.onTick(now: bench.now)
+            queue += bench.take()
+        }
+    }
+
+    private func answer(_ slot: Int, _ body: PrimaryMessage.Body) -> ReplicaMessage.Body? {
+        switch body {
+        case .open(let lineage, let start):
+            let isExact = isComplete[slot] && lineage.base.counter == 10 && start == 1
+            isComplete[slot] = isExact
+            applied[slot] = start - 1
+            return .opened(isComplete: isExact, applied: start - 1, durable: start - 1)
+        case .write(let number, let range, _):
+            take(slot, range.first, number)
+            applied[slot] = number.counter
+            return .progress(applied: number.counter, durable: number.counter)
+        case .flush: return .progress(applied: applied[slot], durable: applied[slot])
+        case .complete:
+            isComplete[slot] = true
+            return .completed
+        case .scan(let token, let above, let from):
+            let found = blocks[slot].filter { $0.key >= from && $0.value > above }
+                .map { ScanEntry(block: $0.key, number: $0.value) }.sorted { $0.block < $1.block }
+            return .scanned(token: token, entries: found, next: nil)
+        case .fetch(let token, let block):
+            let number = blocks[slot][block, default: .zero]
+            return .fetched(token: token, payload: PayloadID(block + 1), number: number)
+        case .fill(let token, let block, let number, _):
+            take(slot, block, number)
+            return .filled(token: token)
+        default: return nil
+        }
+    }
+
+    private func take(_ slot: Int, _ block: UInt64, _ number: WriteNumber) {
+        blocks[slot][block] = max(blocks[slot][block, default: .zero], number)
+    }
 }
 
 @Suite("Primary: takeover") struct PrimaryTakeoverTests {
@@ -206,6 +276,57 @@ private func lineage(_ actions: [PrimaryAction], to slot: Int) -> Lineage? {
         #expect(!bench.primary.isServing)
         bench.say(1, .completed)
         #expect(bench.primary.isServing)
+    }
+
+    @Test("A tail that is larger than the window is written again all the same")
+    func tail_largerThanTheWindow_isRenewed() throws {
+        let bench = try Bench(windowByteCount: 64 << 10)
+        // Nobody is complete, so the source is not, and what it has above its end is the tail.
+        let end = WriteNumber(epoch: Epoch(3), counter: 10)
+        let tail = WriteNumber(epoch: Epoch(4), counter: 1)
+        let blocks = Dictionary(uniqueKeysWithValues: (0..<200).map { (UInt64($0), tail) })
+        let cluster = Cluster(
+            bench,
+            blocks: [blocks, [:], [:]],
+            isComplete: [false, false, false],
+            present: [0, 1]
+        )
+        var actions: [PrimaryAction] = []
+        for slot in 0..<2 {
+            let status = try bench.sealed(slot, accepted: 4, applied: 200, committed: 0) {
+                $0.isComplete = false
+                $0.common = end
+            }
+            actions += bench.say(slot, status)
+        }
+        cluster.settle(actions)
+        #expect(bench.primary.isServing)
+        #expect(bench.primary.committed == 200)
+        #expect(cluster.blocks[0] == cluster.blocks[1])
+    }
+
+    @Test("Strays that are more than the window has room for are overwritten all the same")
+    func strays_moreThanTheWindow_areRewritten() throws {
+        let bench = try Bench(replicas: 2, quorum: 2, windowByteCount: 64 << 10)
+        // Replica 1 has writes of epoch 4 that replica 0, complete in epoch 3, never saw.
+        let stray = WriteNumber(epoch: Epoch(4), counter: 1)
+        let strays = Dictionary(uniqueKeysWithValues: (0..<200).map { (UInt64($0), stray) })
+        let cluster = Cluster(
+            bench,
+            blocks: [[:], strays],
+            isComplete: [true, false],
+            present: [0]
+        )
+        cluster.settle(bench.say(0, try bench.sealed(0)))
+        cluster.present = [0, 1]
+        let status = try bench.sealed(1, accepted: 4, applied: 200, committed: 0) {
+            $0.isComplete = false
+            $0.common = WriteNumber(epoch: Epoch(3), counter: 10)
+        }
+        cluster.settle(bench.say(1, status))
+        #expect(bench.primary.isServing)
+        #expect(cluster.blocks[0] == cluster.blocks[1])
+        #expect(cluster.blocks[0].values.allSatisfy { $0.epoch == Bench.epoch })
     }
 
     @Test("A source that is lost before its tail is safe ends the epoch")
