@@ -464,4 +464,40 @@ private final class Cluster {
         }
         #expect(start > 1)
     }
+
+    @Test("A stray is not rewritten from a replica that lacks what the window let go")
+    func stray_helperBehindTheWindow_isNotAsked() throws {
+        let bench = try Bench(replicas: 5, quorum: 3)
+        for slot in 0..<4 { bench.say(slot, try bench.sealed(slot)) }
+        for slot in 0..<4 {
+            let actions = bench.say(slot, .opened(isComplete: true, applied: 0, durable: 0))
+            for case .scan(let token, _, _) in bodies(actions, to: 0) {
+                bench.say(0, .scanned(token: token, entries: [], next: nil))
+            }
+        }
+        #expect(bench.primary.isServing)
+        let status = try bench.sealed(4, accepted: 4, applied: 5, committed: 0) {
+            $0.isComplete = false
+            $0.common = WriteNumber(epoch: Epoch(3), counter: 10)
+        }
+        bench.say(4, status)
+        let opened = bench.say(4, .opened(isComplete: false, applied: 0, durable: 0))
+        guard case .scan(let token, _, _) = bodies(opened, to: 4).first else {
+            Issue.record("no scan: \(opened)")
+            return
+        }
+        // Replica 0 is sent all this and says nothing; W others have it durable.
+        for counter in 1...UInt64(24) {
+            _ = bench.write(counter, block: counter)
+            for slot in 1..<5 { bench.say(slot, .progress(applied: counter, durable: counter)) }
+        }
+        #expect(bench.primary.hardened == 24)
+        let stray = ScanEntry(block: 1, number: WriteNumber(epoch: Epoch(4), counter: 5))
+        let actions = bench.say(4, .scanned(token: token, entries: [stray], next: nil))
+        #expect(bodies(actions, to: 0).isEmpty)
+        guard case .fetch(_, 1) = bodies(actions, to: 1).first else {
+            Issue.record("not asked: \(actions)")
+            return
+        }
+    }
 }
