@@ -278,6 +278,35 @@ private final class Cluster {
         #expect(bench.primary.isServing)
     }
 
+    @Test("When nobody knows what is committed, the tail is what the others lack")
+    func tail_committedUnknown_isWhatOthersLack() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11, committed: nil) { $0.remembers = false })
+        bench.say(1, try bench.sealed(1, applied: 8, committed: nil) { $0.remembers = false })
+        bench.say(2, try bench.sealed(2, accepted: 2, applied: 5, committed: nil))
+        #expect(bench.primary.state == .renewing)
+        let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
+        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+            Issue.record("no scan: \(actions)")
+            return
+        }
+        #expect(above == WriteNumber(epoch: Epoch(3), counter: 8))
+    }
+
+    @Test("What any replica knows to be committed is not written again")
+    func tail_committedKnownElsewhere_beginsThere() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11, committed: nil) { $0.remembers = false })
+        bench.say(1, try bench.sealed(1, applied: 10, committed: 6))
+        bench.say(2, try bench.sealed(2, applied: 7, committed: nil))
+        let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
+        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+            Issue.record("no scan: \(actions)")
+            return
+        }
+        #expect(above == WriteNumber(epoch: Epoch(3), counter: 6))
+    }
+
     @Test("A tail that is larger than the window is written again all the same")
     func tail_largerThanTheWindow_isRenewed() throws {
         let bench = try Bench(windowByteCount: 64 << 10)
