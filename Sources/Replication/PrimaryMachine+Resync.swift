@@ -134,7 +134,9 @@ extension PrimaryMachine {
     private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {
         switch purpose {
         case .renewal, .missing: walk.slot
-        case .stray: helper(for: slot)
+        case .stray:
+            // What the window let go and the helper lacks would not be seen to be on its way.
+            peers.indices.first { canHelp($0, slot) && peers[$0].applied + 1 >= windowStart }
         }
     }
 

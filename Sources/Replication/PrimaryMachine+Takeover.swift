@@ -50,16 +50,30 @@ extension PrimaryMachine {
         guard let status = peers[source].status else { return }
         sourceSlot = source
         lineage = status.record.lineage.continued(from: status.end)
-        renewFrom = status.end
-        if status.record.isComplete {
-            let begin = WriteNumber(epoch: status.record.accepted, counter: 0)
-            renewFrom = min(max(status.committed, begin), status.end)
-        }
+        renewFrom = status.record.isComplete ? tailStart(of: status) : status.end
         state = .renewing
         if policy.defect != .tailNotRenewed {
             renewal = BlockWalk(slot: source, above: renewFrom)
         }
         for slot in peers.indices where peers[slot].status != nil { open(slot) }
+    }
+
+    /// Where the tail of a complete source begins: at what is known to be committed of its epoch.
+    ///
+    /// After a loss of all power nobody knows. Then it is what all have who answered and were
+    /// complete in that epoch: to write again all that the epoch wrote would take as long as it is
+    /// large.
+    private func tailStart(of source: ReplicaStatus) -> WriteNumber {
+        var known = WriteNumber.zero
+        var shared = source.end
+        for case let status? in peers.map(\.status) {
+            known = max(known, status.committed)
+            if status.record.isComplete, status.record.accepted == source.record.accepted {
+                shared = min(shared, status.end)
+            }
+        }
+        let begin = WriteNumber(epoch: source.record.accepted, counter: 0)
+        return known < begin ? shared : min(known, source.end)
     }
 
     /// The replica to go on from: of enough answers the one that has the most.

@@ -278,6 +278,35 @@ private final class Cluster {
         #expect(bench.primary.isServing)
     }
 
+    @Test("When nobody knows what is committed, the tail is what the others lack")
+    func tail_committedUnknown_isWhatOthersLack() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11, committed: nil) { $0.remembers = false })
+        bench.say(1, try bench.sealed(1, applied: 8, committed: nil) { $0.remembers = false })
+        bench.say(2, try bench.sealed(2, accepted: 2, applied: 5, committed: nil))
+        #expect(bench.primary.state == .renewing)
+        let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
+        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+            Issue.record("no scan: \(actions)")
+            return
+        }
+        #expect(above == WriteNumber(epoch: Epoch(3), counter: 8))
+    }
+
+    @Test("What any replica knows to be committed is not written again")
+    func tail_committedKnownElsewhere_beginsThere() throws {
+        let bench = try Bench()
+        bench.say(0, try bench.sealed(0, applied: 11, committed: nil) { $0.remembers = false })
+        bench.say(1, try bench.sealed(1, applied: 10, committed: 6))
+        bench.say(2, try bench.sealed(2, applied: 7, committed: nil))
+        let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
+        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+            Issue.record("no scan: \(actions)")
+            return
+        }
+        #expect(above == WriteNumber(epoch: Epoch(3), counter: 6))
+    }
+
     @Test("A tail that is larger than the window is written again all the same")
     func tail_largerThanTheWindow_isRenewed() throws {
         let bench = try Bench(windowByteCount: 64 << 10)
@@ -463,5 +492,41 @@ private final class Cluster {
             return
         }
         #expect(start > 1)
+    }
+
+    @Test("A stray is not rewritten from a replica that lacks what the window let go")
+    func stray_helperBehindTheWindow_isNotAsked() throws {
+        let bench = try Bench(replicas: 5, quorum: 3)
+        for slot in 0..<4 { bench.say(slot, try bench.sealed(slot)) }
+        for slot in 0..<4 {
+            let actions = bench.say(slot, .opened(isComplete: true, applied: 0, durable: 0))
+            for case .scan(let token, _, _) in bodies(actions, to: 0) {
+                bench.say(0, .scanned(token: token, entries: [], next: nil))
+            }
+        }
+        #expect(bench.primary.isServing)
+        let status = try bench.sealed(4, accepted: 4, applied: 5, committed: 0) {
+            $0.isComplete = false
+            $0.common = WriteNumber(epoch: Epoch(3), counter: 10)
+        }
+        bench.say(4, status)
+        let opened = bench.say(4, .opened(isComplete: false, applied: 0, durable: 0))
+        guard case .scan(let token, _, _) = bodies(opened, to: 4).first else {
+            Issue.record("no scan: \(opened)")
+            return
+        }
+        // Replica 0 is sent all this and says nothing; W others have it durable.
+        for counter in 1...UInt64(24) {
+            _ = bench.write(counter, block: counter)
+            for slot in 1..<5 { bench.say(slot, .progress(applied: counter, durable: counter)) }
+        }
+        #expect(bench.primary.hardened == 24)
+        let stray = ScanEntry(block: 1, number: WriteNumber(epoch: Epoch(4), counter: 5))
+        let actions = bench.say(4, .scanned(token: token, entries: [stray], next: nil))
+        #expect(bodies(actions, to: 0).isEmpty)
+        guard case .fetch(_, 1) = bodies(actions, to: 1).first else {
+            Issue.record("not asked: \(actions)")
+            return
+        }
     }
 }
