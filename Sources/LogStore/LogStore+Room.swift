@@ -63,7 +63,6 @@ extension LogStore {
     /// taken after the last such batch holds nothing else, and opening takes it back. Manifests
     /// take a place for the next and leave one for another, in segments that hold nothing else, so
     /// that a store that is opened again and again without doing anything never runs out.
-    ///
     private var openingFloor: Int {
         // What was moved already has made its pages dirty, and they are counted.
         let movingCount = cleaner.live.count - cleaner.liveIndex
@@ -107,7 +106,11 @@ extension LogStore {
     /// Whether the store can still be opened after the blocks at hand were moved, or a record was
     /// written of pages that it changes, in a segment of their own; else a checkpoint comes first.
     func leavesRoom(for privilege: LogPrivilege) -> Bool {
-        leaves(appendFloor(privilege) + 1)
+        leaves(
+            appendFloor(privilege) + 1,
+            // What gives back asks for every checkpoint that may help: it is what helps others.
+            uncheckedDirtyCount: privilege == .release ? 0 : LogStore.cleanDirtyPageCount
+        )
     }
 
     /// Whether a checkpoint finds room for so many more dirty pages and its manifest.
@@ -129,10 +132,18 @@ extension LogStore {
     }
 
     /// Whether so many segments are left; else a checkpoint comes first, while it needs less.
-    private func leaves(_ segmentCount: Int) -> Bool {
+    ///
+    /// - Parameters:
+    ///   - segmentCount: Segments.
+    ///   - uncheckedDirtyCount: Dirty pages that are not worth a checkpoint.
+    /// - Returns: Whether they are left.
+    private func leaves(
+        _ segmentCount: Int,
+        uncheckedDirtyCount: Int = LogStore.cleanDirtyPageCount
+    ) -> Bool {
         if segments.reserved.count >= segmentCount { return true }
         guard checkpoint.isIdle, map.dirtyCount > 0 else { return false }
-        if map.dirtyCount > LogStore.cleanDirtyPageCount || segments.pendingFreeCount > 0 {
+        if map.dirtyCount > uncheckedDirtyCount || segments.pendingFreeCount > 0 {
             checkpoint.isRequested = true
         }
         return false
