@@ -46,6 +46,7 @@ public struct SegmentUsage: Hashable, Sendable, BitwiseCopyable {
 
     init(_ reader: inout ByteReader) throws(LogFormatError) {
         let word = try reader.read(UInt32.self)
+        // Two bits, and a case for each of their values.
         content = SegmentContent(rawValue: UInt8(word >> SegmentUsage.contentShift)) ?? .unknown
         liveBlockCount = word & (1 << SegmentUsage.contentShift - 1)
         lastBatchSequence = try reader.read(UInt64.self)

@@ -177,7 +177,7 @@ final class Catalogue {
         index.setWork(slot, work(for: slot))
     }
 
-    /// Whether a layer can be given back or merged into its only child.
+    /// What background work can do to a layer now: give it back, or merge it into its only child.
     func work(for slot: Int) -> LayerWork? {
         let layer = layers[slot]
         guard layer.isUsed, !layer.isStuck else { return nil }

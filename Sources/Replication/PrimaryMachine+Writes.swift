@@ -105,7 +105,7 @@ extension PrimaryMachine {
 
     /// Gives the next number to a write.
     ///
-    /// - Precondition: ``hasRoom(_:)``.
+    /// - Precondition: ``hasRoom()``.
     func number(_ entry: WindowEntry) {
         window[windowIndex(nextCounter)] = entry
         windowByteCount += entry.range.byteCount

@@ -87,7 +87,8 @@ struct SplitMix {
         ]
         manifest.forwards = [LayerForward(from: LayerID(1), into: LayerID(9), batchSequence: 8)]
         manifest.usage = [
-            SegmentUsage(liveBlockCount: 5, lastBatchSequence: 6),
+            // As many as a segment of the largest size has.
+            SegmentUsage(liveBlockCount: 1 << 16, content: .manifest, lastBatchSequence: 6),
             SegmentUsage(liveBlockCount: 0, lastBatchSequence: 0),
         ]
         manifest.replayStarts = [ReplayStart(segment: 1, blockOffset: 12)]
@@ -189,6 +190,22 @@ struct SplitMix {
             }
             _ = try? Manifest.decode(mutated, segmentCount: 2)
         }
+    }
+
+    @Test("What the store reserves for a manifest is what it takes, item by item")
+    func manifest_byteCounts_addUp() {
+        let manifest = Self.manifest
+        let texts =
+            manifest.volumes.map { $0.name.count + $0.descriptor.count }
+            + manifest.layers.map(\.name.count)
+        let byteCount =
+            Manifest.fixedByteCount
+            + manifest.volumes.count * VolumeRecord.fixedByteCount
+            + manifest.layers.count * LayerRecord.fixedByteCount
+            + manifest.forwards.count * LayerForward.byteCount
+            + manifest.usage.count * SegmentUsage.byteCount
+            + manifest.replayStarts.count * ReplayStart.byteCount
+        #expect(manifest.encode().count == byteCount + texts.reduce(0, +))
     }
 
     @Test("A batch header round-trips, and every single-bit flip is noticed")

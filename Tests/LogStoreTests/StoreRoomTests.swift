@@ -179,9 +179,16 @@ import Testing
         #expect(try bench.change(.cache, volume, 0, 64 << 40) == .ok)
     }
 
-    /// Has the newest checkpoint count all blocks of a segment as live, but where the log goes on:
-    /// as a store would that forgot to give anything back.
-    private func leakEverything(_ bench: StoreBench) throws {
+    /// Puts a manifest that says something else in the place of the newest checkpoint's.
+    ///
+    /// - Parameters:
+    ///   - bench: A store that is closed.
+    ///   - change: What it says instead, in as many bytes.
+    /// - Throws: When there is no manifest, or what it says instead takes another size.
+    private func forgeManifest(
+        _ bench: StoreBench,
+        _ change: (inout Manifest, Superblock) -> Void
+    ) throws {
         let device = bench.arena.region
         let found = Superblock.slotOffsets.compactMap {
             try? Superblock.decode(device.slice(Int($0), 4096))
@@ -193,11 +200,9 @@ import Testing
         }
         bytes.removeLast(bytes.count - Int(superblock.manifestByteCount))
         var manifest = try Manifest.decode(bytes, segmentCount: superblock.segmentCount)
-        let heads = Set(manifest.replayStarts.filter { $0.blockOffset > 0 }.map(\.segment))
-        for segment in manifest.usage.indices where !heads.contains(UInt32(segment)) {
-            manifest.usage[segment].liveBlockCount = superblock.segmentByteCount / 4096
-        }
+        change(&manifest, superblock)
         bytes = manifest.encode()
+        try #require(bytes.count == superblock.manifestByteCount)
         var offset = 0
         for extent in extents {
             let count = min(Int(extent.blockCount) * 4096, bytes.count - offset)
@@ -213,6 +218,35 @@ import Testing
         superblock.generation += 1
         for slot in Superblock.slots(generation: superblock.generation) {
             superblock.encode(into: device.slice(Int(Superblock.slotOffsets[slot]), 4096))
+        }
+    }
+
+    /// Has the newest checkpoint count all blocks of a segment as live, but where the log goes on:
+    /// as a store would that forgot to give anything back.
+    private func leakEverything(_ bench: StoreBench) throws {
+        try forgeManifest(bench) { manifest, superblock in
+            let heads = Set(manifest.replayStarts.filter { $0.blockOffset > 0 }.map(\.segment))
+            for segment in manifest.usage.indices where !heads.contains(UInt32(segment)) {
+                manifest.usage[segment].liveBlockCount = superblock.segmentByteCount / 4096
+            }
+        }
+    }
+
+    @Test("A manifest that counts more live blocks than a segment has is refused as damaged")
+    func open_moreLiveBlocksThanThereAre_refused() throws {
+        for excess in [0, 1] as [UInt32] {
+            let bench = try StoreBench(byteCount: 4 << 20, segmentByteCount: 64 << 10)
+            bench.store.close()
+            bench.pump { bench.store.state == .closed }
+            var manifestOffset: UInt64 = 0
+            try forgeManifest(bench) { manifest, superblock in
+                let blockCount = superblock.segmentByteCount / 4096
+                manifest.usage[manifest.usage.count - 1].liveBlockCount = blockCount + excess
+                manifestOffset = (superblock.manifestExtents.first?.location ?? 0) * 4096
+            }
+            bench.reopen(bench.configuration)
+            let isRefused = bench.store.state == .failed(.corrupt(offset: manifestOffset))
+            #expect(isRefused == (excess > 0), "\(bench.store.state)")
         }
     }
 

@@ -40,7 +40,7 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
         }
     }
 
-    @Test("Stores that are full and die all the time lose nothing and open again")
+    @Test("Stores that are full and die all the time open again, and give everything back")
     func run_crowdedSeeds_findsNothing() {
         let memory = SimulationMemory()
         var options = SimulationOptions()
