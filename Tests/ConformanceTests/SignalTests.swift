@@ -92,7 +92,7 @@ extension Conformance {
             }
             #expect(try await isEventually { !workers().isEmpty })
             let pids = workers()
-            // They are in their first seed, and say nothing for minutes.
+            // Then they have asked to die with it, and are in a seed that says nothing for minutes.
             try await Task.sleep(for: .seconds(1))
             fleet.signal(SIGKILL)
             #expect(await fleet.exit(within: 10) == 128 + SIGKILL)
@@ -103,18 +103,23 @@ extension Conformance {
             )
         }
 
-        @Test("a store that a limit of the shell forbids is refused with the limit")
-        func devUp_fileSizeLimit_isNamed() async throws {
+        /// Runs `dev up` in a shell with a limit, such as "-f 2000".
+        private func devUp(underLimit limit: String) async throws -> CommandResult {
             let cluster = Cluster(scratch: try ScratchDirectory())
-            let result = try await run(
+            return try await run(
                 "/bin/sh",
                 [
-                    "-c", "ulimit -f 2000; exec \"$0\" \"$@\"",
+                    "-c", "ulimit \(limit); exec \"$0\" \"$@\"",
                     TestEnvironment.program("volctl"), "dev", "up", "--data", cluster.dataPath,
                 ],
                 environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
                 directory: cluster.scratch.path
             )
+        }
+
+        @Test("a store that a limit of the shell forbids is refused with the limit")
+        func devUp_fileSizeLimit_isNamed() async throws {
+            let result = try await devUp(underLimit: "-f 2000")
             #expect(result.exitCode == 1)
             #expect(result.errorOutput.contains("SIGXFSZ"), "\(result.report)")
             #expect(result.errorOutput.contains("ulimit -f"), "\(result.report)")
@@ -122,16 +127,7 @@ extension Conformance {
 
         @Test("too little address space is refused by whoever needs it, with the limit")
         func devUp_addressSpaceLimit_isNamed() async throws {
-            let cluster = Cluster(scratch: try ScratchDirectory())
-            let result = try await run(
-                "/bin/sh",
-                [
-                    "-c", "ulimit -v 500000; exec \"$0\" \"$@\"",
-                    TestEnvironment.program("volctl"), "dev", "up", "--data", cluster.dataPath,
-                ],
-                environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
-                directory: cluster.scratch.path
-            )
+            let result = try await devUp(underLimit: "-v 500000")
             #expect(result.exitCode == 1)
             #expect(
                 result.errorOutput.contains("of address space here, and needs"),

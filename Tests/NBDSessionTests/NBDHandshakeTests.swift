@@ -262,21 +262,50 @@ import Testing
         }
     }
 
+    /// A selection of contexts that fails: named, as test reports would spell out all its bytes.
+    struct FailedSelection: Sendable, CustomTestStringConvertible {
+        let testDescription: String
+        let option: [UInt8]
+    }
+
+    static let failedSelections = [
+        FailedSelection(
+            testDescription: "cut short",
+            option: Client.option(.setMetaContext, [0, 0])
+        ),
+        FailedSelection(
+            testDescription: "too large",
+            option: Client.option(.setMetaContext, [UInt8](repeating: 0, count: 40_000))
+        ),
+        FailedSelection(
+            testDescription: "of an unknown export",
+            option: Client.contexts(.setMetaContext, "none", ["base:allocation"])
+        ),
+        FailedSelection(
+            testDescription: "of nothing",
+            option: Client.contexts(.setMetaContext, "vol", [])
+        ),
+        FailedSelection(
+            testDescription: "of a namespace",
+            option: Client.contexts(.setMetaContext, "vol", ["base:"])
+        ),
+        FailedSelection(
+            testDescription: "of a name with a zero byte",
+            option: Client.contexts(.setMetaContext, "vol", ["base:\0"])
+        ),
+        FailedSelection(
+            testDescription: "of too many",
+            option: Client.contexts(.setMetaContext, "vol", (0..<99).map { "x:\($0)" })
+        ),
+    ]
+
     /// Every way in which a SET_META_CONTEXT can fail drops the selection before it.
-    @Test(arguments: [
-        Client.option(.setMetaContext, [0, 0]),
-        Client.option(.setMetaContext, [UInt8](repeating: 0, count: 40_000)),
-        Client.contexts(.setMetaContext, "none", ["base:allocation"]),
-        Client.contexts(.setMetaContext, "vol", []),
-        Client.contexts(.setMetaContext, "vol", ["base:"]),
-        Client.contexts(.setMetaContext, "vol", ["base:\0"]),
-        Client.contexts(.setMetaContext, "vol", (0..<99).map { "x:\($0)" }),
-    ])
-    func contexts_failedSelection_clears(_ option: [UInt8]) {
+    @Test(arguments: failedSelections)
+    func contexts_failedSelection_clears(_ selection: FailedSelection) {
         let connection = ModelConnection.haggling()
         connection.feed(Client.option(.structuredReply))
         connection.feed(Client.contexts(.setMetaContext, "vol", ["base:allocation"]))
-        connection.feed(option)
+        connection.feed(selection.option)
         connection.feed(Client.describe(.go))
         #expect(connection.session.isTransmitting)
         #expect(connection.session.contextCount == 0)
