@@ -85,7 +85,7 @@ let dataPathTargets: [Target] = [
     dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
     dataPathTests(
         "LogStoreTests",
-        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter"]
+        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "CAllocationCounter", "TestSupport"]
     ),
     dataPathTests("NBDWireTests", ["BlockCore", "NBDWire"]),
     dataPathTests(
@@ -95,7 +95,7 @@ let dataPathTargets: [Target] = [
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "FuzzTests",
-        ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport"]
+        ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport", "TestSupport"]
     ),
     dataPathTests(
         "ReactorTests",
@@ -103,7 +103,7 @@ let dataPathTargets: [Target] = [
     ),
     dataPathTests(
         "SimulationTests",
-        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Simulation"]
+        ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Simulation", "TestSupport"]
     ),
     dataPathTests(
         "StorageNodeTests",
@@ -113,7 +113,7 @@ let dataPathTargets: [Target] = [
         ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
-    dataPathTests("TidyTests", []),
+    dataPathTests("TidyTests", ["TestSupport"]),
 ]
 
 let argumentParser = Target.Dependency.product(

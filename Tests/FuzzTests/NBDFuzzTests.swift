@@ -1,9 +1,10 @@
 import BlockCore
 import FuzzSupport
 import NBDWire
+import TestSupport
 import Testing
 
-@Suite struct NBDFuzzTests {
+@Suite(.background) struct NBDFuzzTests {
     // A debug build is 30 times slower: it takes samples, 7 being no divisor of a byte's bits.
     #if DEBUG
     private static let runCount: UInt64 = 5_000

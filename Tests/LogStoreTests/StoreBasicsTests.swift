@@ -1,8 +1,9 @@
 import BlockCore
 import LogStore
+import TestSupport
 import Testing
 
-@Suite struct StoreBasicsTests {
+@Suite(.background) struct StoreBasicsTests {
     @Test("What was written is read back, at every alignment of a 512-byte volume")
     func writeRead_everyAlignment_equal() throws {
         let bench = try StoreBench()

@@ -1,9 +1,10 @@
 import BlockCore
 import LogStore
 import StorageIO
+import TestSupport
 import Testing
 
-@Suite struct StoreCheckTests {
+@Suite(.background) struct StoreCheckTests {
     /// A store with volumes, snapshots and clones, not closed.
     private func makeStore() throws -> StoreBench {
         let bench = try StoreBench(byteCount: 24 << 20, segmentByteCount: 256 << 10)

@@ -1,10 +1,11 @@
 import BlockCore
 import LogStore
 import StorageIO
+import TestSupport
 import Testing
 
 /// Many snapshots and clones, judged by counts and never by time.
-@Suite struct StoreLayerTests {
+@Suite(.background) struct StoreLayerTests {
     static var largeMap: LogStoreConfiguration {
         var configuration = StoreBench.smallConfiguration
         configuration.mapMemoryByteCount = 32 << 20

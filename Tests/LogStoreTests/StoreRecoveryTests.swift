@@ -1,8 +1,9 @@
 import BlockCore
 import LogStore
+import TestSupport
 import Testing
 
-@Suite struct StoreRecoveryTests {
+@Suite(.background) struct StoreRecoveryTests {
     @Test("A store that replay does not fit into names the memory it needs, and loses nothing")
     func open_lessMapMemory_refusedUntilGivenWhatItNamed() throws {
         let bench = try StoreBench()

@@ -1,10 +1,11 @@
 import BlockCore
 import LogStore
 import StorageIO
+import TestSupport
 import Testing
 
 /// Who may take the last segments, and who is told that there are none.
-@Suite struct StoreReserveTests {
+@Suite(.background) struct StoreReserveTests {
     @Test("A store whose manifest is larger than a segment comes to rest, opens and gives all back")
     func settle_manifestLargerThanSegment_comesToRest() throws {
         let bench = try StoreBench(byteCount: 16 << 20, segmentByteCount: 64 << 10)

@@ -1,9 +1,10 @@
 import BlockCore
 import LogFormat
 import LogStore
+import TestSupport
 import Testing
 
-@Suite struct StoreRoomTests {
+@Suite(.background) struct StoreRoomTests {
     @Test("Where damage keeps the cleaner from making room, writes are refused and never wait")
     func overwrite_damagedSegments_refusedNotStuck() throws {
         let bench = try StoreBench(byteCount: 64 << 20, segmentByteCount: 256 << 10)

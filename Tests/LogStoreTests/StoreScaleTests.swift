@@ -1,10 +1,11 @@
 import BlockCore
 import LogStore
 import StorageIO
+import TestSupport
 import Testing
 
 /// Behaviour that must not depend on size, judged by counts and never by time.
-@Suite struct StoreScaleTests {
+@Suite(.background) struct StoreScaleTests {
     static var tinyMap: LogStoreConfiguration {
         var configuration = StoreBench.smallConfiguration
         configuration.mapMemoryByteCount = 128 * 4096

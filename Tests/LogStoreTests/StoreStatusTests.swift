@@ -1,10 +1,11 @@
 import BlockCore
 import LogStore
 import StorageIO
+import TestSupport
 import Testing
 
 /// Block status below many snapshots, with less map memory than the stack has pages.
-@Suite struct StoreStatusTests {
+@Suite(.background) struct StoreStatusTests {
     static let snapshotCount = 200
 
     /// A volume of four leaves with a snapshot after each of many rounds of scattered writes, and

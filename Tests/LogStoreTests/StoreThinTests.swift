@@ -1,10 +1,11 @@
 import BlockCore
 import LogStore
+import TestSupport
 import Testing
 
 /// Blocks so thinly scattered that most have a map page of their own, on devices of few and small
 /// segments: where room for checkpoints runs out first.
-@Suite struct StoreThinTests {
+@Suite(.background) struct StoreThinTests {
     /// A device and how blocks are scattered over a volume of it.
     struct Shape: Sendable, CustomTestStringConvertible {
         var deviceMiB: Int

@@ -1,5 +1,6 @@
 import Foundation
 import Simulation
+import TestSupport
 import Testing
 
 /// How many seeds the tests run; many more run by command (`make sim`).
@@ -26,7 +27,7 @@ private func repetition(_ seed: UInt64, _ options: ReplicationOptions) -> Commen
     )
 }
 
-@Suite("Simulation of replication") struct ReplicationSimulationTests {
+@Suite("Simulation of replication", .background) struct ReplicationSimulationTests {
     @Test("Seeds find nothing wrong", arguments: 0..<10 as Range<UInt64>)
     func run_seeds_findsNothing(chunk: UInt64) {
         let options = ReplicationOptions()

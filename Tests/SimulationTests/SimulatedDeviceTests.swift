@@ -1,6 +1,7 @@
 import BlockCore
 import Simulation
 import StorageIO
+import TestSupport
 import Testing
 
 /// A device with memory for requests.
@@ -48,7 +49,7 @@ private struct Bench {
     }
 }
 
-@Suite("Simulated device") struct SimulatedDeviceTests {
+@Suite("Simulated device", .background) struct SimulatedDeviceTests {
     private let ones = [UInt8](repeating: 1, count: 4096)
     private let twos = [UInt8](repeating: 2, count: 4096)
     private let zeroes = [UInt8](repeating: 0, count: 4096)

@@ -1,5 +1,6 @@
 import Foundation
 import Simulation
+import TestSupport
 import Testing
 
 /// How many seeds the tests run; many more run by command (`make sim`).
@@ -28,7 +29,7 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
     )
 }
 
-@Suite("Simulation of a store") struct StoreSimulationTests {
+@Suite("Simulation of a store", .background) struct StoreSimulationTests {
     @Test("Seeds find nothing wrong", arguments: 0..<10 as Range<UInt64>)
     func run_seeds_findsNothing(chunk: UInt64) {
         let memory = SimulationMemory()
@@ -104,7 +105,7 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
     }
 }
 
-@Suite("Canaries: planted bugs are found") struct CanaryTests {
+@Suite("Canaries: planted bugs are found", .background) struct CanaryTests {
     /// Seeds within which a planted bug must be found.
     private static let seedCountMax: UInt64 = 120
 

@@ -1,6 +1,7 @@
 // What a program can check about the sources without a quarrel: house style, section C3.
 
 import Foundation
+import TestSupport
 import Testing
 
 /// What each module below the line may import, beside the modules of C that carry it.
@@ -41,7 +42,7 @@ private let bannedTokens = [
 
 private let lineCountMax = 600
 
-@Suite("Tidiness") struct TidyTests {
+@Suite("Tidiness", .background) struct TidyTests {
     @Test("Imports go downward only")
     func imports_belowTheLine_goDownward() {
         for file in SourceTree.files(under: "Sources", ["swift"]) {
