@@ -106,11 +106,7 @@ extension LogStore {
     /// Whether the store can still be opened after the blocks at hand were moved, or a record was
     /// written of pages that it changes, in a segment of their own; else a checkpoint comes first.
     func leavesRoom(for privilege: LogPrivilege) -> Bool {
-        leaves(
-            appendFloor(privilege) + 1,
-            // What gives back asks for every checkpoint that may help: it is what helps others.
-            uncheckedDirtyCount: privilege == .release ? 0 : LogStore.cleanDirtyPageCount
-        )
+        leaves(appendFloor(privilege) + 1, for: privilege)
     }
 
     /// Whether a checkpoint finds room for so many more dirty pages and its manifest.
@@ -118,15 +114,16 @@ extension LogStore {
     /// Pages that only move are not in the log: when the store stops before the checkpoint is
     /// finished, opening it does not write them.
     func leavesRoom(forPages count: Int) -> Bool {
-        let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - mapHeadRoom
+        let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - headRoom(.map)
         return leaves(
-            segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount)
+            segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount),
+            for: .cleaner
         )
     }
 
-    /// Payload blocks that the map's head still takes.
-    private var mapHeadRoom: Int {
-        let head = log.heads[LogStream.map.rawValue]
+    /// Payload blocks that a stream's head still takes.
+    private func headRoom(_ stream: LogStream) -> Int {
+        let head = log.heads[stream.rawValue]
         return head.segment < 0
             ? 0 : SpacePlan.payloadCount(ofBlocks: segments.blockCount - Int(head.blockOffset))
     }
@@ -135,18 +132,23 @@ extension LogStore {
     ///
     /// - Parameters:
     ///   - segmentCount: Segments.
-    ///   - uncheckedDirtyCount: Dirty pages that are not worth a checkpoint.
+    ///   - privilege: Who asks. What gives back asks for a checkpoint also of a few dirty pages,
+    ///     which leave it short of a segment, unless that takes one.
     /// - Returns: Whether they are left.
-    private func leaves(
-        _ segmentCount: Int,
-        uncheckedDirtyCount: Int = LogStore.cleanDirtyPageCount
-    ) -> Bool {
+    private func leaves(_ segmentCount: Int, for privilege: LogPrivilege) -> Bool {
         if segments.reserved.count >= segmentCount { return true }
         guard checkpoint.isIdle, map.dirtyCount > 0 else { return false }
-        if map.dirtyCount > uncheckedDirtyCount || segments.pendingFreeCount > 0 {
+        let isWorthwhile =
+            map.dirtyCount > LogStore.cleanDirtyPageCount || segments.pendingFreeCount > 0
+        if isWorthwhile || (privilege == .release && checkpointFitsIntoHeads) {
             checkpoint.isRequested = true
         }
         return false
+    }
+
+    /// Whether a checkpoint takes no segment.
+    private var checkpointFitsIntoHeads: Bool {
+        map.dirtyCount <= headRoom(.map) && manifestBlockCount <= headRoom(.manifest)
     }
 
     /// Dirty pages that a checkpoint may leave: the paths to what changed meanwhile.
