@@ -90,7 +90,6 @@ struct HungNodeTests {
     func change_nodeHangs_isGivenUp() async throws {
         let hung = try HungServer(start: "")
         let (_, plane) = try await serving(hung, changeMillisecondsMax: 2_000)
-        let start = ContinuousClock.now
         let errors = try await briefly {
             await withTaskGroup(of: ControlError?.self) { group in
                 for index in 0..<4 {
@@ -108,8 +107,8 @@ struct HungNodeTests {
                 return await group.reduce(into: []) { $0.append($1) }
             }
         }
-        // Four in a row, and carrying on what the first left behind, would take 14 s.
-        #expect(ContinuousClock.now - start < .seconds(10))
+        // Those behind it wait no longer than it, and do not ask again what it left behind.
+        #expect(hung.askedCount == 1)
         #expect(errors.count { $0?.code == .outcomeUnknown } == 1)
         #expect(errors.count { $0?.code == .busy } == 3)
         // The next one carries it on for as long as it may, and says what it waits for.
