@@ -13,7 +13,7 @@ public final class FaultPlan: @unchecked Sendable {
     public enum Effect: BitwiseCopyable, Sendable, Hashable {
         /// It completes with this positive errno and never reaches the kernel.
         case fail(errno: Int32)
-        /// It reaches the kernel this much later, in nanoseconds.
+        /// It reaches the kernel this much later, in nanoseconds, or once the plan is empty.
         case delay(nanoseconds: UInt64)
         /// The kernel is asked for only so many bytes first, as if it had cut the transfer short.
         case shorten(byteCount: Int)
@@ -66,8 +66,11 @@ public final class FaultPlan: @unchecked Sendable {
         ruleCount += 1
     }
 
-    /// Forgets all faults.
+    /// Forgets all faults; what they delay goes on.
     public func removeAll() { ruleCount = 0 }
+
+    /// Whether there are no faults.
+    var isEmpty: Bool { ruleCount == 0 }
 
     /// Decides about the next operation of `kind`; the first rule that hits wins.
     func next(_ kind: DeviceRequest.Kind) -> Effect? {

@@ -130,13 +130,14 @@ extension Reactor {
         }
     }
 
-    /// Starts the delayed operations that are due.
+    /// Starts the delayed operations that are due, and those whose plan was emptied.
     func startDelayed() {
         let now = MonotonicClock.now().nanoseconds
         var index = 0
         while index < delayedCount {
             let slot = Int(delayedSlots[index])
-            guard table.slots[slot].dueNanoseconds <= now else {
+            let plan = devices[Int(table.slots[slot].device)]?.faults
+            guard table.slots[slot].dueNanoseconds <= now || plan?.isEmpty ?? true else {
                 index += 1
                 continue
             }

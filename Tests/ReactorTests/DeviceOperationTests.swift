@@ -174,7 +174,7 @@ import Testing
     }
 
     @Test(
-        "A delayed operation is overtaken, comes when it is due, and can be cancelled",
+        "A delayed operation is overtaken, comes when it is due or told to, and can be cancelled",
         arguments: engines
     )
     func fault_delay_isOvertaken(_ engine: EngineChoice) throws {
@@ -190,10 +190,14 @@ import Testing
         #expect(try harness.wait(2).map(\.token) == [2, 1])
         #expect(submitted.advanced(byNanoseconds: 20_000_000) <= harness.reactor.now)
         faults.removeAll()
-        faults.add(.delay(nanoseconds: 3_600_000_000_000), to: .write)
-        harness.reactor.submit(write, to: device, token: 3)
-        harness.reactor.cancel(token: 3)
-        #expect(try harness.wait(token: 3).result == -ECANCELED)
+        for (token, isCancelled) in [(3, true), (4, false)] as [(UInt64, Bool)] {
+            faults.add(.delay(nanoseconds: 3_600_000_000_000), to: .write)
+            harness.reactor.submit(write, to: device, token: token)
+            if isCancelled { harness.reactor.cancel(token: token) } else { faults.removeAll() }
+            let result = try harness.wait(token: token).result
+            #expect(result == (isCancelled ? -ECANCELED : 4096))
+            faults.removeAll()
+        }
     }
 
     @Test("A detached device is closed and its place used again", arguments: engines)

@@ -128,10 +128,10 @@ import Testing
             stuck.append(client)
         }
         #expect(try await isEventually { await node.node.counters().requestCountNow == 120 })
-        // Durable writes that take their time.
+        // Durable writes that end when they are told to.
         _ = await node.node.valueOnReactor(0) {
             for kind in [DeviceRequest.Kind.write, .writeDurable, .flush] {
-                plan.add(.delay(nanoseconds: 300_000_000), to: kind, count: 1000)
+                plan.add(.delay(nanoseconds: 3_600_000_000_000), to: kind, count: 1000)
             }
             return 0
         }
@@ -142,6 +142,10 @@ import Testing
         }
         try deep.send(writes)
         #expect(try await isEventually { await node.node.counters().requestCountNow >= 120 + 10 })
+        _ = await node.node.valueOnReactor(0) {
+            plan.removeAll()
+            return 0
+        }
         for _ in 0..<32 { #expect(try deep.reply().error == 0) }
         stuck.removeAll()
         await node.stop()
@@ -165,8 +169,8 @@ import Testing
 
     @Test func stalledHandshakeAndPayload_areDropped() async throws {
         let node = try await TestNode { configuration in
-            configuration.limits.handshakeSeconds = 1
-            configuration.limits.payloadSeconds = 1
+            configuration.limits.handshakeSeconds = 3
+            configuration.limits.payloadSeconds = 3
         }
         try await node.makeVolume("disk", id: 1)
         let good = try node.client("disk")

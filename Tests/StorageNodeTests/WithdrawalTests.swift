@@ -58,7 +58,7 @@ import Testing
         let client = try node.client("disk:1")
         _ = await node.node.valueOnReactor(0) {
             for kind in [DeviceRequest.Kind.write, .writeDurable, .flush] {
-                plan.add(.delay(nanoseconds: 300_000_000), to: kind, count: 1)
+                plan.add(.delay(nanoseconds: 3_600_000_000_000), to: kind, count: 1)
             }
             return 0
         }
@@ -67,6 +67,13 @@ import Testing
         #expect(try await isEventually { await node.node.counters().requestCountNow == 1 })
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<8 { group.addTask { try await give(epoch: 2) } }
+            // The first of them has; the others, most likely, a little later.
+            #expect(try await isEventually { (try? node.client("disk:1")) == nil })
+            try await Task.sleep(for: .milliseconds(100))
+            _ = await node.node.valueOnReactor(0) {
+                plan.removeAll()
+                return 0
+            }
             try await group.waitForAll()
         }
         #expect(client.isClosed())
