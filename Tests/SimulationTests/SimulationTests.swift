@@ -7,8 +7,12 @@ import Testing
 private enum Extent {
     #if DEBUG
     static let chunkSeedCount: UInt64 = 2
+    static let operationCountMax = 4000
+    static let findsCanaries = false
     #else
     static let chunkSeedCount: UInt64 = 30
+    static let operationCountMax = Int.max
+    static let findsCanaries = true
     #endif
 }
 
@@ -98,7 +102,7 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
         #expect(!Fixture.lines.isEmpty)
     }
 
-    @Test("Seeds with a story find nothing wrong", arguments: Fixture.cases)
+    @Test("Seeds with a story find nothing wrong", arguments: Fixture.shortCases)
     func run_fixtureSeed_findsNothing(testCase: SimulationCase) {
         let report = run(testCase, SimulationMemory())
         #expect(report.failure == nil, repetition(testCase))
@@ -109,7 +113,10 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
     /// Seeds within which a planted bug must be found.
     private static let seedCountMax: UInt64 = 120
 
-    @Test(arguments: Canary.allCases)
+    @Test(
+        .enabled(if: Extent.findsCanaries, "takes seeds by the hundred"),
+        arguments: Canary.allCases
+    )
     func run_plantedBug_isFound(canary: Canary) {
         let memory = SimulationMemory()
         var options = SimulationOptions()
@@ -124,6 +131,11 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
 /// The seeds of `Fixtures/seeds`.
 private enum Fixture {
     static var cases: [SimulationCase] { lines.compactMap { SimulationCase(line: $0) } }
+
+    /// Those that end within seconds.
+    static var shortCases: [SimulationCase] {
+        cases.filter { $0.options.operationCount ?? 0 <= Extent.operationCountMax }
+    }
 
     /// Lines that are not comments.
     static var lines: [String] {
