@@ -24,7 +24,7 @@ enum OperationState: UInt8, BitwiseCopyable {
     case inFlight
     /// An `accept` whose last connection the owner has not taken yet.
     case parked
-    /// Held back by an injected fault.
+    /// Held back by an injected fault, or until it is worth another try.
     case delayed
 }
 
@@ -49,7 +49,10 @@ struct Operation: BitwiseCopyable {
     var doneByteCount: UInt64 = 0
     /// A fault's bound on the first transfer, in bytes.
     var firstByteCountMax = UInt64.max
+    /// When it is started, while it is delayed.
     var dueNanoseconds: UInt64 = 0
+    /// How often it was tried again.
+    var retryCount: UInt16 = 0
     /// Of a send: regions in the vector, and the first that is not yet sent.
     var vectorCount: UInt32 = 0
     var vectorIndex: UInt32 = 0

@@ -79,6 +79,7 @@ extension Reactor {
         let operation = table.slots[slot]
         if result == -EINTR && !operation.isCancelled { return true }
         guard result >= 0 else {
+            if operation.kind.isTransfer, isTransient(result), retry(slot) { return false }
             finish(slot, operation.kind == .discard && isUnsupported(result) ? 0 : result)
             return false
         }
@@ -107,6 +108,38 @@ extension Reactor {
         result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL || result == -ENOSYS
     }
 
+    // MARK: - Transient errors
+
+    /// Tries of a transfer before the error counts: 10 s.
+    static var retryCountMax: UInt16 { 1000 }
+    /// Time between them.
+    private static var retryNanoseconds: UInt64 { 10_000_000 }
+
+    /// Whether the kernel is only short of memory or requests for the moment.
+    ///
+    /// The device has not seen the transfer then. A flush that failed is never asked for again,
+    /// whatever it says.
+    private func isTransient(_ result: Int32) -> Bool { result == -EAGAIN || result == -ENOMEM }
+
+    /// - Returns: Whether the transfer will be tried again.
+    private func retry(_ slot: Int) -> Bool {
+        let operation = table.slots[slot]
+        guard !operation.isCancelled, operation.retryCount < Self.retryCountMax else {
+            return false
+        }
+        table.slots[slot].retryCount += 1
+        counters.retryCount &+= 1
+        delay(slot, nanoseconds: Self.retryNanoseconds)
+        return true
+    }
+
+    private func delay(_ slot: Int, nanoseconds: UInt64) {
+        table.slots[slot].state = .delayed
+        table.slots[slot].dueNanoseconds = MonotonicClock.now().nanoseconds &+ nanoseconds
+        delayedSlots[delayedCount] = Int32(slot)
+        delayedCount += 1
+    }
+
     // MARK: - Injected faults
 
     /// - Returns: Whether the fault took the operation over.
@@ -115,14 +148,10 @@ extension Reactor {
         counters.faultCount &+= 1
         switch effect {
         case .fail(let errno):
-            finish(slot, 0 - errno)
+            if absorbDevice(slot, 0 - errno) { start(slot) }
             return true
         case .delay(let nanoseconds):
-            table.slots[slot].state = .delayed
-            table.slots[slot].dueNanoseconds =
-                MonotonicClock.now().nanoseconds &+ nanoseconds
-            delayedSlots[delayedCount] = Int32(slot)
-            delayedCount += 1
+            delay(slot, nanoseconds: nanoseconds)
             return true
         case .shorten(let byteCount):
             table.slots[slot].firstByteCountMax = UInt64(max(byteCount, 1))
@@ -137,7 +166,7 @@ extension Reactor {
         while index < delayedCount {
             let slot = Int(delayedSlots[index])
             let plan = devices[Int(table.slots[slot].device)]?.faults
-            guard table.slots[slot].dueNanoseconds <= now || plan?.isEmpty ?? true else {
+            guard table.slots[slot].dueNanoseconds <= now || plan?.isEmpty == true else {
                 index += 1
                 continue
             }

@@ -104,6 +104,8 @@ public struct ReactorCounters: Sendable, BitwiseCopyable {
     public var staleCompletionCount: UInt64 = 0
     /// Device transfers that the kernel cut short and that were continued.
     public var shortTransferCount: UInt64 = 0
+    /// Device transfers that the kernel had no means for, and that were tried again.
+    public var retryCount: UInt64 = 0
     /// Sends that went out whole at once.
     public var directSendCount: UInt64 = 0
     /// Sends that had to wait for the peer.

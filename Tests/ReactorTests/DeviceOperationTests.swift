@@ -174,6 +174,27 @@ import Testing
     }
 
     @Test(
+        "A transfer for which the kernel has no means is tried again, a flush never",
+        arguments: engines
+    )
+    func fault_transient_isTriedAgain(_ engine: EngineChoice) throws {
+        let faults = FaultPlan()
+        let harness = try Harness(engine)
+        let device = try harness.device(byteCount: 1 << 20, faults: faults)
+        let region = harness.region(byteCount: 4096)
+        for (index, errno) in [EAGAIN, ENOMEM].enumerated() {
+            faults.add(.fail(errno: errno), to: .write)
+            let write = DeviceRequest(kind: .write, offset: 0, region: region, token: 0)
+            harness.reactor.submit(write, to: device, token: 1)
+            #expect(try harness.wait(token: 1).result == 4096)
+            #expect(harness.reactor.counters.retryCount == UInt64(index) + 1)
+        }
+        faults.add(.fail(errno: EAGAIN), to: .flush)
+        harness.reactor.submit(.flush(token: 0), to: device, token: 2)
+        #expect(try harness.wait(token: 2).errno == EAGAIN)
+    }
+
+    @Test(
         "A delayed operation is overtaken, comes when it is due or told to, and can be cancelled",
         arguments: engines
     )
