@@ -54,7 +54,7 @@ extension LogStore {
         if head.segment >= 0,
             segments.blockCount - Int(head.blockOffset) < 1 + max(payloadBlockCountMin, 1)
         {
-            segments.segments[Int(head.segment)].state = .closed
+            segments.change(Int(head.segment)) { $0.state = .closed }
             head.segment = -1
             log.heads[stream.rawValue] = head
         }

@@ -129,7 +129,7 @@ extension LogStore {
         }
         checkpoint.nextReserved = []
         while starts.count < announcedSegmentCount, let segment = segments.free.popFirst() {
-            segments.segments[Int(segment)].state = .reserved
+            segments.change(Int(segment)) { $0.state = .reserved }
             checkpoint.nextReserved.append(segment)
             starts.append(ReplayStart(segment: segment, blockOffset: 0))
         }
@@ -146,8 +146,10 @@ extension LogStore {
                 segment.capturedLiveBlockCount == 0, segment.unwrittenBatchCount == 0,
                 segment.lastBatchSequence <= checkpoint.sequence
             else { continue }
-            segments.segments[index].state = .reserved
-            segments.segments[index].forgetContent()
+            segments.change(index) {
+                $0.state = .reserved
+                $0.forgetContent()
+            }
             checkpoint.nextReserved.append(UInt32(index))
             starts.append(ReplayStart(segment: UInt32(index), blockOffset: 0))
         }

@@ -242,7 +242,7 @@ extension LogStore {
     private func finishVictim() {
         if cleaner.hasFailed { segments.segments[cleaner.victim].isDamaged = true }
         // Map pages of the victim move with a checkpoint, and only then is it free.
-        segments.segments[cleaner.victim].isDrained = !cleaner.hasFailed
+        segments.change(cleaner.victim) { $0.isDrained = !cleaner.hasFailed }
         counters.cleanedSegmentCount += 1
         cleaner.phase = .idle
     }

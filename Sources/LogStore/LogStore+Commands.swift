@@ -124,6 +124,18 @@ extension LogStore {
 
     // MARK: - Checks
 
+    /// Whether one more layer finds a place in the catalogue, and with a volume in a manifest.
+    private var hasRoomForLayer: Bool {
+        let added =
+            LayerRecord.fixedByteCount + VolumeRecord.fixedByteCount
+            + 2 * VolumeRecord.nameByteCountMax + VolumeRecord.descriptorByteCountMax
+        return catalogue.hasRoomForLayer
+            && manifestByteCount + added
+                <= StoreFormat.manifestByteCountMax(
+                    segmentByteCount: UInt32(segments.blockCount * 4096)
+                )
+    }
+
     private func checkNew(
         _ specification: VolumeSpecification,
         top: LayerID
@@ -131,7 +143,7 @@ extension LogStore {
         let record = try checked(specification, top: top)
         guard catalogue.volumes[record.id] == nil, catalogue.volume(named: record.name) == nil
         else { throw .alreadyExists }
-        guard catalogue.hasRoomForLayer else { throw .tooMany }
+        guard hasRoomForLayer else { throw .tooMany }
         return record
     }
 
@@ -172,7 +184,7 @@ extension LogStore {
             throw .invalid
         }
         guard catalogue.snapshot(named: bytes, of: id) == nil else { throw .alreadyExists }
-        guard catalogue.hasRoomForLayer else { throw .tooMany }
+        guard hasRoomForLayer else { throw .tooMany }
         pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
         return .createSnapshot(
             volume: id,
@@ -192,7 +204,7 @@ extension LogStore {
             catalogue.layers[slot].volume == id
         else { throw .snapshotNotFound }
         guard !catalogue.isOpen({ $0.volume == id && !$0.isSnapshot }) else { throw .inUse }
-        guard catalogue.hasRoomForLayer else { throw .tooMany }
+        guard hasRoomForLayer else { throw .tooMany }
         let top = LayerID(catalogue.nextLayerID)
         pending.result = StoreCommandResult(volume: id, layer: top)
         return .rollback(volume: id, layer: layer, newTop: top)

@@ -65,9 +65,11 @@ extension LogStore {
 
     private func brokenSegments() -> String? {
         var live: UInt64 = 0
+        var pendingCount = 0
         for index in 0..<segments.count {
             let segment = segments.segments[index]
             live += UInt64(segment.liveBlockCount)
+            if segment.isPendingFree { pendingCount += 1 }
             switch segment.state {
             case .free, .reserved:
                 if segment.liveBlockCount > 0 {
@@ -84,6 +86,9 @@ extension LogStore {
                     return "segment \(index) has \(segment.liveBlockCount) live blocks"
                 }
             }
+        }
+        guard pendingCount == segments.pendingFreeCount else {
+            return "\(pendingCount) segments free soon, counted as \(segments.pendingFreeCount)"
         }
         return live == segments.liveBlockCount
             ? nil : "\(live) live blocks, counted as \(segments.liveBlockCount)"

@@ -127,7 +127,7 @@ extension LogStore {
             segments.segments[index].checkpointLiveBlockCount =
                 segments.segments[index].capturedLiveBlockCount
             // What is still live in it was not found to be: it is a victim like others again.
-            segments.segments[index].isDrained = false
+            segments.change(index) { $0.isDrained = false }
         }
         for segment in checkpoint.nextReserved {
             segments.segments[Int(segment)].reuseCount &+= 1

@@ -59,6 +59,7 @@ extension LogStore {
             entry = map.page(frame).mapEntry(index)
             guard isCurrent(entry, frame: frame, index: index) else {
                 forgetInherited(frame)
+                hasDeferredWork = true
                 return .needsResource
             }
         case .absent: break

@@ -169,7 +169,10 @@ extension LogStore {
         }
         recovery.manifest = manifest
         adoptSegments(manifest, superblock)
-        adoptCatalogue(manifest)
+        guard adoptCatalogue(manifest) else {
+            fail(.corrupt(offset: offset))
+            return
+        }
         log.identity = superblock.identity.low
         log.incarnation = superblock.openCount + 1
         recovery.lastSequence = superblock.batchSequence
@@ -185,10 +188,12 @@ extension LogStore {
         for index in 0..<segments.count {
             let usage = manifest.usage[index]
             let location = segments.location(of: index)
-            segments.segments[index].state = .closed
-            segments.segments[index].content = usage.content
-            segments.segments[index].lastBatchSequence = usage.lastBatchSequence
-            segments.segments[index].checkpointLiveBlockCount = usage.liveBlockCount
+            segments.change(index) {
+                $0.state = .closed
+                $0.content = usage.content
+                $0.lastBatchSequence = usage.lastBatchSequence
+                $0.checkpointLiveBlockCount = usage.liveBlockCount
+            }
             segments.addLive(location, count: Int(usage.liveBlockCount))
         }
         for extent in superblock.manifestExtents {
@@ -201,16 +206,21 @@ extension LogStore {
         )
     }
 
-    private func adoptCatalogue(_ manifest: Manifest) {
+    /// - Returns: Whether each layer finds what it stands on; to go on without one would take what
+    ///   it has out of the next checkpoint.
+    private func adoptCatalogue(_ manifest: Manifest) -> Bool {
         // A layer is made later than what it stands on, and so has the higher number; merging puts
         // it on something older still. Parents first, so that each finds its own.
-        for layer in manifest.layers.sorted(by: { $0.id.rawValue < $1.id.rawValue })
-        where layer.parent == .none || catalogue.slot(of: layer.parent) != nil {
+        for layer in manifest.layers.sorted(by: { $0.id.rawValue < $1.id.rawValue }) {
+            guard layer.parent == .none || catalogue.slot(of: layer.parent) != nil else {
+                return false
+            }
             _ = catalogue.addLayer(layer)
         }
         for volume in manifest.volumes { catalogue.setVolume(volume) }
         for forward in manifest.forwards { catalogue.addForward(forward) }
         catalogue.nextLayerID = max(catalogue.nextLayerID, manifest.nextLayerID)
         writeSequence = manifest.writeSequence
+        return true
     }
 }

@@ -24,7 +24,7 @@ extension LogStore {
         // Nothing written before the closing checkpoint needs to be found again, so any free
         // segment will do.
         while let segment = segments.free.popFirst() {
-            segments.segments[Int(segment)].state = .reserved
+            segments.change(Int(segment)) { $0.state = .reserved }
             segments.reserved.append(segment)
             if segments.reserved.count >= plan.reserveSegmentCount * LogStore.closingReserveFactor {
                 break
@@ -69,8 +69,10 @@ extension LogStore {
                     !isTaken($0) && (content == .unknown || content == $0.content)
                 }
             guard let stream, !isTaken(stream) else { continue }
-            segments.segments[Int(end.segment)].state = .open
-            segments.segments[Int(end.segment)].content = stream.content
+            segments.change(Int(end.segment)) {
+                $0.state = .open
+                $0.content = stream.content
+            }
             log.heads[stream.rawValue] = StreamHead(
                 segment: Int32(end.segment),
                 blockOffset: Int32(end.blockOffset)

@@ -20,9 +20,11 @@ extension LogStore {
             return nil
         }
         let index = Int(segment)
-        segments.segments[index].state = .open
-        segments.segments[index].content = stream.content
-        segments.segments[index].firstBatchSequence = log.nextSequence
+        segments.change(index) {
+            $0.state = .open
+            $0.content = stream.content
+            $0.firstBatchSequence = log.nextSequence
+        }
         return index
     }
 
@@ -77,15 +79,16 @@ extension LogStore {
         (count + plan.segmentPayloadCount - 1) / plan.segmentPayloadCount
     }
 
-    /// Blocks of the manifest that a checkpoint would write, at most, with one to spare.
-    private var manifestBlockCount: Int {
+    /// Bytes of the manifest that a checkpoint would write, at most.
+    var manifestByteCount: Int {
         let startCount = announcedSegmentCount + LogStream.allCases.count
-        let byteCount =
-            Manifest.fixedByteCount + catalogue.recordByteCount
+        return Manifest.fixedByteCount + catalogue.recordByteCount
             + segments.count * SegmentUsage.byteCount
             + min(startCount, segments.count) * ReplayStart.byteCount
-        return byteCount / 4096 + 2
     }
+
+    /// Blocks of it, with one to spare.
+    private var manifestBlockCount: Int { manifestByteCount / 4096 + 2 }
 
     /// Segments that each manifest fills and the next one frees: none where two and more find room
     /// in one segment, which is free only when all of them are dead.

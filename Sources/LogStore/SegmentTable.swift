@@ -45,6 +45,9 @@ struct Segment: BitwiseCopyable {
     /// The last batch in it.
     var lastBatchSequence: UInt64 = 0
 
+    /// Whether it is free once a checkpoint has passed.
+    var isPendingFree: Bool { state == .closed && (liveBlockCount == 0 || isDrained) }
+
     /// Forgets what was found out about what it held.
     mutating func forgetContent() {
         isDamaged = false
@@ -66,6 +69,9 @@ final class SegmentTable {
     /// Announced segments, in the order in which they are given out.
     let reserved: FixedRing<UInt32>
     private(set) var liveBlockCount: UInt64 = 0
+    /// Closed segments that are free once a checkpoint has passed: kept, as it is asked for in
+    /// every turn of a store that runs short of them.
+    private(set) var pendingFreeCount = 0
 
     init(segmentCount: Int, segmentByteCount: Int) {
         segments = FixedArray(repeating: Segment(), count: segmentCount)
@@ -103,15 +109,28 @@ final class SegmentTable {
     /// Counts blocks as live.
     @inline(always)
     func addLive(_ location: UInt64, count: Int = 1) {
-        segments[index(of: location)].liveBlockCount += UInt32(count)
+        let segment = index(of: location)
+        let wasPending = segments[segment].isPendingFree
+        segments[segment].liveBlockCount += UInt32(count)
+        if wasPending, !segments[segment].isPendingFree { pendingFreeCount -= 1 }
         liveBlockCount &+= UInt64(count)
     }
 
     /// Counts blocks as dead.
     @inline(always)
     func removeLive(_ location: UInt64, count: Int = 1) {
-        segments[index(of: location)].liveBlockCount -= UInt32(count)
+        let segment = index(of: location)
+        let wasPending = segments[segment].isPendingFree
+        segments[segment].liveBlockCount -= UInt32(count)
+        if !wasPending, segments[segment].isPendingFree { pendingFreeCount += 1 }
         liveBlockCount &-= UInt64(count)
+    }
+
+    /// Changes a segment in what ``pendingFreeCount`` depends on.
+    func change(_ segment: Int, _ body: (inout Segment) -> Void) {
+        if segments[segment].isPendingFree { pendingFreeCount -= 1 }
+        body(&segments[segment])
+        if segments[segment].isPendingFree { pendingFreeCount += 1 }
     }
 
     /// Adjusts the copy that the checkpoint under way will write.
@@ -133,25 +152,15 @@ final class SegmentTable {
                 segment.checkpointLiveBlockCount == 0, segment.unwrittenBatchCount == 0,
                 segment.lastBatchSequence <= checkpointSequence
             else { continue }
-            segments[index].state = .free
-            segments[index].reuseCount &+= 1
-            segments[index].firstBatchSequence = 0
-            segments[index].forgetContent()
+            change(index) {
+                $0.state = .free
+                $0.reuseCount &+= 1
+                $0.firstBatchSequence = 0
+                $0.forgetContent()
+            }
             free.append(UInt32(index))
             freed += 1
         }
         return freed
-    }
-
-    /// Closed segments that are free once a checkpoint has passed.
-    var pendingFreeCount: Int {
-        var total = 0
-        for index in 0..<count
-        where segments[index].state == .closed
-            && (segments[index].liveBlockCount == 0 || segments[index].isDrained)
-        {
-            total += 1
-        }
-        return total
     }
 }

@@ -10,6 +10,8 @@ public enum StoreFormatError: Error, Sendable, Hashable {
     case tooSmall(byteCountMin: UInt64)
     /// Not a power of two from 64 KiB to 256 MiB.
     case badSegmentSize
+    /// Segments so small that a checkpoint could not say what is in each; at least so many bytes.
+    case tooManySegments(segmentByteCountMin: UInt32)
 }
 
 /// Lays an empty store out on a device.
@@ -28,6 +30,24 @@ public enum StoreFormat {
         while deviceByteCount / size > 16_384, size < 256 << 20 { size *= 2 }
         while deviceByteCount / size < 128, size > 65_536 { size /= 2 }
         return UInt32(size)
+    }
+
+    /// Bytes of the largest manifest that a superblock can point to.
+    ///
+    /// A manifest is written as batches go: full ones, and what is left of each segment, so that at
+    /// worst every other extent is short.
+    static func manifestByteCountMax(segmentByteCount: UInt32) -> Int {
+        let batchBlockCount = min(
+            Int(segmentByteCount) / 4096 - 1,
+            LogWriter.payloadBlockCountMax
+        )
+        return Superblock.manifestExtentCountMax / 2 * batchBlockCount * 4096
+    }
+
+    /// Whether there is room for as much again about volumes and snapshots.
+    private static func fits(_ segmentCount: UInt64, of segmentByteCount: UInt32) -> Bool {
+        segmentCount * UInt64(SegmentUsage.byteCount)
+            <= UInt64(manifestByteCountMax(segmentByteCount: segmentByteCount) / 2)
     }
 
     /// The writes that make an empty store; flush after them.
@@ -52,7 +72,12 @@ public enum StoreFormat {
             throw .badSegmentSize
         }
         let area = geometry.byteCount - Superblock.segmentAreaOffset
-        let segmentCount = UInt32(min(area / UInt64(size), UInt64(UInt32.max)))
+        guard fits(area / UInt64(size), of: size) else {
+            var needed = size
+            while needed < 256 << 20, !fits(area / UInt64(needed), of: needed) { needed *= 2 }
+            throw .tooManySegments(segmentByteCountMin: needed)
+        }
+        let segmentCount = UInt32(area / UInt64(size))
         guard segmentCount >= segmentCountMin else {
             throw .tooSmall(
                 byteCountMin: Superblock.segmentAreaOffset + UInt64(segmentCountMin) * UInt64(size)

@@ -231,6 +231,12 @@ extension Failure {
                 "That segment size does not work.",
                 help: "Choose a power of two from 64KiB to 256MiB."
             )
+        case .layout(.tooManySegments(let byteCountMin)):
+            self.init(
+                "\(path) would have more segments of that size than a store can manage.",
+                help: "Choose a --segment-size of at least "
+                    + "\(ByteSize(byteCount: UInt64(byteCountMin))), or leave it out."
+            )
         case .transfer(let errno):
             self.init("\(path) failed: \(errorText(errno)).", help: "See 'dmesg'.")
         case .reactor(let error):

@@ -1,6 +1,7 @@
 import BlockCore
 import LogFormat
 import LogStore
+import StorageIO
 import TestSupport
 import Testing
 
@@ -249,6 +250,41 @@ import Testing
             let isRefused = bench.store.state == .failed(.corrupt(offset: manifestOffset))
             #expect(isRefused == (excess > 0), "\(bench.store.state)")
         }
+    }
+
+    @Test("A layer that stands on nothing is damage, and nothing is taken out of the store for it")
+    func open_layerWithoutParent_refused() throws {
+        let bench = try StoreBench(byteCount: 4 << 20, segmentByteCount: 64 << 10)
+        _ = try bench.volume(1, byteCount: 1 << 20, block: 4096)
+        _ = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
+        bench.store.close()
+        bench.pump { bench.store.state == .closed }
+        var manifestOffset: UInt64 = 0
+        try forgeManifest(bench) { manifest, superblock in
+            for index in manifest.layers.indices where manifest.layers[index].parent != .none {
+                manifest.layers[index].parent = LayerID(77)
+            }
+            manifestOffset = (superblock.manifestExtents.first?.location ?? 0) * 4096
+        }
+        bench.reopen(bench.configuration)
+        #expect(bench.store.state == .failed(.corrupt(offset: manifestOffset)))
+    }
+
+    @Test("Segments too small for so large a device are refused, those that just fit can be used")
+    func format_manySegments_refused() throws {
+        func plan(_ byteCount: UInt64) throws(StoreFormatError) -> Int {
+            let geometry = DeviceGeometry(byteCount: byteCount)
+            let identity = StoreIdentity(high: 1, low: 2)
+            return try StoreFormat.plan(
+                identity: identity,
+                geometry: geometry,
+                segmentByteCount: 64 << 10
+            ).count
+        }
+        #expect(throws: StoreFormatError.tooManySegments(segmentByteCountMin: 512 << 10)) {
+            try plan(1 << 40)
+        }
+        #expect(try plan(16 << 30) > 0)
     }
 
     @Test("A checkpoint that finds no room stops the store, while it serves and while it opens")
