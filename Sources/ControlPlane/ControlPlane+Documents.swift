@@ -38,7 +38,7 @@ extension ControlPlane {
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
         let node = try await nodeService(name)
-        let deadline = ContinuousClock.now + .milliseconds(APILimits.nodeViewMillisecondsMax)
+        let deadline = ContinuousClock.now + .milliseconds(viewMillisecondsMax)
         return try await answered(by: name, until: deadline) { () throws(ControlError) in
             try await question(node)
         }

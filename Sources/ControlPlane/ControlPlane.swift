@@ -39,6 +39,8 @@ public final class ControlPlane: ControlService {
     /// How long a change of a volume may wait for those before it and for the node, in
     /// milliseconds.
     let changeMillisecondsMax: Int64
+    /// How long a node is waited for when what it says can be left out, in milliseconds.
+    let viewMillisecondsMax: Int64
 
     /// Creates the service; ``run()`` does its background work.
     ///
@@ -47,18 +49,21 @@ public final class ControlPlane: ControlService {
     ///   - version: The program's version.
     ///   - logger: Where to log.
     ///   - changeMillisecondsMax: How long a change of a volume may take.
+    ///   - viewMillisecondsMax: How long a node may take to say what can be left out.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
         version: String,
         logger: Logger,
         changeMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax,
+        viewMillisecondsMax: Int64 = APILimits.nodeViewMillisecondsMax,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
         self.logger = logger
         self.connect = connect
         self.changeMillisecondsMax = changeMillisecondsMax
+        self.viewMillisecondsMax = viewMillisecondsMax
         term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         programVersion = version
     }
@@ -169,7 +174,7 @@ public final class ControlPlane: ControlService {
     ) async throws(ControlError) {
         guard try await meta(await metadata.liveNode(name)) == nil else { return }
         let node = try await nodeService(name)
-        let limit = ContinuousClock.now + .milliseconds(APILimits.nodeViewMillisecondsMax)
+        let limit = ContinuousClock.now + .milliseconds(viewMillisecondsMax)
         do throws(ControlError) {
             _ = try await answered(by: name, until: min(limit, deadline)) {
                 () throws(ControlError) in

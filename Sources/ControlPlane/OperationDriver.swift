@@ -39,7 +39,10 @@ extension ControlPlane {
         return try await locks.withLock(name) { [self] () throws(ControlError) in
             if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
-                let volume = try await settled(try await requireVolume(name), until: deadline)
+                let found = try await requireVolume(name)
+                // Also before a node is asked again for what those before us left behind.
+                try requireTime(for: name, until: deadline)
+                let volume = try await settled(found, until: deadline)
                 guard let volume else { throw .volumeNotFound(name) }
                 try requireTime(for: name, until: deadline)
                 guard let kind = try await plan(volume.value) else {

@@ -96,6 +96,7 @@ package enum NameCompletion {
         words: [String],
         prefix: String,
         environment: [String: String] = ProcessInfo.processInfo.environment,
+        within limitMilliseconds: Int64 = answerMillisecondsMax,
         _ names: @escaping @Sendable (ControlClient, String) async throws -> [String]
     ) async -> [String] {
         guard
@@ -108,7 +109,7 @@ package enum NameCompletion {
         else { return [] }
         let client = ControlClient(
             endpoint: endpoint,
-            answerMillisecondsMax: answerMillisecondsMax
+            answerMillisecondsMax: limitMilliseconds
         )
         let found = (try? await names(client, prefix)) ?? []
         return found.filter { $0.hasPrefix(prefix) }.sorted()

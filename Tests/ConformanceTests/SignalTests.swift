@@ -20,7 +20,7 @@ extension Conformance {
                         environment: cluster.environment.filter { $0.key != "CAIRN_ENDPOINT" },
                         directory: cluster.scratch.path
                     )
-                    try await Task.sleep(for: .seconds(2))
+                    #expect(try await isEventually { server.isAsked })
                     #expect(child.isRunning, "\(child.errorOutput)")
                     child.signal(number)
                     #expect(await child.exit(within: 10) == 130, "\(child.errorOutput)")

@@ -6,7 +6,7 @@ import Foundation
 import Metadata
 import Testing
 
-@Suite("Attachments", .timeLimit(.minutes(1)))
+@Suite("Attachments", .timeLimit(.minutes(3)))
 struct AttachmentTests {
     private func serving() async throws -> (Cluster, ControlPlane, UInt64) {
         let (cluster, plane) = try await Cluster.serving()

@@ -7,7 +7,7 @@ import Metadata
 import Synchronization
 import Testing
 
-@Suite("Comparisons with nodes", .timeLimit(.minutes(1)))
+@Suite("Comparisons with nodes", .timeLimit(.minutes(3)))
 struct ComparisonTests {
     /// What only a comparison reports.
     private static let findings: Set<String> = [

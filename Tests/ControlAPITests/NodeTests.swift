@@ -6,7 +6,7 @@ import Foundation
 import Metadata
 import Testing
 
-@Suite("Nodes and events", .timeLimit(.minutes(1)))
+@Suite("Nodes and events", .timeLimit(.minutes(3)))
 struct NodeTests {
     @Test("A node is up while its heartbeats come, and has to register again when they did not")
     func heartbeat_life() async throws {

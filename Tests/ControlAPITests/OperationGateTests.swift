@@ -5,7 +5,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("The gate in front of a node", .timeLimit(.minutes(1)))
+@Suite("The gate in front of a node", .timeLimit(.minutes(3)))
 struct OperationGateTests {
     /// A clock that goes when it is told to.
     private final class Clock: Sendable {

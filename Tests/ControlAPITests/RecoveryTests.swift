@@ -261,7 +261,7 @@ struct RecoveryTests {
     }
 }
 
-@Suite("Comparing nodes with the metadata", .timeLimit(.minutes(1)))
+@Suite("Comparing nodes with the metadata", .timeLimit(.minutes(3)))
 struct ReconcilerTests {
     private func kinds(_ plane: ControlPlane) async throws -> [String] {
         try await plane.events(after: 0, countMax: 100).events.map(\.kind)

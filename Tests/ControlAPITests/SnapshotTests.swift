@@ -6,7 +6,7 @@ import Foundation
 import Metadata
 import Testing
 
-@Suite("Snapshots, clones and images", .timeLimit(.minutes(1)))
+@Suite("Snapshots, clones and images", .timeLimit(.minutes(3)))
 struct SnapshotTests {
     private func volume(_ plane: ControlPlane) async throws {
         _ = try await plane.createVolume(

@@ -6,7 +6,7 @@ import Foundation
 import Metadata
 import Testing
 
-@Suite("Volumes", .timeLimit(.minutes(1)))
+@Suite("Volumes", .timeLimit(.minutes(3)))
 struct VolumeTests {
     @Test("A new volume is on its node, with what was asked for")
     func create_simple() async throws {

@@ -33,7 +33,7 @@ private func texts(_ records: [MetaRecord]) -> [String] {
     records.map { "\($0.key)=\(String(decoding: $0.value, as: UTF8.self))" }
 }
 
-@Suite("SQLite metadata store", .timeLimit(.minutes(1)))
+@Suite("SQLite metadata store", .timeLimit(.minutes(3)))
 struct SQLiteMetaStoreTests {
     let directory: TemporaryDirectory
     let store: SQLiteMetaStore
@@ -317,7 +317,7 @@ private struct TemporaryDirectoryReopened {
     }
 }
 
-@Suite("Opening a metadata database", .timeLimit(.minutes(1)))
+@Suite("Opening a metadata database", .timeLimit(.minutes(3)))
 struct DatabaseOpeningTests {
     private func path(_ directory: TemporaryDirectory) -> String {
         directory.path + "/" + SQLiteMetaStore.fileName

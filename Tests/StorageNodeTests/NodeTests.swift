@@ -132,7 +132,7 @@ import Testing
     }
 }
 
-@Suite("A node that cannot start", .serialized, .timeLimit(.minutes(1))) struct StartFailureTests {
+@Suite("A node that cannot start", .serialized, .timeLimit(.minutes(3))) struct StartFailureTests {
     /// The second store becomes ready only after the first has failed and all are to close.
     @Test(arguments: [1, 2]) func oneStoreIsNone_otherStillOpens_throws(
         reactorCount: Int

@@ -20,7 +20,7 @@ func noProgress() -> ProgressDisplay {
     ProgressDisplay(.none, isJSON: false, terminal: quiet)
 }
 
-@Suite struct DiskImageTests {
+@Suite(.background) struct DiskImageTests {
     /// A qcow2 header of version 3 for a disk of 1 MiB.
     private func header(_ change: (inout [UInt8]) -> Void = { _ in }) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 512)
@@ -162,7 +162,7 @@ func noProgress() -> ProgressDisplay {
     }
 }
 
-@Suite struct ContentDigestTests {
+@Suite(.background) struct ContentDigestTests {
     @Test("the digest is SHA-256")
     func finish_knownInputs_areKnown() {
         let empty = ContentDigest()
@@ -230,7 +230,7 @@ func noProgress() -> ProgressDisplay {
     }
 }
 
-@Suite struct ConversionTests {
+@Suite(.background) struct ConversionTests {
     @Test("the newest percentage is read from what qemu-img writes")
     func percent_output_isNewest() {
         #expect(Conversion.percent(in: "    (0.00/100%)\r    (12.34/100%)\r") == 12.34)

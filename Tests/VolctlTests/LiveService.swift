@@ -38,7 +38,10 @@ final class LiveService: Sendable {
             endpoint: .unix(path: "\(directory.path)/api.sock"),
             logger: logger
         ) { _ in accepts.finish() }
-        server = Task { try await application.run() }
+        server = Task {
+            defer { accepts.finish() }
+            try await application.run()
+        }
         for await _ in accepting {}
         _ = try await client.registerNode("node1", ListNode.registration)
     }

@@ -61,6 +61,7 @@ import volctl
                 words: ["volctl", "clone", prefix, "--endpoint", endpoint],
                 prefix: prefix,
                 environment: [:],
+                within: 60_000,
                 { try await NameCompletion.references($0, $1) }
             )
         }
@@ -131,7 +132,7 @@ import volctl
 
 // One after the other: each keeps a thread of the few waiting for a tool, which in turn waits for
 // what another thread does.
-@Suite(.serialized, .enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
+@Suite(.serialized, .background, .enabled(if: areInstalled("qemu-img", "qemu-nbd", "nbdcopy")))
 struct ImageImportTests {
     private func work(_ service: LiveService, overwrites: Bool = false) throws -> ImageImport {
         let path = try service.directory.file("a.img", [UInt8](repeating: 1, count: 1 << 20))
