@@ -8,7 +8,7 @@ final class CannedServer: Sendable {
     let port: UInt16
     private let listener: Int32
 
-    /// Listens; with `onConnection` the first connection has that done and gets no answer.
+    /// Listens; with `onConnection` the first connection has that done, and none gets an answer.
     init(answer: String, onConnection: (@Sendable () async -> Void)? = nil) throws {
         // Not for programs that another test starts: they would keep it open.
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
@@ -41,6 +41,10 @@ final class CannedServer: Sendable {
                         done.signal()
                     }
                     done.wait()
+                    close(connection)
+                    continue
+                }
+                if onConnection != nil {
                     close(connection)
                     continue
                 }

@@ -92,7 +92,12 @@ package struct ImageImport {
         var report: Report
         do {
             let isBlank = try await confirm(target, client, &undo)
-            let digests = try fill(target, isBlank: isBlank, try access.uri, progress)
+            let digests = try fill(
+                target,
+                isBlank: isBlank,
+                ServingNode(name: target.primary, uri: try access.uri),
+                progress
+            )
             if let catalogue {
                 try await catalogue.enter(volume, sha256: digests?.volume, client)
             }
@@ -177,7 +182,9 @@ package struct ImageImport {
             throw CommandFailure(
                 "unavailable",
                 "The node '\(existing.primary)' does not tell whether '\(volume)' holds data.",
-                remedy: "See 'volctl node list', or overwrite whatever there is with --overwrite."
+                remedy:
+                    "Import again when it answers; 'volctl node show \(existing.primary)' shows "
+                    + "its state."
             )
         }
         guard byteCount == 0 else {
@@ -299,24 +306,28 @@ package struct ImageImport {
     private func fill(
         _ target: Volume,
         isBlank: Bool,
-        _ uri: String,
+        _ node: ServingNode,
         _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String)? {
         progress.begin("convert")
-        try Conversion.import(image, to: uri, isBlank: isBlank).run(progress: progress)
-        if !isBlank { try zeroTail(of: target, uri, progress) }
-        return isVerified ? try compare(uri, progress) : nil
+        try Conversion.import(image, to: node, isBlank: isBlank).run(progress: progress)
+        if !isBlank { try zeroTail(of: target, node, progress) }
+        return isVerified ? try compare(node, progress) : nil
     }
 
     /// Makes a larger volume read as zeros behind the image.
-    private func zeroTail(of target: Volume, _ uri: String, _ progress: ProgressDisplay) throws {
+    private func zeroTail(
+        of target: Volume,
+        _ node: ServingNode,
+        _ progress: ProgressDisplay
+    ) throws {
         let commands = Self.zeroCommands(from: image.virtualByteCount, to: target.byteCount)
         guard !commands.isEmpty else { return }
         progress.begin("zero")
         for start in stride(from: 0, to: commands.count, by: Self.zeroCommandCountMax) {
             let batch = commands[start..<min(start + Self.zeroCommandCountMax, commands.count)]
             let arguments = ["-f", "raw", "-t", "writeback"] + batch.flatMap { ["-c", $0] }
-            let result = try Tool.qemuIO.run(arguments + [uri]) { _ in }
+            let result = try Tool.qemuIO.run(arguments + [node.uri], servedBy: node) { _ in }
             guard result.isSuccess else {
                 throw CommandFailure("convert_failed", "qemu-io could not zero: \(result.reason).")
             }
@@ -336,14 +347,14 @@ package struct ImageImport {
     }
 
     private func compare(
-        _ uri: String,
+        _ node: ServingNode,
         _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String) {
         progress.begin("checksum")
         let source = try ContentDigest.of(image, progress: progress)
         progress.begin("verify")
         let copy = try ContentDigest.ofExport(
-            uri,
+            node,
             byteCount: image.virtualByteCount,
             progress: progress
         )
