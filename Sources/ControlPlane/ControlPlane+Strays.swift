@@ -88,8 +88,10 @@ extension ControlPlane {
             return try await answered(by: node, until: deadline) { () throws(ControlError) in
                 try await question(service)
             }
-        } catch  where error.code == .outcomeUnknown || error.code == .unreachable {
+        } catch  where error.code == .outcomeUnknown {
             throw .nodeSilent(node)
+        } catch  where error.code == .unreachable {
+            throw .nodeGone(node)
         }
     }
 
