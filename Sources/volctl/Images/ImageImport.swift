@@ -138,6 +138,10 @@ package struct ImageImport {
             try check(existing)
             return (existing, false)
         }
+        return (try await makeNewVolume(client), true)
+    }
+
+    private func makeNewVolume(_ client: ControlClient) async throws -> Volume {
         let byteCount = size?.byteCount ?? image.volumeByteCount
         guard byteCount >= image.virtualByteCount else {
             throw tooLarge(
@@ -151,13 +155,32 @@ package struct ImageImport {
             durability: durability,
             node: node
         )
-        return (try await client.createVolume(creation), true)
+        do throws(ControlError) {
+            return try await client.createVolume(creation)
+        } catch {
+            // Another import of the name may have been faster, by less than it took to look.
+            if error.code == .alreadyExists {
+                try await Self.requireNoImport(into: volume, client)
+            }
+            throw error
+        }
+    }
+
+    /// Refuses a volume that another import has; called before anything long is done for it.
+    package static func requireNoImport(into volume: String, _ client: ControlClient) async throws {
+        let existing: Volume
+        do throws(ControlError) {
+            existing = try await client.volume(volume)
+        } catch {
+            guard error.code == .volumeNotFound else { throw error }
+            return
+        }
+        if let failure = heldByImport(existing) { throw failure }
     }
 
     /// Refuses a volume that is too small, or that holds something.
     private func check(_ existing: Volume) throws(CommandFailure) {
-        let hosts = existing.attachments.filter { $0.state == .attached }.map(\.host)
-        if let host = hosts.first(where: VolumeAccess.isOtherImport) { throw heldByImport(host) }
+        if let failure = Self.heldByImport(existing) { throw failure }
         guard image.virtualByteCount <= existing.byteCount else {
             throw tooLarge(
                 for: existing.byteCount,
@@ -226,16 +249,34 @@ package struct ImageImport {
         }
     }
 
-    /// Another import has the volume, or had it when it was killed: only the host's name is left of
-    /// that one, so who gives the command has to know.
-    private func heldByImport(_ host: String) -> CommandFailure {
-        CommandFailure(
+    private static func heldByImport(_ existing: Volume) -> CommandFailure? {
+        let hosts = existing.attachments.filter { $0.state == .attached }.map(\.host)
+        return hosts.first(where: VolumeAccess.isOtherImport).map {
+            heldByImport($0, existing.name)
+        }
+    }
+
+    /// Another import has the volume, or had it when it was killed.
+    ///
+    /// Only the host's name is left of that one; whether it runs can be seen on this machine only.
+    private static func heldByImport(_ host: String, _ volume: String) -> CommandFailure {
+        var failure = CommandFailure(
             "volume_attached",
-            "The volume '\(volume)' is attached to another import, '\(host)'.",
-            remedy: "If that was killed, free what it left: volctl detach \(volume) --host "
-                + "\(host); then import again with --overwrite, or remove it: volctl volume "
-                + "delete \(volume)"
+            "The volume '\(volume)' is attached to another import, '\(host)'."
         )
+        if let pid = VolumeAccess.runningImport(of: host, into: volume) {
+            failure.problem =
+                "The volume '\(volume)' is being filled by another import, '\(host)'."
+            failure.remedy =
+                "It runs here as process \(pid): wait until it ends, or have it undone with "
+                + "'kill \(pid)'."
+        } else {
+            failure.remedy =
+                "It is not seen to run on this machine. If it runs nowhere, free what it left: "
+                + "volctl detach \(volume) --host \(host); then import again with --overwrite, or "
+                + "remove it: volctl volume delete \(volume)"
+        }
+        return failure
     }
 
     /// Why a volume that was there cannot be attached; an import takes none by force.
@@ -243,7 +284,9 @@ package struct ImageImport {
         guard error.code == .volumeAttached, let host = error.holder else {
             return CommandFailure(error)
         }
-        guard !VolumeAccess.isOtherImport(host) else { return heldByImport(host) }
+        guard !VolumeAccess.isOtherImport(host) else {
+            return Self.heldByImport(host, volume)
+        }
         return CommandFailure(
             error.code.rawValue,
             error.detail,
