@@ -463,6 +463,15 @@ private struct FaultyProgram: ServerProgram {
         let text = volumeTable([silent]).rendered(on: plain)
         #expect(text.contains("unavailable: The node 'node1' does not answer."))
         #expect(!text.contains("ready"))
+        // One volume is shown as the list has it.
+        func state() -> String? {
+            let line = volumeText(silent).split(separator: "\n").first { $0.hasPrefix("State:") }
+            return line?.split(separator: " ").last.map(String.init)
+        }
+        #expect(state() == "unavailable")
+        silent.state = .creating
+        #expect(volumeTable([silent]).rendered(on: plain).contains("creating: The node"))
+        #expect(state() == "creating")
     }
 
     @Test("the list of volumes shows who has them")
