@@ -39,5 +39,26 @@ extension Conformance {
             try await cluster.stop()
             #expect(ContinuousClock.now - start < .seconds(45), "it was not asked, but killed")
         }
+
+        @Test("a second cluster says that commands go to it now, and how to go back")
+        func devUp_secondCluster_saysSo() async throws {
+            let cluster = try await Cluster.start()
+            let other = cluster.scratch.file("e")
+            func up(_ data: String) async throws -> String {
+                let result = try await cluster.volctl(["dev", "up", "--data", data], within: 90)
+                #expect(result.exitCode == 0, "\(result.report)")
+                return result.errorOutput
+            }
+            #expect(try await up(cluster.dataPath) == "", "it was the default before")
+            let note = try await up(other)
+            #expect(note.hasPrefix("volctl: note: "), "\(note)")
+            #expect(note.contains("Back to that: volctl dev up --data \(cluster.dataPath)\n"))
+            // What it says helps, and says the same of the other.
+            #expect(try await up(cluster.dataPath).contains("volctl dev up --data \(other)\n"))
+            try await cluster.stop()
+            // One that does not run keeps nothing for itself.
+            #expect(try await up(other) == "")
+            try await cluster.json("dev", "down", "--data", other)
+        }
     }
 }
