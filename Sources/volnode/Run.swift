@@ -152,6 +152,7 @@ struct Run: AsyncParsableCommand {
             )
         }
         try requireAddresses()
+        try requireDistinctStores()
         guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
             let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
             throw ValidationError(
@@ -160,6 +161,22 @@ struct Run: AsyncParsableCommand {
         }
         if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
             throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
+        }
+    }
+
+    /// Refuses a store that is given twice, under whatever names: the second time it would seem to
+    /// be in use by another process.
+    private func requireDistinctStores() throws {
+        var paths: [FileIdentity: String] = [:]
+        for path in store {
+            guard let identity = FileIdentity(of: path) else { continue }
+            if let other = paths.updateValue(path, forKey: identity) {
+                throw ValidationError(
+                    other == path
+                        ? "--store \(path) is given twice; give each store once."
+                        : "--store \(other) and --store \(path) are the same; give each store once."
+                )
+            }
         }
     }
 
