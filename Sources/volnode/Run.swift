@@ -92,7 +92,10 @@ struct Run: AsyncParsableCommand {
     @Option(help: "The I/O engine: auto, uring or aio.")
     var engine: EngineChoice = .auto
 
-    @Option(help: "Reactor threads; default one per store, at most one per CPU.")
+    @Option(
+        help: "Reactor threads; default one per store, at most one per CPU.",
+        transform: Usage.number(1...NodeConfiguration.reactorCountMax)
+    )
     var reactors: Int?
 
     @Option(

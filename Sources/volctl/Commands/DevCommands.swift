@@ -70,9 +70,10 @@ package struct DevOptions: ParsableArguments {
 /// Options of the commands that wait for programs.
 struct PatienceOptions: ParsableArguments {
     @Option(
-        help: ArgumentHelp("Seconds that one program may take to start or stop.", valueName: "s")
+        help: ArgumentHelp("Seconds that one program may take to start or stop.", valueName: "s"),
+        transform: Usage.number(1...3600)
     )
-    var timeout = 60
+    var timeout: Int = 60
 
     func validate() throws {
         guard (1...3600).contains(timeout) else {
@@ -103,7 +104,8 @@ struct DevUp: DevClusterCommand {
     )
 
     @Option(
-        help: ArgumentHelp("The number of nodes; default those there are, or 1.", valueName: "n")
+        help: ArgumentHelp("The number of nodes; default those there are, or 1.", valueName: "n"),
+        transform: Usage.number(1...ClusterFile.nodeCountMax)
     )
     var nodes: Int?
     @Option(

@@ -42,7 +42,10 @@ struct VolumeCreate: ClusterCommand {
         transform: ByteSize.volumeArgument
     )
     var size: ByteSize
-    @Option(help: ArgumentHelp("The number of copies.", valueName: "n"))
+    @Option(
+        help: ArgumentHelp("The number of copies.", valueName: "n"),
+        transform: Usage.number(1 ... .max)
+    )
     var replicas: Int?
     @Option(help: "Its logical block: 512 or 4096 bytes; default 512.")
     var blockSize: BlockSizeArgument?
