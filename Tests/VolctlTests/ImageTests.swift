@@ -142,6 +142,21 @@ func noProgress() -> ProgressDisplay {
         }
     }
 
+    @Test("a link that leads nowhere is told as one")
+    func inspect_danglingLink_isTold() throws {
+        let directory = try TestDirectory()
+        let path = "\(directory.path)/link.img"
+        try FileManager.default.createSymbolicLink(
+            atPath: path,
+            withDestinationPath: "\(directory.path)/none"
+        )
+        let failure = #expect(throws: CommandFailure.self) {
+            try DiskImage(inspecting: path, format: nil)
+        }
+        #expect(failure?.problem.contains("is a symbolic link that leads nowhere") == true)
+        #expect(failure?.remedy?.contains("readlink -m \(path)") == true)
+    }
+
     @Test(
         "a qcow2 file cut short behind its header is found",
         .enabled(if: areInstalled("qemu-img", "qemu-io"))

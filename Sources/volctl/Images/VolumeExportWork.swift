@@ -93,7 +93,12 @@ package struct VolumeExportWork {
         }
         guard let status = Path.linkStatus(path) else { return }
         guard status.kind == .file else {
-            throw CommandFailure("cannot_write", "\(path) exists and is not a file.")
+            let what = status.kind == .link ? "is a symbolic link" : "exists and is not a file"
+            throw CommandFailure(
+                "cannot_write",
+                "\(path) \(what).",
+                remedy: "Give the name of a new file."
+            )
         }
         guard canReplace else {
             throw CommandFailure(

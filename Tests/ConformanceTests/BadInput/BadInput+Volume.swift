@@ -346,6 +346,18 @@ extension BadInput {
         ),
         refused(
             .image,
+            "importing a link that leads nowhere",
+            ["image", "import", "DIR/link.img", "v"],
+            mentions: ["link.img", "symbolic link", "readlink"],
+            prepare: { context in
+                try FileManager.default.createSymbolicLink(
+                    atPath: context.scratch.file("link.img"),
+                    withDestinationPath: context.scratch.file("none.img")
+                )
+            }
+        ),
+        refused(
+            .image,
             "importing over a volume with data",
             ["image", "import", "DIR/i.img", "child"],
             mentions: ["--overwrite"],
@@ -439,6 +451,12 @@ extension BadInput {
             "a node that is not there",
             ["node", "show", "none"],
             mentions: ["none"]
+        ),
+        refused(
+            .cluster,
+            "purging a volume that the node does not have",
+            ["node", "purge", "node1", "12345"],
+            mentions: ["node1", "12345", "volctl node strays node1"]
         ),
         refused(
             .cluster,
