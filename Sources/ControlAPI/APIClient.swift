@@ -207,9 +207,10 @@ struct APIClient: Sendable {
             neverSent = false
         }
         if neverSent {
+            let reason = isUnknownHost(error) ? ": the host's name has no address" : ""
             return ControlError(
                 .unreachable,
-                "Nothing answers at \(endpoint).",
+                "Nothing answers at \(endpoint)\(reason).",
                 help: unreachableHelp
             )
         }
@@ -224,6 +225,12 @@ struct APIClient: Sendable {
             help: brokenOffHelp
         )
     }
+}
+
+/// Whether a connection failed because nobody knows the host's name.
+package func isUnknownHost(_ error: any Error) -> Bool {
+    guard let error = error as? NIOConnectionError else { return false }
+    return error.connectionErrors.isEmpty && (error.dnsAError ?? error.dnsAAAAError) != nil
 }
 
 /// Cuts bytes into lines.

@@ -8,8 +8,12 @@ package enum ByteSizeError: Error, Hashable, Sendable, CustomStringConvertible {
     case unknownUnit(String, number: String)
     /// A decimal unit: 10GB could mean 10^10 bytes or 10 GiB, and a guess loses data.
     case ambiguousUnit(String, number: String)
-    /// A fraction, a sign or a space.
+    /// A fraction.
     case notWhole(String)
+    /// A space in it.
+    case spaced(String)
+    /// A number of another base than ten.
+    case hexadecimal(String)
     /// More bytes than 2^63 - 1.
     case tooLarge(String)
 
@@ -25,9 +29,24 @@ package enum ByteSizeError: Error, Hashable, Sendable, CustomStringConvertible {
             "'\(unit)' may mean powers of 1000 or of 1024; write \(number)\(unit.prefix(1).uppercased())iB"
         case .notWhole(let text):
             "'\(text)' is not a whole number of a unit; use a smaller one, such as 1536MiB for 1.5GiB"
+        case .spaced(let text):
+            "'\(text)' has a space in it; write \(Self.unspaced(text) ?? "it as one word, such as 10GiB")"
+        case .hexadecimal(let text):
+            "'\(text)' is not decimal; write \(Self.decimal(text) ?? "a number and a unit, such as 10GiB")"
         case .tooLarge(let text):
             "'\(text)' is too large; no size is more than 8388607TiB"
         }
+    }
+}
+
+extension ByteSizeError {
+    private static func unspaced(_ text: String) -> String? {
+        let word = text.filter { !$0.isWhitespace }
+        return (try? ByteSize(parsing: word)).map { _ in word }
+    }
+
+    private static func decimal(_ text: String) -> String? {
+        UInt64(text.dropFirst(2), radix: 16).map { "\($0)" }
     }
 }
 
@@ -43,6 +62,7 @@ package struct ByteSize: Hashable, Sendable, Comparable {
     ///
     /// - Throws: ``ByteSizeError``, whose text tells how to write it.
     package init(parsing text: String) throws(ByteSizeError) {
+        guard !text.contains(where: \.isWhitespace) else { throw .spaced(text) }
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         let unit = String(text.dropFirst(digits.count))
         guard !digits.isEmpty else { throw .notANumber(text) }
@@ -50,7 +70,8 @@ package struct ByteSize: Hashable, Sendable, Comparable {
             self = try Self(digits: digits, shift: 0, text: text)
             return
         }
-        guard first != ".", first != ",", first != " " else { throw .notWhole(text) }
+        guard digits != "0" || first.lowercased() != "x" else { throw .hexadecimal(text) }
+        guard first != ".", first != "," else { throw .notWhole(text) }
         guard let shift = Self.unitShifts[unit.lowercased()] else {
             let decimal = unit.count == 2 && unit.lowercased().hasSuffix("b")
             guard decimal, Self.unitShifts[String(unit.prefix(1)).lowercased()] != nil else {

@@ -41,6 +41,15 @@ extension ControlError: CustomStringConvertible {
     public var description: String { [detail, help].compactMap(\.self).joined(separator: " ") }
 }
 
+extension ControlError {
+    /// What helps with a node that takes connections and does not answer: to start a program that
+    /// runs does not.
+    package static func helpWithSilence(of node: String) -> String {
+        "It hangs, or is cut off: see 'volctl node show \(node)'. On a development cluster 'volctl "
+            + "dev kill \(node) && volctl dev start \(node)' starts it anew."
+    }
+}
+
 extension ControlError.Code: CustomStringConvertible {
     /// The spelling on the wire.
     public var description: String { rawValue }

@@ -116,6 +116,8 @@ extension ControlPlane {
             return max(held.epoch, volume.epoch)
         } catch  where error.code == .volumeNotFound {
             return volume.epoch
+        } catch  where error.code == .unreachable {
+            throw .nodeGone(volume.primary)
         } catch {
             throw .nodeSilent(volume.primary)
         }

@@ -26,8 +26,17 @@ extension ControlPlane {
     /// Deletes one of them, with its snapshots.
     public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
         let deadline = changeDeadline
-        let held = try await read(node, until: deadline) { service throws(ControlError) in
-            try await service.volume(id)
+        let held: NodeVolume
+        do throws(ControlError) {
+            held = try await read(node, until: deadline) { service throws(ControlError) in
+                try await service.volume(id)
+            }
+        } catch  where error.code == .volumeNotFound {
+            throw ControlError(
+                .volumeNotFound,
+                "The node '\(node)' has no volume with the id \(id).",
+                help: "'volctl node strays \(node)' lists those that can be purged, with their ids."
+            )
         }
         try await locks.withLock(held.name) { [self] () throws(ControlError) in
             if let known = try await meta(await metadata.volume(id: id)) {
@@ -88,8 +97,10 @@ extension ControlPlane {
             return try await answered(by: node, until: deadline) { () throws(ControlError) in
                 try await question(service)
             }
-        } catch  where error.code == .outcomeUnknown || error.code == .unreachable {
+        } catch  where error.code == .outcomeUnknown {
             throw .nodeSilent(node)
+        } catch  where error.code == .unreachable {
+            throw .nodeGone(node)
         }
     }
 

@@ -210,19 +210,28 @@ extension ControlPlane {
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
         guard isUnreachable else { return error }
-        let silent = ControlError.nodeSilent(name)
-        guard error.code == .unavailable else { return silent }
-        return ControlError(.unavailable, error.detail, help: error.help ?? silent.help)
+        guard error.code == .unavailable else { return .nodeGone(name) }
+        let help = error.help ?? ControlError.helpWithSilence(of: name)
+        return ControlError(.unavailable, error.detail, help: help)
     }
 }
 
 extension ControlError {
-    /// The node was not reached, so it has not done anything.
-    static func nodeSilent(_ name: String) -> Self {
+    /// The node was not reached, so it has not done anything: nobody takes a connection there.
+    static func nodeGone(_ name: String) -> Self {
         ControlError(
             .unavailable,
             "The node '\(name)' does not answer.",
             help: "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
+        )
+    }
+
+    /// The node was not asked, because it does not answer: its program may be there and hang.
+    static func nodeSilent(_ name: String) -> Self {
+        ControlError(
+            .unavailable,
+            "The node '\(name)' does not answer.",
+            help: helpWithSilence(of: name)
         )
     }
 

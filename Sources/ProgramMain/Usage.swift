@@ -27,6 +27,25 @@ package enum Usage {
         }
     }
 
+    /// Reads a whole number; that it lies in `range` is for the command to check.
+    ///
+    /// - Returns: What reads it; it throws `ValidationError`, which is wrong usage and names the
+    ///   range.
+    package static func number<Number: FixedWidthInteger & Sendable>(
+        _ range: ClosedRange<Number>
+    ) -> @Sendable (String) throws -> Number {
+        let limits =
+            range.upperBound == .max
+            ? "\(range.lowerBound) or more" : "\(range.lowerBound) to \(range.upperBound)"
+        return { text in
+            if let number = Number(text) { return number }
+            let isLarge = !text.isEmpty && text.allSatisfy { $0.isASCII && $0.isNumber }
+            throw ValidationError(
+                "it takes \(limits), and that is \(isLarge ? "far more" : "no whole number")"
+            )
+        }
+    }
+
     /// Turns a broken rule of the API into wrong usage.
     ///
     /// - Throws: `ValidationError`.

@@ -7,7 +7,8 @@ extension ParsableCommand {
     /// What to say about wrong usage: what is wrong, then how the command is used.
     ///
     /// The parser calls a misspelt subcommand an unexpected argument; here it gets the names that
-    /// it may have been meant as. A value that begins with a dash it calls missing.
+    /// it may have been meant as. A value that begins with a dash it calls missing, and of an
+    /// argument that is missing it speaks before an option that does not exist.
     package static func usageText(of error: any Error, arguments: [String]) -> String {
         let text = fullMessage(for: error)
         let usage = text.split(separator: "\n", maxSplits: 1).dropFirst().joined()
@@ -87,7 +88,9 @@ extension ParsableCommand {
         let line = text.prefix { !$0.isNewline }
         if line.hasPrefix("Error: Missing expected argument '") {
             let words = arguments.prefix { $0 != "--" }
-            guard let word = words.first(where: isNegative) else { return nil }
+            guard let word = words.first(where: isNegative) else {
+                return unknownOption(in: words, usage: text)
+            }
             return "'\(word)' is negative; no argument takes a negative number."
         }
         let start = "Error: Missing value for '"
@@ -103,6 +106,24 @@ extension ParsableCommand {
         guard word.hasPrefix("-"), !word.hasPrefix("--") else { return nil }
         return "The value of \(option) is missing; one that begins with '-' is written "
             + "\(option)=\(word)."
+    }
+
+    /// A sentence about the first option that the usage does not list.
+    private static func unknownOption(
+        in words: ArraySlice<String>,
+        usage text: String
+    ) -> String? {
+        guard let usage = text.firstRange(of: "Usage: ") else { return nil }
+        let known = text[usage.upperBound...].prefix { !$0.isNewline }
+            .split { " []|".contains($0) }
+        // The usage of a command with very many options names none.
+        guard !known.contains("<options>") else { return nil }
+        let option = words.first { word in
+            let name = word.prefix { $0 != "=" }
+            return name.count > 1 && name.hasPrefix("-") && !known.contains(name)
+                && !["-h", "--help", "--version"].contains(name)
+        }
+        return option.map { "There is no option '\($0)' here." }
     }
 
     /// Whether a word is written as a number below zero, with a unit or without.

@@ -63,6 +63,8 @@ package struct FileStatus: Hashable, Sendable {
         case file
         case directory
         case blockDevice
+        /// A symbolic link that was not followed.
+        case link
         case other
     }
 
@@ -76,6 +78,7 @@ package struct FileStatus: Hashable, Sendable {
         case S_IFREG: kind = .file
         case S_IFDIR: kind = .directory
         case S_IFBLK: kind = .blockDevice
+        case S_IFLNK: kind = .link
         default: kind = .other
         }
         // st_blocks counts 512 bytes whatever the file system's block.

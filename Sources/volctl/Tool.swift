@@ -126,11 +126,50 @@ extension Tool {
     ///
     /// - Parameters:
     ///   - arguments: Its arguments.
+    ///   - node: The node that it works on; when that falls silent, the tool is given up.
     ///   - onOutput: Called with each piece of its standard output.
     /// - Returns: How it ended and what it complained of.
     /// - Throws: ``CommandFailure``, or what `onOutput` throws.
     package func run(
         _ arguments: [String],
+        servedBy node: ServingNode? = nil,
+        onOutput: (ArraySlice<UInt8>) throws -> Void
+    ) throws -> ToolResult {
+        try run(arguments, watch: Self.standstillWatch(of: node), onOutput: onOutput)
+    }
+
+    /// Runs the tool and leaves its output alone.
+    ///
+    /// - Returns: How it ended; nil when it had not after `seconds` and was ended.
+    package func run(_ arguments: [String], within seconds: Double) throws -> ToolResult? {
+        enum Late: Error { case late }
+        let deadline = SuspendingClock.now + .seconds(seconds)
+        do {
+            return try run(
+                arguments,
+                watch: { _ in if SuspendingClock.now >= deadline { throw Late.late } },
+                onOutput: { _ in }
+            )
+        } catch Late.late {
+            return nil
+        }
+    }
+
+    private static func standstillWatch(of node: ServingNode?) -> (pid_t) throws -> Void {
+        guard let node else { return { _ in } }
+        var clock: StandstillClock?
+        return { pid in
+            if clock == nil { clock = StandstillClock(of: pid) }
+            let seconds = clock?.secondsToAsk(patienceSeconds: node.limits.patienceSeconds)
+            if let seconds { try node.requireHope(afterStandstillOf: seconds) }
+        }
+    }
+
+    /// Runs the tool; `watch` is called with its process id whenever it is silent, and ends it by
+    /// a throw.
+    private func run(
+        _ arguments: [String],
+        watch: (pid_t) throws -> Void,
         onOutput: (ArraySlice<UInt8>) throws -> Void
     ) throws -> ToolResult {
         let output = try Descriptor.pipe()
@@ -157,7 +196,12 @@ extension Tool {
         // The child's ends must be closed here, or the end of its output is never seen.
         output.write.close()
         complaint.write.close()
-        let text = try Self.drain(output.read, complaint.read, onOutput: onOutput)
+        let text = try Self.drain(
+            output.read,
+            complaint.read,
+            onSilence: { try watch(pid) },
+            onOutput: onOutput
+        )
         let end = ChildEnd.wait(for: pid)
         isReaped = true
         return ToolResult(end: end, complaint: text)
@@ -175,6 +219,7 @@ extension Tool {
     private static func drain(
         _ output: Descriptor,
         _ complaint: Descriptor,
+        onSilence: () throws -> Void,
         onOutput: (ArraySlice<UInt8>) throws -> Void
     ) throws -> String {
         var text: [UInt8] = []
@@ -187,7 +232,10 @@ extension Tool {
                 pollfd(fd: $0.number, events: Int16(POLLIN), revents: 0)
             }
             // SAFETY: the count is that of the array.
-            guard unsafe poll(&polled, 2, 200) > 0 else { continue }
+            guard unsafe poll(&polled, 2, 200) > 0 else {
+                try onSilence()
+                continue
+            }
             if polled[0].revents != 0, let count = try output.read(into: &buffer) {
                 if count == 0 { output.close() } else { try onOutput(buffer[..<count]) }
             }

@@ -92,7 +92,10 @@ struct Run: AsyncParsableCommand {
     @Option(help: "The I/O engine: auto, uring or aio.")
     var engine: EngineChoice = .auto
 
-    @Option(help: "Reactor threads; default one per store, at most one per CPU.")
+    @Option(
+        help: "Reactor threads; default one per store, at most one per CPU.",
+        transform: Usage.number(1...NodeConfiguration.reactorCountMax)
+    )
     var reactors: Int?
 
     @Option(
@@ -152,6 +155,7 @@ struct Run: AsyncParsableCommand {
             )
         }
         try requireAddresses()
+        try requireDistinctStores()
         guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
             let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
             throw ValidationError(
@@ -160,6 +164,22 @@ struct Run: AsyncParsableCommand {
         }
         if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
             throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
+        }
+    }
+
+    /// Refuses a store that is given twice, under whatever names: the second time it would seem to
+    /// be in use by another process.
+    private func requireDistinctStores() throws {
+        var paths: [FileIdentity: String] = [:]
+        for path in store {
+            guard let identity = FileIdentity(of: path) else { continue }
+            if let other = paths.updateValue(path, forKey: identity) {
+                throw ValidationError(
+                    other == path
+                        ? "--store \(path) is given twice; give each store once."
+                        : "--store \(other) and --store \(path) are the same; give each store once."
+                )
+            }
         }
     }
 

@@ -77,6 +77,13 @@ struct ClientTests {
             #expect(error?.code == .unreachable, "\(endpoint)")
             #expect(error?.help?.contains("volctl dev up") == true)
         }
+        // A name that no name service has, or is asked for: longer than the parts of names are.
+        let name = APIEndpoint.tcp(host: String(repeating: "a", count: 64), port: 80)
+        let error = await controlError { () throws(ControlError) in
+            _ = try await ControlClient(endpoint: name).health()
+        }
+        #expect(error?.code == .unreachable)
+        #expect(error?.detail.hasSuffix(": the host's name has no address.") == true)
     }
 
     @Test("Something else there: the client says so")

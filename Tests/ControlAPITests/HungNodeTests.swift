@@ -136,6 +136,9 @@ struct HungNodeTests {
             }
             #expect(error?.code == .unavailable)
             #expect(error?.detail == "The node 'hung' does not answer.")
+            // To start a program that runs would change nothing.
+            let anew = "volctl dev kill hung && volctl dev start hung"
+            #expect(error?.help?.contains(anew) == true, "\(error?.help ?? "")")
         }
         let strays = try await briefly {
             await controlError { () throws(ControlError) in

@@ -25,11 +25,12 @@ import volctl
             ("", ByteSizeError.notANumber("")), ("GiB", .notANumber("GiB")),
             ("-1GiB", .notANumber("-1GiB")), ("+1", .notANumber("+1")),
             ("١GiB", .notANumber("١GiB")),
-            ("0x10", .unknownUnit("x10", number: "0")), ("1e9", .unknownUnit("e9", number: "1")),
+            ("0x10", .hexadecimal("0x10")), ("1e9", .unknownUnit("e9", number: "1")),
             ("10GB", .ambiguousUnit("GB", number: "10")),
             ("5kb", .ambiguousUnit("kb", number: "5")),
             ("1.5GiB", .notWhole("1.5GiB")), ("1,5GiB", .notWhole("1,5GiB")),
-            ("10 GiB", .notWhole("10 GiB")), ("10GiBs", .unknownUnit("GiBs", number: "10")),
+            ("10 GiB", .spaced("10 GiB")), ("1GiB ", .spaced("1GiB ")), (" ", .spaced(" ")),
+            ("10GiBs", .unknownUnit("GiBs", number: "10")),
             ("9223372036854775808", .tooLarge("9223372036854775808")),
             ("8388608TiB", .tooLarge("8388608TiB")),
             ("99999999999999999999999", .tooLarge("99999999999999999999999")),
@@ -38,6 +39,19 @@ import volctl
     )
     func parse_invalid_throwsReason(text: String, reason: ByteSizeError) {
         #expect(throws: reason) { try ByteSize(parsing: text) }
+    }
+
+    @Test(
+        "a size with a space, and one that is not decimal, are answered with what to write",
+        arguments: [
+            ("1 GiB", "'1 GiB' has a space in it; write 1GiB"),
+            (" 1GiB\t", "write 1GiB"), ("a b", "write it as one word, such as 10GiB"),
+            ("0x10", "'0x10' is not decimal; write 16"), ("0XZ", "write a number and a unit"),
+        ]
+    )
+    func description_nearlyASize_saysHow(text: String, words: String) {
+        let error = #expect(throws: ByteSizeError.self) { try ByteSize(parsing: text) }
+        #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     }
 
     @Test("an ambiguous unit is answered with the one to write")

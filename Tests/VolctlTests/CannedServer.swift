@@ -10,7 +10,7 @@ final class CannedServer: Sendable {
 
     var port: UInt16 { listener.port }
 
-    /// Listens; with `onConnection` the first connection has that done and gets no answer.
+    /// Listens; with `onConnection` the first connection has that done, and none gets an answer.
     init(answer: String, onConnection: (@Sendable () async -> Void)? = nil) throws {
         let isFirst = Mutex(true)
         listener = try LoopbackListener { connection in
@@ -23,6 +23,10 @@ final class CannedServer: Sendable {
                     await onConnection()
                     close(connection)
                 }
+                return
+            }
+            guard onConnection == nil else {
+                close(connection)
                 return
             }
             Thread.detachNewThread {

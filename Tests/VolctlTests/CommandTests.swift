@@ -239,6 +239,10 @@ private struct FaultyProgram: ServerProgram {
             ("volume create v --size --json", "Missing value for '--size <size>'"),
             ("volume create v --size", "Missing value for '--size <size>'"),
             ("volume resize v", "Missing expected argument '<size>'"),
+            ("clone -x", "There is no option '-x' here."),
+            ("volume create -s 1GiB v", "There is no option '-s' here."),
+            ("volume create v --json", "Missing expected argument '--size <size>'"),
+            ("clone v@s c -x", "Unknown option '-x'"),
         ]
     )
     func usageText_dashedValue_isExplained(line: String, text: String) throws {
@@ -247,6 +251,25 @@ private struct FaultyProgram: ServerProgram {
         let message = Volctl.usageText(of: try #require(error), arguments: words)
         #expect(message.hasPrefix("Error: \(text)"), "\(message)")
         #expect(message.contains("Usage: volctl"), "\(message)")
+    }
+
+    @Test(
+        "what is no number, or far too large a one, is told what is taken",
+        arguments: [
+            ("dev up --nodes 99999999999999999999", "it takes 1 to 64, and that is far more"),
+            ("dev up --nodes x", "it takes 1 to 64, and that is no whole number"),
+            ("dev up --nodes 65", "--nodes takes 1 to 64."),
+            ("dev up --timeout 1.5", "it takes 1 to 3600, and that is no whole number"),
+            ("volume create v --size 1GiB --replicas x", "it takes 1 or more, and that is no"),
+            ("node purge n1 v1", "it takes 1 to 9007199254740991, and that is no whole number"),
+            ("events --after x", "it takes 0 or more, and that is no whole number"),
+        ]
+    )
+    func usageText_noNumber_namesRange(line: String, text: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let error = #expect(throws: (any Error).self) { try Volctl.parseAsRoot(words) }
+        let message = Volctl.usageText(of: try #require(error), arguments: words)
+        #expect(message.prefix { !$0.isNewline }.contains(text), "\(message)")
     }
 
     @Test("a size that no number holds is told the limit of a volume")
@@ -463,6 +486,15 @@ private struct FaultyProgram: ServerProgram {
         let text = volumeTable([silent]).rendered(on: plain)
         #expect(text.contains("unavailable: The node 'node1' does not answer."))
         #expect(!text.contains("ready"))
+        // One volume is shown as the list has it.
+        func state() -> String? {
+            let line = volumeText(silent).split(separator: "\n").first { $0.hasPrefix("State:") }
+            return line?.split(separator: " ").last.map(String.init)
+        }
+        #expect(state() == "unavailable")
+        silent.state = .creating
+        #expect(volumeTable([silent]).rendered(on: plain).contains("creating: The node"))
+        #expect(state() == "creating")
     }
 
     @Test("the list of volumes shows who has them")

@@ -142,6 +142,21 @@ func noProgress() -> ProgressDisplay {
         }
     }
 
+    @Test("a link that leads nowhere is told as one")
+    func inspect_danglingLink_isTold() throws {
+        let directory = try TestDirectory()
+        let path = "\(directory.path)/link.img"
+        try FileManager.default.createSymbolicLink(
+            atPath: path,
+            withDestinationPath: "\(directory.path)/none"
+        )
+        let failure = #expect(throws: CommandFailure.self) {
+            try DiskImage(inspecting: path, format: nil)
+        }
+        #expect(failure?.problem.contains("is a symbolic link that leads nowhere") == true)
+        #expect(failure?.remedy?.contains("readlink -m \(path)") == true)
+    }
+
     @Test(
         "a qcow2 file cut short behind its header is found",
         .enabled(if: areInstalled("qemu-img", "qemu-io"))
@@ -247,8 +262,9 @@ func noProgress() -> ProgressDisplay {
             inspecting: try directory.file("a.img", [UInt8](repeating: 1, count: 512)),
             format: nil
         )
-        let blank = Conversion.import(image, to: "nbd://h:1/v", isBlank: true).arguments
-        let used = Conversion.import(image, to: "nbd://h:1/v", isBlank: false).arguments
+        let node = ServingNode(name: "n1", uri: "nbd://h:1/v")
+        let blank = Conversion.import(image, to: node, isBlank: true).arguments
+        let used = Conversion.import(image, to: node, isBlank: false).arguments
         #expect(blank.contains("--target-is-zero"))
         #expect(!used.contains("--target-is-zero"))
         for arguments in [blank, used] {
@@ -304,13 +320,13 @@ func noProgress() -> ProgressDisplay {
             _ = ChildEnd.wait(for: server)
         }
         #expect(try await isEventually { Path.exists(socket) })
-        let uri = "nbd+unix:///vol?socket=\(socket)"
+        let node = ServingNode(name: "n1", uri: "nbd+unix:///vol?socket=\(socket)")
 
         let image = try DiskImage(inspecting: source, format: format)
-        try Conversion.import(image, to: uri, isBlank: true).run(progress: noProgress())
+        try Conversion.import(image, to: node, isBlank: true).run(progress: noProgress())
         let wanted = try ContentDigest.of(image, progress: noProgress())
         let stored = try ContentDigest.ofExport(
-            uri,
+            node,
             byteCount: image.virtualByteCount,
             progress: noProgress()
         )
@@ -318,7 +334,7 @@ func noProgress() -> ProgressDisplay {
         #expect((Path.status(disk)?.allocatedByteCount ?? .max) < 2 << 20, "holes stayed holes")
 
         let copy = "\(directory.path)/copy"
-        try Conversion.export(uri, to: copy, format: format, isCompressed: false)
+        try Conversion.export(node, to: copy, format: format, isCompressed: false)
             .run(progress: noProgress())
         let exported = try DiskImage(inspecting: copy, format: format)
         #expect(try ContentDigest.of(exported, progress: noProgress()) == wanted)

@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlAPI
 import ControlPlane
 import Foundation
+import Glibc
 import ProgramMain
 import TestSupport
 import Testing
@@ -224,14 +225,58 @@ struct ImageImportTests {
         let held = await failure(try work(service, overwrites: overwrites), service)
         #expect(held?.code == "volume_attached")
         #expect(held?.problem.contains("another import, 'import-17-c0ffee'") == true)
+        #expect(held?.remedy?.contains("If it runs nowhere, free what it left: ") == true)
         let detach = "volctl detach vm1 --host import-17-c0ffee"
         #expect(held?.remedy?.contains(detach) == true)
         #expect(held?.remedy?.contains("volctl volume delete vm1") == true)
         #expect(held?.line.contains("--force") == false, "an import has no such option")
+        // Said before a download, too.
+        let early = await #expect(throws: CommandFailure.self) {
+            try await ImageImport.requireNoImport(into: "vm1", client)
+        }
+        #expect(early == held)
+        try await ImageImport.requireNoImport(into: "none", client)
         // What it says helps.
         try await client.detach("vm1", from: "import-17-c0ffee")
         let freed = await failure(try work(service, overwrites: overwrites), service)
         #expect(freed?.code == (overwrites ? "convert_failed" : "already_exists"))
+    }
+
+    @Test("an import that runs here is told as one, with its process, and not to be freed")
+    func run_heldByRunningImport_saysWait() async throws {
+        let service = try await LiveService()
+        let client = service.client
+        _ = try await client.createVolume(VolumeCreation(name: "vm1", byteCount: 2 << 20))
+        // A program that looks like one.
+        let directory = try TestDirectory()
+        let program = "\(directory.path)/volctl"
+        try FileManager.default.createSymbolicLink(
+            atPath: program,
+            withDestinationPath: "/bin/sh"
+        )
+        let null = try Descriptor.open("/dev/null", O_WRONLY)
+        let input = try Descriptor.pipe()
+        defer { for file in [null, input.read, input.write] { file.close() } }
+        let pid = try ChildSpecification(
+            program,
+            ["-c", "read line; :", "image", "import", "a.img", "vm1"],
+            input: input.read.number,
+            output: null.number,
+            error: null.number
+        ).start()
+        defer {
+            kill(pid, SIGKILL)
+            _ = ChildEnd.wait(for: pid)
+        }
+        let host = "import-\(pid)-c0ffee"
+        _ = try await client.attach("vm1", AttachmentCreation(host: host))
+        let held = await failure(try work(service), service)
+        #expect(held?.problem.contains("being filled by another import, '\(host)'") == true)
+        #expect(held?.remedy?.contains("It runs here as process \(pid): wait") == true)
+        #expect(held?.line.contains("detach") == false)
+        #expect(VolumeAccess.runningImport(of: host, into: "vm2") == nil, "it fills another")
+        #expect(VolumeAccess.runningImport(of: "hv1", into: "vm1") == nil)
+        #expect(VolumeAccess.runningImport(of: "import-x-y", into: "vm1") == nil)
     }
 
     @Test("a size smaller than the image is refused before a volume is made")

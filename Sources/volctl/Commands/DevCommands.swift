@@ -70,9 +70,10 @@ package struct DevOptions: ParsableArguments {
 /// Options of the commands that wait for programs.
 struct PatienceOptions: ParsableArguments {
     @Option(
-        help: ArgumentHelp("Seconds that one program may take to start or stop.", valueName: "s")
+        help: ArgumentHelp("Seconds that one program may take to start or stop.", valueName: "s"),
+        transform: Usage.number(1...3600)
     )
-    var timeout = 60
+    var timeout: Int = 60
 
     func validate() throws {
         guard (1...3600).contains(timeout) else {
@@ -103,7 +104,8 @@ struct DevUp: DevClusterCommand {
     )
 
     @Option(
-        help: ArgumentHelp("The number of nodes; default those there are, or 1.", valueName: "n")
+        help: ArgumentHelp("The number of nodes; default those there are, or 1.", valueName: "n"),
+        transform: Usage.number(1...ClusterFile.nodeCountMax)
     )
     var nodes: Int?
     @Option(
@@ -119,14 +121,32 @@ struct DevUp: DevClusterCommand {
     @OptionGroup var patience: PatienceOptions
     @OptionGroup var options: DevOptions
 
+    /// Says that commands go to another cluster from now on, when that one runs on: whoever
+    /// started it may not be looking here.
+    private func tellOfReplaced(_ previous: Context, by cluster: DevCluster) {
+        let directory = cluster.layout.directory
+        guard let other = previous.data, other != directory,
+            ProgramRecord(ClusterLayout(directory: other), ClusterLayout.metaName).state == .running
+        else { return }
+        let back = "volctl dev up --data \(other.shellQuoted)"
+        writeText(
+            "volctl: note: commands without --data or --endpoint go to the cluster in "
+                + "\(directory.printable) now, and no more to the one in \(other.printable), "
+                + "which runs on. Back to that: \(back)\n",
+            to: STDERR_FILENO
+        )
+    }
+
     /// Writes the context; without one the cluster is as good, but has to be named each time.
     private func remember(_ cluster: DevCluster, _ path: String) {
         let directory = cluster.layout.directory
+        let previous = DocumentFile.read(Context.self, from: path)
         do throws(CommandFailure) {
             try DocumentFile.write(
                 Context(endpoint: cluster.file.endpoint, data: directory),
                 to: path
             )
+            if case .document(let previous) = previous { tellOfReplaced(previous, by: cluster) }
         } catch {
             let advice = "Name the cluster with --data \(directory.shellQuoted)."
             writeText("volctl: warning: \(error.problem.printable) \(advice)\n", to: STDERR_FILENO)

@@ -4,6 +4,7 @@ package import ArgumentParser
 package import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// `volctl events`.
 package struct EventsCommand: ClusterCommand {
@@ -21,7 +22,10 @@ package struct EventsCommand: ClusterCommand {
 
     @Flag(name: .shortAndLong, help: "Go on with events as they happen.")
     var follow = false
-    @Option(help: ArgumentHelp("Only events after this revision.", valueName: "revision"))
+    @Option(
+        help: ArgumentHelp("Only events after this revision.", valueName: "revision"),
+        transform: Usage.number(0 ... .max)
+    )
     var after: UInt64 = 0
     @OptionGroup package var cluster: ClusterOptions
 

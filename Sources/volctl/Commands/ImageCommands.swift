@@ -96,6 +96,7 @@ struct ImageImportCommand: ClusterCommand {
         let report = try await cluster.withClient { client in
             // Before a long download: is anybody there to give the image to?
             _ = try await client.health()
+            try await ImageImport.requireNoImport(into: volume, client)
             try await entry?.requireFree(for: volume, client)
             let download = try await fetch(progress)
             defer { download?.remove() }

@@ -60,7 +60,10 @@ struct NodePurge: SingleNodeCommand {
     )
 
     @OptionGroup var node: NodeArgument
-    @Argument(help: "The volume's id, as 'volctl node strays' shows it.")
+    @Argument(
+        help: "The volume's id, as 'volctl node strays' shows it.",
+        transform: Usage.number(1...APILimits.volumeIDMax)
+    )
     var id: UInt64
     @OptionGroup var cluster: ClusterOptions
 

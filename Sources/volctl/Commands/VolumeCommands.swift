@@ -42,7 +42,10 @@ struct VolumeCreate: ClusterCommand {
         transform: ByteSize.volumeArgument
     )
     var size: ByteSize
-    @Option(help: ArgumentHelp("The number of copies.", valueName: "n"))
+    @Option(
+        help: ArgumentHelp("The number of copies.", valueName: "n"),
+        transform: Usage.number(1 ... .max)
+    )
     var replicas: Int?
     @Option(help: "Its logical block: 512 or 4096 bytes; default 512.")
     var blockSize: BlockSizeArgument?
@@ -114,17 +117,17 @@ package func volumeTable(_ volumes: [Volume]) -> Table {
         table.append([
             volume.name, sizeText(volume.byteCount), sizeText(volume.space?.writtenByteCount),
             "\(volume.snapshotCount)", volume.primary, holders(of: volume),
-            stateText(volume),
+            [stateText(volume), volume.warning].compactMap(\.self).joined(separator: ": "),
         ])
     }
     return table
 }
 
-/// The state of a volume; what is known only of old is not called ready.
+/// The state of a volume for people; what is known only of old is not called ready.
 private func stateText(_ volume: Volume) -> String {
-    guard let warning = volume.warning else { return volume.state.rawValue }
-    let isUnavailable = volume.state == .ready && volume.space == nil
-    return "\(isUnavailable ? "unavailable" : volume.state.rawValue): \(warning)"
+    let isUnavailable =
+        volume.warning != nil && volume.state == .ready && volume.space == nil
+    return isUnavailable ? "unavailable" : volume.state.rawValue
 }
 
 /// The hosts that have the volume now.
@@ -178,7 +181,7 @@ package func volumeText(_ volume: Volume) -> String {
         ("Size", exactSizeText(volume.byteCount)),
         ("Block size", "\(volume.logicalBlockByteCount) bytes"),
         ("Durability", volume.durability.rawValue),
-        ("State", volume.state.rawValue),
+        ("State", stateText(volume)),
     ]
     if let warning = volume.warning { fields.append(("Warning", warning)) }
     fields += [

@@ -22,15 +22,21 @@ struct ClusterProbe {
     /// is missed, so the node itself is asked first; one whose store was formatted anew meanwhile
     /// is not known yet.
     func isNodeServing(_ node: ClusterFile.Node) async -> Bool {
-        guard let client,
-            let admin = try? APIEndpoint("http://127.0.0.1:\(node.adminPort)"),
-            let report = try? await NodeClient(
-                endpoint: admin,
-                answerMillisecondsMax: Self.answerMillisecondsMax
-            ).report(), report.name == node.name,
+        guard let client, let report = await report(of: node), report.name == node.name,
             let known = try? await client.node(node.name)
         else { return false }
         return known.state == .up && known.storeIdentity == report.storeIdentity.lowercased()
+    }
+
+    /// Whether the node itself answers, whatever is known of it.
+    func isNodeAnswering(_ node: ClusterFile.Node) async -> Bool { await report(of: node) != nil }
+
+    private func report(of node: ClusterFile.Node) async -> NodeReport? {
+        guard let admin = try? APIEndpoint("http://127.0.0.1:\(node.adminPort)") else { return nil }
+        return try? await NodeClient(
+            endpoint: admin,
+            answerMillisecondsMax: Self.answerMillisecondsMax
+        ).report()
     }
 
     private var client: ControlClient? {

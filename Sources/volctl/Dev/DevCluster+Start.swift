@@ -21,10 +21,12 @@ extension DevCluster {
         do {
             if ProgramRecord(layout, ClusterLayout.metaName).state != .running {
                 started.append(ClusterLayout.metaName)
-                _ = try await startMeta()
             }
-            for node in file.nodes where ProgramRecord(layout, node.name).state != .running {
-                started.append(node.name)
+            _ = try await startMeta()
+            for node in file.nodes {
+                if ProgramRecord(layout, node.name).state != .running {
+                    started.append(node.name)
+                }
                 _ = try await startNode(node, store: store)
             }
         } catch {
@@ -43,9 +45,15 @@ extension DevCluster {
     /// Starts the metadata service unless it runs, and waits until it answers.
     ///
     /// - Returns: Whether it was started.
+    /// - Throws: ``CommandFailure`` that names its log, or what helps with one that hangs.
     package func startMeta() async throws -> Bool {
         let name = ClusterLayout.metaName
-        guard ProgramRecord(layout, name).state != .running else { return false }
+        if let process = running(name) {
+            try await wait(for: name, process, "answer", isOurs: false) {
+                await cluster.isMetaServing()
+            }
+            return false
+        }
         try await LoopbackPort.waitUntilFree(file.metaPort, of: name)
         progress.note("starting \(name) on \(file.endpoint)")
         let process = try launch(
@@ -64,9 +72,15 @@ extension DevCluster {
     ///   - node: The node.
     ///   - store: How to make its store when it has none.
     /// - Returns: Whether it was started.
-    /// - Throws: ``CommandFailure`` that names its log.
+    /// - Throws: ``CommandFailure`` that names its log, or what helps with one that hangs.
     package func startNode(_ node: ClusterFile.Node, store: StoreOptions) async throws -> Bool {
-        guard ProgramRecord(layout, node.name).state != .running else { return false }
+        if let process = running(node.name) {
+            // Whether it is registered as well is not its fault alone.
+            try await wait(for: node.name, process, "answer", isOurs: false) {
+                await cluster.isNodeAnswering(node)
+            }
+            return false
+        }
         try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
         try await LoopbackPort.waitUntilFree(node.nbdPort, of: node.name)
         try await LoopbackPort.waitUntilFree(node.adminPort, of: node.name)
@@ -91,6 +105,12 @@ extension DevCluster {
     }
 
     private var cluster: ClusterProbe { ClusterProbe(endpoint: file.endpoint) }
+
+    /// The process of a program that runs already.
+    private func running(_ name: String) -> ProcessRecord? {
+        let record = ProgramRecord(layout, name)
+        return record.state == .running ? record.process : nil
+    }
 
     // MARK: - Store
 
@@ -259,11 +279,13 @@ extension DevCluster {
         return record
     }
 
-    /// Waits until `isServing`, the program ends, or time is up.
+    /// Waits until `isServing`, the program ends, or time is up; `isOurs` says whether this call
+    /// started it.
     private func wait(
         for name: String,
         _ process: ProcessRecord,
         _ verb: String,
+        isOurs: Bool = true,
         isServing: () async -> Bool
     ) async throws {
         let deadline = ContinuousClock.now + .seconds(secondsMax)
@@ -277,7 +299,12 @@ extension DevCluster {
                 }
             }
             if await isServing() { return }
+            if !isOurs, !process.isRunning { throw failureToStart(name, "it ended just now") }
+            if process.isSuspended { throw hung(name, process, "a signal has stopped it") }
             guard ContinuousClock.now < deadline else {
+                if !isOurs {
+                    throw hung(name, process, "no answer within \(secondsMax) seconds")
+                }
                 throw CommandFailure(
                     "start_timeout",
                     "\(name) did not \(verb) within \(secondsMax) seconds.",
@@ -287,6 +314,21 @@ extension DevCluster {
             try await Task.sleep(for: pause)
             pause = min(pause * 2, .milliseconds(250))
         }
+    }
+
+    /// A program that is there and does not serve; to start it does not help.
+    private func hung(_ name: String, _ process: ProcessRecord, _ how: String) -> CommandFailure {
+        let data = "--data \(layout.directory.shellQuoted)"
+        let anew = "volctl dev kill \(name) \(data) && volctl dev start \(name) \(data)"
+        let remedy =
+            process.isSuspended
+            ? "Continue it: kill -CONT \(process.pid); or start it anew: \(anew)"
+            : "See \(layout.logFile(name)), or start it anew: \(anew)"
+        return CommandFailure(
+            "not_answering",
+            "\(name) runs, as process \(process.pid), but does not answer: \(how).",
+            remedy: remedy
+        )
     }
 
     private func failureToStart(_ name: String, _ how: String) -> CommandFailure {

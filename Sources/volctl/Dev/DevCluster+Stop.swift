@@ -43,6 +43,8 @@ extension DevCluster {
                     Path.remove(layout.processFile(name))
                     continue
                 }
+                // One that is stopped (SIGSTOP) gets it only when it goes on.
+                process.send(SIGCONT)
                 progress.note("stopping \(name)")
                 waiting.append((name, process))
             }

@@ -33,6 +33,11 @@ package struct ProcessRecord: Codable, Hashable, Sendable {
         return status.startTicks == startTicks
     }
 
+    /// Whether this very process is there and a signal (SIGSTOP) or a debugger has stopped it.
+    package var isSuspended: Bool {
+        isRunning && ProcessStatus(pid: pid)?.isSuspended == true
+    }
+
     /// Sends `signal` to this very process and nobody else.
     ///
     /// - Returns: Whether it was there to get it.
@@ -57,6 +62,8 @@ package struct ProcessRecord: Codable, Hashable, Sendable {
 package struct ProcessStatus: Hashable, Sendable {
     /// Whether it has ended and waits to be reaped.
     package var isZombie: Bool
+    /// Whether it was stopped and can be continued.
+    package var isSuspended: Bool
     /// When it started, in clock ticks since the machine did.
     package var startTicks: UInt64
 
@@ -77,6 +84,7 @@ package struct ProcessStatus: Hashable, Sendable {
         let fields = text[text.index(after: end)...].split(separator: " ")
         guard fields.count >= 20, let startTicks = UInt64(fields[19]) else { return nil }
         isZombie = fields[0] == "Z" || fields[0] == "X"
+        isSuspended = fields[0] == "T" || fields[0] == "t"
         self.startTicks = startTicks
     }
 }

@@ -87,13 +87,18 @@ extension ContentDigest {
         }
     }
 
-    /// The digest of the first `byteCount` bytes of an NBD export.
+    /// The digest of the first `byteCount` bytes of a volume or snapshot.
     package static func ofExport(
-        _ uri: String,
+        _ node: ServingNode,
         byteCount: UInt64,
         progress: ProgressDisplay
     ) throws -> String {
-        try ofStream(["--", uri, "-"], byteCount: byteCount, progress: progress)
+        try ofStream(
+            ["--", node.uri, "-"],
+            servedBy: node,
+            byteCount: byteCount,
+            progress: progress
+        )
     }
 
     /// SEEK_DATA and SEEK_HOLE, which the headers hide unless `_GNU_SOURCE` is set.
@@ -105,12 +110,13 @@ extension ContentDigest {
     /// The digest of what `nbdcopy` writes, up to `byteCount` bytes of it.
     private static func ofStream(
         _ arguments: [String],
+        servedBy node: ServingNode? = nil,
         byteCount: UInt64,
         progress: ProgressDisplay
     ) throws -> String {
         let digest = ContentDigest()
         do {
-            let result = try Tool.nbdCopy.run(arguments) { piece in
+            let result = try Tool.nbdCopy.run(arguments, servedBy: node) { piece in
                 let wanted = min(UInt64(piece.count), byteCount - digest.byteCount)
                 digest.update(piece.prefix(Int(wanted)))
                 progress.update(done: digest.byteCount, of: byteCount)

@@ -8,6 +8,8 @@ package struct Conversion: Hashable, Sendable {
     package var arguments: [String]
     /// What to do when what is written to is full.
     package var fullRemedy: String
+    /// The node that serves the volume or snapshot.
+    package var node: ServingNode
 
     /// Parallel copies under way within one conversion.
     private static var coroutineCount: Int { 8 }
@@ -18,32 +20,39 @@ package struct Conversion: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - image: The image.
-    ///   - uri: The volume, writable.
+    ///   - node: The volume, writable.
     ///   - isBlank: Whether the volume is known to read as zeros, so that nothing needs to be
     ///     written where the image has none.
     /// - Returns: The conversion, to be run.
-    package static func `import`(_ image: DiskImage, to uri: String, isBlank: Bool) -> Conversion {
+    package static func `import`(
+        _ image: DiskImage,
+        to node: ServingNode,
+        isBlank: Bool
+    )
+        -> Conversion
+    {
         var arguments = ["convert", "-p", "-n"]
         if isBlank { arguments.append("--target-is-zero") }
         // The default cache mode, unsafe, would leave the final flush out.
         arguments += ["-t", "writeback", "-W", "-m", "\(coroutineCount)"]
         arguments += ["-S", "\(sparseByteCount)", "-f", image.format.rawValue, "-O", "raw"]
         return Conversion(
-            arguments: arguments + [image.path, uri],
-            fullRemedy: "'volctl node list' shows which nodes have room; choose one with --node."
+            arguments: arguments + [image.path, node.uri],
+            fullRemedy: "'volctl node list' shows which nodes have room; choose one with --node.",
+            node: node
         )
     }
 
     /// Copies an export into a new file.
     ///
     /// - Parameters:
-    ///   - uri: The volume or snapshot.
+    ///   - node: The volume or snapshot.
     ///   - path: The file, absolute; it is overwritten.
     ///   - format: The format of the file.
     ///   - isCompressed: Whether the clusters of a qcow2 file are compressed.
     /// - Returns: The conversion, to be run.
     package static func export(
-        _ uri: String,
+        _ node: ServingNode,
         to path: String,
         format: ImageFormat,
         isCompressed: Bool
@@ -53,15 +62,19 @@ package struct Conversion: Hashable, Sendable {
         arguments += isCompressed ? ["-c"] : ["-W"]
         arguments += ["-S", "\(sparseByteCount)", "-f", "raw", "-O", format.rawValue]
         return Conversion(
-            arguments: arguments + [uri, path],
-            fullRemedy: "Make room, or export to another disk; 'df -h' shows them."
+            arguments: arguments + [node.uri, path],
+            fullRemedy: "Make room, or export to another disk; 'df -h' shows them.",
+            node: node
         )
     }
 
     /// Runs it.
+    ///
+    /// - Throws: ``CommandFailure``, also when the node takes connections and does not answer.
     package func run(progress: ProgressDisplay) throws {
+        try node.requireAnswer()
         var text = ""
-        let result = try Tool.qemuImage.run(arguments) { piece in
+        let result = try Tool.qemuImage.run(arguments, servedBy: node) { piece in
             text += String(decoding: piece, as: UTF8.self)
             if let percent = Self.percent(in: text) { progress.update(percent: percent) }
             text = String(text.suffix(32))
@@ -71,7 +84,7 @@ package struct Conversion: Hashable, Sendable {
             throw CommandFailure(
                 isFull ? "no_space" : "convert_failed",
                 "qemu-img could not copy: \(result.reason).",
-                remedy: isFull ? fullRemedy : nil
+                remedy: isFull ? fullRemedy : "'volctl node show \(node.name)' shows its state."
             )
         }
         progress.update(percent: 100)

@@ -36,7 +36,16 @@ package struct DiskImage: Hashable, Sendable {
     package init(inspecting path: String, format: ImageFormat?) throws(CommandFailure) {
         let path = absolutePath(path)
         guard let status = Path.status(path) else {
-            throw CommandFailure("bad_image", "Cannot read \(path): \(systemErrorText()).")
+            let reason = systemErrorText()
+            guard Path.linkStatus(path)?.kind == .link else {
+                throw CommandFailure("bad_image", "Cannot read \(path): \(reason).")
+            }
+            throw CommandFailure(
+                "bad_image",
+                "\(path) is a symbolic link that leads nowhere: \(reason).",
+                remedy: "Give the image itself, or see where it leads: readlink -m "
+                    + path.shellQuoted
+            )
         }
         guard status.kind == .file || status.kind == .blockDevice else {
             let what =

@@ -180,6 +180,7 @@ package struct Download {
             "the server fell silent for \(silenceSecondsMax) seconds"
         case let error as HTTPClientError where error == .remoteConnectionClosed:
             "the server closed the connection"
+        case _ where isUnknownHost(error): "the host's name has no address"
         case is NIOConnectionError: "nothing listens there"
         case let error as IOError: systemErrorText(error.errnoCode)
         default: "\(error)"

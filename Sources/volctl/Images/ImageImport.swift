@@ -92,7 +92,12 @@ package struct ImageImport {
         var report: Report
         do {
             let isBlank = try await confirm(target, client, &undo)
-            let digests = try fill(target, isBlank: isBlank, try access.uri, progress)
+            let digests = try fill(
+                target,
+                isBlank: isBlank,
+                ServingNode(name: target.primary, uri: try access.uri),
+                progress
+            )
             if let catalogue {
                 try await catalogue.enter(volume, sha256: digests?.volume, client)
             }
@@ -133,6 +138,10 @@ package struct ImageImport {
             try check(existing)
             return (existing, false)
         }
+        return (try await makeNewVolume(client), true)
+    }
+
+    private func makeNewVolume(_ client: ControlClient) async throws -> Volume {
         let byteCount = size?.byteCount ?? image.volumeByteCount
         guard byteCount >= image.virtualByteCount else {
             throw tooLarge(
@@ -146,13 +155,32 @@ package struct ImageImport {
             durability: durability,
             node: node
         )
-        return (try await client.createVolume(creation), true)
+        do throws(ControlError) {
+            return try await client.createVolume(creation)
+        } catch {
+            // Another import of the name may have been faster, by less than it took to look.
+            if error.code == .alreadyExists {
+                try await Self.requireNoImport(into: volume, client)
+            }
+            throw error
+        }
+    }
+
+    /// Refuses a volume that another import has; called before anything long is done for it.
+    package static func requireNoImport(into volume: String, _ client: ControlClient) async throws {
+        let existing: Volume
+        do throws(ControlError) {
+            existing = try await client.volume(volume)
+        } catch {
+            guard error.code == .volumeNotFound else { throw error }
+            return
+        }
+        if let failure = heldByImport(existing) { throw failure }
     }
 
     /// Refuses a volume that is too small, or that holds something.
     private func check(_ existing: Volume) throws(CommandFailure) {
-        let hosts = existing.attachments.filter { $0.state == .attached }.map(\.host)
-        if let host = hosts.first(where: VolumeAccess.isOtherImport) { throw heldByImport(host) }
+        if let failure = Self.heldByImport(existing) { throw failure }
         guard image.virtualByteCount <= existing.byteCount else {
             throw tooLarge(
                 for: existing.byteCount,
@@ -177,7 +205,9 @@ package struct ImageImport {
             throw CommandFailure(
                 "unavailable",
                 "The node '\(existing.primary)' does not tell whether '\(volume)' holds data.",
-                remedy: "See 'volctl node list', or overwrite whatever there is with --overwrite."
+                remedy:
+                    "Import again when it answers; 'volctl node show \(existing.primary)' shows "
+                    + "its state."
             )
         }
         guard byteCount == 0 else {
@@ -219,16 +249,34 @@ package struct ImageImport {
         }
     }
 
-    /// Another import has the volume, or had it when it was killed: only the host's name is left of
-    /// that one, so who gives the command has to know.
-    private func heldByImport(_ host: String) -> CommandFailure {
-        CommandFailure(
+    private static func heldByImport(_ existing: Volume) -> CommandFailure? {
+        let hosts = existing.attachments.filter { $0.state == .attached }.map(\.host)
+        return hosts.first(where: VolumeAccess.isOtherImport).map {
+            heldByImport($0, existing.name)
+        }
+    }
+
+    /// Another import has the volume, or had it when it was killed.
+    ///
+    /// Only the host's name is left of that one; whether it runs can be seen on this machine only.
+    private static func heldByImport(_ host: String, _ volume: String) -> CommandFailure {
+        var failure = CommandFailure(
             "volume_attached",
-            "The volume '\(volume)' is attached to another import, '\(host)'.",
-            remedy: "If that was killed, free what it left: volctl detach \(volume) --host "
-                + "\(host); then import again with --overwrite, or remove it: volctl volume "
-                + "delete \(volume)"
+            "The volume '\(volume)' is attached to another import, '\(host)'."
         )
+        if let pid = VolumeAccess.runningImport(of: host, into: volume) {
+            failure.problem =
+                "The volume '\(volume)' is being filled by another import, '\(host)'."
+            failure.remedy =
+                "It runs here as process \(pid): wait until it ends, or have it undone with "
+                + "'kill \(pid)'."
+        } else {
+            failure.remedy =
+                "It is not seen to run on this machine. If it runs nowhere, free what it left: "
+                + "volctl detach \(volume) --host \(host); then import again with --overwrite, or "
+                + "remove it: volctl volume delete \(volume)"
+        }
+        return failure
     }
 
     /// Why a volume that was there cannot be attached; an import takes none by force.
@@ -236,7 +284,9 @@ package struct ImageImport {
         guard error.code == .volumeAttached, let host = error.holder else {
             return CommandFailure(error)
         }
-        guard !VolumeAccess.isOtherImport(host) else { return heldByImport(host) }
+        guard !VolumeAccess.isOtherImport(host) else {
+            return Self.heldByImport(host, volume)
+        }
         return CommandFailure(
             error.code.rawValue,
             error.detail,
@@ -299,24 +349,28 @@ package struct ImageImport {
     private func fill(
         _ target: Volume,
         isBlank: Bool,
-        _ uri: String,
+        _ node: ServingNode,
         _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String)? {
         progress.begin("convert")
-        try Conversion.import(image, to: uri, isBlank: isBlank).run(progress: progress)
-        if !isBlank { try zeroTail(of: target, uri, progress) }
-        return isVerified ? try compare(uri, progress) : nil
+        try Conversion.import(image, to: node, isBlank: isBlank).run(progress: progress)
+        if !isBlank { try zeroTail(of: target, node, progress) }
+        return isVerified ? try compare(node, progress) : nil
     }
 
     /// Makes a larger volume read as zeros behind the image.
-    private func zeroTail(of target: Volume, _ uri: String, _ progress: ProgressDisplay) throws {
+    private func zeroTail(
+        of target: Volume,
+        _ node: ServingNode,
+        _ progress: ProgressDisplay
+    ) throws {
         let commands = Self.zeroCommands(from: image.virtualByteCount, to: target.byteCount)
         guard !commands.isEmpty else { return }
         progress.begin("zero")
         for start in stride(from: 0, to: commands.count, by: Self.zeroCommandCountMax) {
             let batch = commands[start..<min(start + Self.zeroCommandCountMax, commands.count)]
             let arguments = ["-f", "raw", "-t", "writeback"] + batch.flatMap { ["-c", $0] }
-            let result = try Tool.qemuIO.run(arguments + [uri]) { _ in }
+            let result = try Tool.qemuIO.run(arguments + [node.uri], servedBy: node) { _ in }
             guard result.isSuccess else {
                 throw CommandFailure("convert_failed", "qemu-io could not zero: \(result.reason).")
             }
@@ -336,14 +390,14 @@ package struct ImageImport {
     }
 
     private func compare(
-        _ uri: String,
+        _ node: ServingNode,
         _ progress: ProgressDisplay
     ) throws -> (source: String, volume: String) {
         progress.begin("checksum")
         let source = try ContentDigest.of(image, progress: progress)
         progress.begin("verify")
         let copy = try ContentDigest.ofExport(
-            uri,
+            node,
             byteCount: image.virtualByteCount,
             progress: progress
         )

@@ -2,7 +2,7 @@
 
 package import ControlAPI
 import Foundation
-import Glibc
+package import Glibc
 
 /// One volume attached to this process for writing.
 package struct VolumeAccess {
@@ -26,6 +26,21 @@ package struct VolumeAccess {
     /// Whether a host is another import, which may have been killed.
     package static func isOtherImport(_ host: String) -> Bool {
         host.hasPrefix(hostPrefix) && host != ownHost
+    }
+
+    /// The process of an import that runs on this machine and fills `volume`; nil when none is seen,
+    /// which one of another machine or container never is.
+    package static func runningImport(of host: String, into volume: String) -> pid_t? {
+        guard isOtherImport(host),
+            let pid = host.dropFirst(hostPrefix.count).split(separator: "-").first
+                .flatMap({ pid_t($0) }),
+            let status = ProcessStatus(pid: pid), !status.isZombie,
+            let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+        else { return nil }
+        // Another program may have got the id since.
+        let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+        let isImport = ["import", volume].allSatisfy(words.contains)
+        return isImport && words[0].hasSuffix("volctl") ? pid : nil
     }
 
     /// Attaches `volume` for writing, refused while another host has it.

@@ -55,8 +55,11 @@ package struct VolumeExportWork {
         let unfinished = "\(path).unfinished.\(getpid())"
         let (byteCount, digests) = try await withSnapshot(of: volume.name, client) { snapshot in
             do {
-                let uri = try VolumeAccess.uri(of: snapshot)
-                let digests = try copy(uri, snapshot.byteCount, to: unfinished, progress)
+                let node = ServingNode(
+                    name: volume.primary,
+                    uri: try VolumeAccess.uri(of: snapshot)
+                )
+                let digests = try copy(node, snapshot.byteCount, to: unfinished, progress)
                 guard Path.rename(unfinished, to: path) else {
                     throw CommandFailure("io_error", "Cannot write \(path): \(systemErrorText()).")
                 }
@@ -90,7 +93,12 @@ package struct VolumeExportWork {
         }
         guard let status = Path.linkStatus(path) else { return }
         guard status.kind == .file else {
-            throw CommandFailure("cannot_write", "\(path) exists and is not a file.")
+            let what = status.kind == .link ? "is a symbolic link" : "exists and is not a file"
+            throw CommandFailure(
+                "cannot_write",
+                "\(path) \(what).",
+                remedy: "Give the name of a new file."
+            )
         }
         guard canReplace else {
             throw CommandFailure(
@@ -140,17 +148,17 @@ package struct VolumeExportWork {
     }
 
     private func copy(
-        _ uri: String,
+        _ node: ServingNode,
         _ byteCount: UInt64,
         to file: String,
         _ progress: ProgressDisplay
     ) throws -> (source: String, file: String)? {
         progress.begin("convert")
-        try Conversion.export(uri, to: file, format: format, isCompressed: isCompressed)
+        try Conversion.export(node, to: file, format: format, isCompressed: isCompressed)
             .run(progress: progress)
         guard isVerified else { return nil }
         progress.begin("checksum")
-        let source = try ContentDigest.ofExport(uri, byteCount: byteCount, progress: progress)
+        let source = try ContentDigest.ofExport(node, byteCount: byteCount, progress: progress)
         progress.begin("verify")
         let image = try DiskImage(inspecting: file, format: format)
         let copy = try ContentDigest.of(image, progress: progress)

@@ -92,6 +92,12 @@ extension BadInput {
         ),
         node("nothing to listen on", [], exitCode: 2, mentions: ["--listen-nbd"]),
         node(
+            "the same store twice",
+            ["--store", "./store.img", "--listen-nbd", "127.0.0.1:PORT"],
+            exitCode: 2,
+            mentions: ["DIR/store.img", "the same"]
+        ),
+        node(
             "an engine that does not exist",
             ["--listen-nbd", "127.0.0.1:PORT", "--engine", "magic"],
             exitCode: 2,

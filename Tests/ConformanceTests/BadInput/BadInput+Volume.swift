@@ -68,6 +68,20 @@ extension BadInput {
         ),
         refused(
             .volume,
+            "a size with a space",
+            ["volume", "create", "v", "--size", "1 GiB"],
+            exitCode: 2,
+            mentions: ["space", "write 1GiB"]
+        ),
+        refused(
+            .volume,
+            "a size that is not decimal",
+            ["volume", "create", "v", "--size", "0x10"],
+            exitCode: 2,
+            mentions: ["not decimal", "write 16"]
+        ),
+        refused(
+            .volume,
             "a block size that no guest knows",
             ["volume", "create", "v", "--size", "64MiB", "--block-size", "1024"],
             exitCode: 2,
@@ -332,6 +346,18 @@ extension BadInput {
         ),
         refused(
             .image,
+            "importing a link that leads nowhere",
+            ["image", "import", "DIR/link.img", "v"],
+            mentions: ["link.img", "symbolic link", "readlink"],
+            prepare: { context in
+                try FileManager.default.createSymbolicLink(
+                    atPath: context.scratch.file("link.img"),
+                    withDestinationPath: context.scratch.file("none.img")
+                )
+            }
+        ),
+        refused(
+            .image,
             "importing over a volume with data",
             ["image", "import", "DIR/i.img", "child"],
             mentions: ["--overwrite"],
@@ -428,6 +454,19 @@ extension BadInput {
         ),
         refused(
             .cluster,
+            "purging a volume that the node does not have",
+            ["node", "purge", "node1", "12345"],
+            mentions: ["node1", "12345", "volctl node strays node1"]
+        ),
+        refused(
+            .cluster,
+            "purging by a name instead of an id",
+            ["node", "purge", "node1", "child"],
+            exitCode: 2,
+            mentions: ["child", "whole number"]
+        ),
+        refused(
+            .cluster,
             "killing no node",
             ["dev", "kill", "none", "--data", "DATA"],
             mentions: ["none"]
@@ -453,6 +492,13 @@ extension BadInput {
         ),
         refused(
             .cluster,
+            "a cluster of more nodes than a number holds",
+            ["dev", "up", "--nodes", "99999999999999999999", "--data", "DIR/c"],
+            exitCode: 2,
+            mentions: ["--nodes", "1 to 64"]
+        ),
+        refused(
+            .cluster,
             "a cluster in a file",
             ["dev", "up", "--data", "DIR/file"],
             mentions: ["DIR/file"],
@@ -471,6 +517,20 @@ extension BadInput {
             ["volume", "lsit"],
             exitCode: 2,
             mentions: ["lsit", "'list'"]
+        ),
+        refused(
+            .cluster,
+            "an option that does not exist",
+            ["volume", "list", "-x"],
+            exitCode: 2,
+            mentions: ["option '-x'"]
+        ),
+        refused(
+            .cluster,
+            "an option that does not exist, and an argument missing",
+            ["clone", "-x"],
+            exitCode: 2,
+            mentions: ["option '-x'"]
         ),
         refused(
             .cluster,
