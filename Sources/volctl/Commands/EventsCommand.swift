@@ -4,6 +4,7 @@ package import ArgumentParser
 package import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// `volctl events`.
 package struct EventsCommand: ClusterCommand {
