@@ -13,14 +13,14 @@ struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Verifies a store that no node serves, and says what is wrong where.",
         discussion: """
-            Looks at the superblocks and the manifest; opens the store in memory, as a node does,
-            which replays the log behind the last checkpoint; reads every map page and every block
-            that a map names, and verifies its checksum; compares the maps with what the headers in
-            the log say of each of these places; and counts the blocks of segments and layers, of
-            which too many are a leak. A store that cannot be opened is checked as it was at its
+            Looks at the superblocks and the manifest; opens the store in memory, as a node does, \
+            which replays the log behind the last checkpoint; reads every map page and every block \
+            that a map names, and verifies its checksum; compares the maps with what the headers in \
+            the log say of each of these places; and counts the blocks of segments and layers, of \
+            which too many are a leak. A store that cannot be opened is checked as it was at its \
             last checkpoint. Nothing is written.
 
-            Not found: the loss of what was written last, when the log's end is damaged, which
+            Not found: the loss of what was written last, when the log's end is damaged, which \
             looks like a crash; and damage where nothing lies that a map names.
 
             Exit code 0 when all is well, 1 when something is wrong. A note is not a problem.
