@@ -69,11 +69,15 @@ public final class StoreOverlay {
         }
     }
 
-    /// Reads the device with what was written over it.
+    /// Reads the device with what was written over it; what was written needs no device.
     public func readThrough(_ offset: UInt64, _ region: ByteRegion) -> Int32 {
-        let errno = read(offset, region)
-        guard errno == 0, !written.isEmpty else { return errno }
-        for position in stride(from: 0, to: region.byteCount, by: 4096) {
+        guard !written.isEmpty else { return read(offset, region) }
+        let positions = stride(from: 0, to: region.byteCount, by: 4096)
+        if positions.contains(where: { written[offset + UInt64($0)] == nil }) {
+            let errno = read(offset, region)
+            guard errno == 0 else { return errno }
+        }
+        for position in positions {
             guard let bytes = written[offset + UInt64(position)] else { continue }
             region.slice(position, 4096).copy(from: bytes)
         }

@@ -208,6 +208,7 @@ extension StoreSimulation {
         trace.say { "\(driver.nowNanoseconds) reading everything back \(when)" }
         compareListing()
         for _ in 0..<4 {
+            unreadCount = 0
             if readBack(.verify, onlyOpen: false) { return }
             // A crash or an error came in between: recover, and read it all once more.
             guard failure == nil, !endedByDamage else { return }

@@ -33,6 +33,7 @@ extension StoreSimulation {
             if completion.status == .ok { oracle.endFlush(submittedTick: active.submittedTick) }
         case .read:
             if completion.status == .ok { endRead(active, completion) }
+            if completion.status == .mediaError { unreadCount += 1 }
         case .blockStatus:
             if completion.status == .ok { endStatus(active, completion) }
         case .cache: break

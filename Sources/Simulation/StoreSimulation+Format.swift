@@ -1,4 +1,4 @@
-// The empty store that a run begins with, and the offline check that it ends with.
+// The empty store that a run begins with, and all the room that it gives back in the end.
 
 import BlockCore
 import LogFormat
@@ -34,40 +34,6 @@ extension StoreSimulation {
     private func carryOut(_ request: DeviceRequest) {
         device.submit(request, nowNanoseconds: driver.nowNanoseconds)
         while device.takeEnd(nowNanoseconds: .max) == nil {}
-    }
-
-    // MARK: - Offline check
-
-    /// Holds what a closed store left on the device against itself, as `volnode check` does.
-    func checkOffline() {
-        guard shutDown() else { return }
-        var check = StoreCheck(read: { self.device.readThrough($0, $1) })
-        judge(check.run(), "after an orderly end")
-    }
-
-    /// Does the same after a crash, with what opening the store would make of it, in memory.
-    func checkAfterCrash() {
-        guard failure == nil, device.damageCount == 0 else { return }
-        let overlay = StoreOverlay(
-            geometry: device.geometry,
-            configuration: scenario.configuration,
-            read: { self.device.readThrough($0, $1) }
-        )
-        do throws(StoreError) {
-            try overlay.settle()
-            var check = StoreCheck(read: overlay.readThrough)
-            judge(check.run(), "after a crash")
-        } catch {
-            fail("the check cannot open what a crash left: \(error)")
-        }
-    }
-
-    private func judge(_ report: StoreCheckReport, _ when: String) {
-        trace.say { "check \(when): \(report.problemCount) problems" }
-        guard let first = report.problems.first else { return }
-        if device.damageCount == 0 {
-            fail("the check \(when) finds \(report.problemCount) problems, first: \(first)")
-        }
     }
 
     // MARK: - Giving everything back

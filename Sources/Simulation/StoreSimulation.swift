@@ -60,6 +60,8 @@ public final class StoreSimulation {
     /// The space of the store before anything was written.
     var emptySpace: StoreSpace?
     var damageAtOpen = 0
+    /// Reads that ended with a media error when everything was read back last.
+    var unreadCount = 0
     var staleBytes: [UInt8] = []
 
     /// What a handle is of.

@@ -2,6 +2,7 @@
 
 package import Foundation
 import Glibc
+import ProgramMain
 
 /// How a program is started.
 package struct ChildSpecification: Sendable {
@@ -129,12 +130,6 @@ package enum ChildEnd: Hashable, Sendable {
         let signal = status & 0x7F
         self = signal == 0 ? .exited((status >> 8) & 0xFF) : .signalled(signal)
     }
-}
-
-/// The text of a system error, such as "No space left on device".
-package func systemErrorText(_ code: Int32 = errno) -> String {
-    // SAFETY: strerror returns a string that is valid until the next call; it is copied at once.
-    unsafe String(cString: strerror(code))
 }
 
 /// A file descriptor with one owner, who closes it.

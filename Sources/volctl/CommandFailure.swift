@@ -1,6 +1,7 @@
 // What a command says when it cannot do what it was asked.
 
 import Foundation
+import ProgramMain
 
 /// A refusal or failure: one line on standard error, exit code 1.
 ///
@@ -67,22 +68,6 @@ package struct FailureDocument: Codable, Hashable, Sendable {
 }
 
 extension String {
-    /// The text on one line, without characters that would move a terminal's cursor.
-    package var printable: String {
-        var scalars = UnicodeScalarView()
-        for scalar in unicodeScalars {
-            switch scalar.properties.generalCategory {
-            case .lineSeparator, .paragraphSeparator:
-                scalars.append(" ")
-            case .control, .format, .surrogate:
-                scalars.append(scalar == "\n" || scalar == "\r" || scalar == "\t" ? " " : "?")
-            default:
-                scalars.append(scalar)
-            }
-        }
-        return String(scalars)
-    }
-
     /// The text as one word of a shell command.
     package var shellQuoted: String {
         let plain = unicodeScalars.allSatisfy { scalar in

@@ -3,6 +3,7 @@
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 
 /// Directories of the user, as the XDG base directory specification has them.
 package struct UserDirectories: Sendable {

@@ -1,5 +1,7 @@
 // Tables for people: aligned columns, cut to the terminal's width, plain text elsewhere.
 
+package import ProgramMain
+
 /// A table with a header row.
 package struct Table: Sendable {
     /// One column.
@@ -77,11 +79,4 @@ package func fieldLines(_ fields: [(name: String, value: String)]) -> String {
         let padding = String(repeating: " ", count: width - field.name.count)
         return "\(field.name):\(padding) \(field.value.printable)\n"
     }.joined()
-}
-
-extension String {
-    /// The text cut to `width` characters, the cut marked by an ellipsis.
-    package func shortened(to width: Int) -> String {
-        count <= width ? self : String(prefix(max(0, width - 1))) + "\u{2026}"
-    }
 }

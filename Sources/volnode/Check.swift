@@ -11,10 +11,19 @@ import StorageNode
 /// `volnode check`.
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Verifies a store that no node serves: every checksum, map against log, leaks.",
+        abstract: "Verifies a store that no node serves, and says what is wrong where.",
         discussion: """
-            Nothing is written. What the log holds behind the last checkpoint is replayed in
-            memory first. Exit code 0 when all is well, 1 when something is wrong.
+            Looks at the superblocks and the manifest; opens the store in memory, as a node does, \
+            which replays the log behind the last checkpoint; reads every map page and every block \
+            that a map names, and verifies its checksum; compares the maps with what the headers in \
+            the log say of each of these places; and counts the blocks of segments and layers, of \
+            which too many are a leak. A store that cannot be opened is checked as it was at its \
+            last checkpoint. Nothing is written.
+
+            Not found: the loss of what was written last, when the log's end is damaged, which \
+            looks like a crash; and damage where nothing lies that a map names.
+
+            Exit code 0 when all is well, 1 when something is wrong. A note is not a problem.
             """
     )
 
@@ -23,6 +32,9 @@ struct Check: ParsableCommand {
 
     @Flag(help: "Print one JSON document.")
     var json = false
+
+    @Option(help: "How to show progress: auto, bar, json or none.")
+    var progress: ProgressStyle = .auto
 
     @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
     var buffered = false
@@ -43,18 +55,18 @@ struct Check: ParsableCommand {
         do throws(DeviceFormatError) {
             reader = try DeviceReader(device)
         } catch { throw Failure(path: path, error) }
-        let overlay = StoreOverlay(geometry: device.geometry) { offset, region in
+        let display = ProgressDisplay(progress, isJSON: json)
+        var phase: StoreCheckPhase?
+        var check = StoreCheck(geometry: device.geometry) { offset, region in
             reader.read(offset, into: region)
+        } progress: { current, done, total in
+            if phase != current { display.begin(current.rawValue) }
+            phase = current
+            if total > 0 { display.update(done: done, of: total) }
         }
-        do throws(StoreError) {
-            try overlay.settle()
-        } catch .notAStore {
-            throw Failure(path: path, .notAStore)
-        } catch {
-            // The check below says more precisely what is wrong, and where.
-        }
-        var check = StoreCheck(read: { overlay.readThrough($0, $1) })
         let report = check.run()
+        display.finishLine()
+        if report.problems == [.unusable(.notAStore)] { throw Failure(path: path, .notAStore) }
         if json { try printJSON(report) } else { printText(report) }
         if report.problemCount > 0 { throw ExitCode(1) }
     }
@@ -80,11 +92,13 @@ struct Check: ParsableCommand {
         for problem in report.problems { print("\(path): \(problem.text)") }
         let unlisted = report.problemCount - report.problems.count
         if unlisted > 0 { print("\(path): and \(unlisted) more") }
+        for note in report.notes { print("\(path): note: \(note.text)") }
         let verdict = report.problemCount == 0 ? "no problems" : "\(report.problemCount) problems"
         print(
             """
             \(path): \(verdict); \(report.volumeCount) volumes, \(report.layerCount) layers, \
-            \(report.pageCount) map pages, \(report.blockCount) blocks verified
+            \(report.pageCount) map pages, \(report.blockCount) blocks, \(report.headerCount) headers \
+            of the log verified
             """
         )
     }
@@ -95,10 +109,12 @@ struct Check: ParsableCommand {
             identity: report.identity?.hexText,
             problemCount: report.problemCount,
             problems: report.problems.map(\.text),
+            notes: report.notes.map(\.text),
             volumeCount: report.volumeCount,
             layerCount: report.layerCount,
             mapPageCount: report.pageCount,
-            blockCount: report.blockCount
+            blockCount: report.blockCount,
+            headerCount: report.headerCount
         )
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
@@ -113,34 +129,10 @@ private struct CheckDocument: Encodable {
     var identity: String?
     var problemCount: Int
     var problems: [String]
+    var notes: [String]
     var volumeCount: Int
     var layerCount: Int
     var mapPageCount: UInt64
     var blockCount: UInt64
-}
-
-extension StoreProblem {
-    /// What is wrong where, in one line.
-    fileprivate var text: String {
-        switch self {
-        case .unusable(let error): "no superblock can be used (\(error))"
-        case .superblockDamaged(let offset): "a copy of the superblock at byte \(offset) is damaged"
-        case .unreadable(let offset, let errno):
-            "byte \(offset) cannot be read: \(errorText(errno))"
-        case .manifestDamaged(let offset): "the manifest at byte \(offset) does not verify"
-        case .danglingLayer(let id): "layer \(id) is named but does not exist"
-        case .pageDamaged(let layer, let level, let index, let offset):
-            "map page \(index) of level \(level), layer \(layer), at byte \(offset) does not verify"
-        case .badLocation(let layer, let block, let location):
-            "block \(block) of layer \(layer) is mapped outside the store, to \(location)"
-        case .blockDamaged(let layer, let block, let offset):
-            "block \(block) of layer \(layer) at byte \(offset) does not have its checksum"
-        case .claimedTwice(let layer, let block, let offset):
-            "block \(block) of layer \(layer) at byte \(offset) is claimed by another too"
-        case .usageWrong(let segment, let recorded, let found):
-            "segment \(segment) is recorded with \(recorded) live blocks, but has \(found)"
-        case .layerCountWrong(let layer, let recorded, let found):
-            "layer \(layer) is recorded with \(recorded) blocks, but has \(found)"
-        }
-    }
+    var headerCount: UInt64
 }

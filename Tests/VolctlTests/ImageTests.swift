@@ -3,6 +3,7 @@
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 import TestSupport
 import Testing
 import volctl

@@ -3,6 +3,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import ProgramMain
 
 /// `volctl volume export`.
 struct VolumeExport: ClusterCommand {

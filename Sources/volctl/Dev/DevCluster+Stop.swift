@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+package import ProgramMain
 
 extension DevCluster {
     /// Stops every program that has a process record below `layout`, whoever started it and

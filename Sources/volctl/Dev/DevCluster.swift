@@ -10,7 +10,7 @@
 import ControlAPI
 import Foundation
 import Glibc
-import ProgramMain
+package import ProgramMain
 
 /// A development cluster whose lock this program holds.
 package struct DevCluster {

@@ -2,6 +2,7 @@
 
 import ControlAPI
 import Foundation
+package import ProgramMain
 
 /// Whether a program of a development cluster runs.
 package enum ProgramState: String, Codable, Hashable, Sendable {

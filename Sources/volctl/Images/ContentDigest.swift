@@ -6,6 +6,7 @@
 import COpenSSL
 import Foundation
 import Glibc
+package import ProgramMain
 
 /// A SHA-256 under way.
 ///

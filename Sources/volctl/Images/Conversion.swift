@@ -1,6 +1,7 @@
 // `qemu-img convert` between a file and one of our NBD exports.
 
 import Foundation
+package import ProgramMain
 
 /// One conversion.
 package struct Conversion: Hashable, Sendable {

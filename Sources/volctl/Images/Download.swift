@@ -8,7 +8,7 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
-import ProgramMain
+package import ProgramMain
 
 /// A file that was downloaded and is removed when it is not needed any more.
 package struct Download {

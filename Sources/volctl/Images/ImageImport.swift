@@ -7,7 +7,7 @@
 package import ControlAPI
 import Foundation
 import Glibc
-import ProgramMain
+package import ProgramMain
 
 /// One import.
 package struct ImageImport {

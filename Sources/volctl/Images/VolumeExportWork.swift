@@ -4,6 +4,7 @@
 package import ControlAPI
 import Foundation
 import Glibc
+package import ProgramMain
 
 /// One export.
 package struct VolumeExportWork {

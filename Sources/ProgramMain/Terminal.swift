@@ -2,7 +2,6 @@
 
 import Foundation
 import Glibc
-import ProgramMain
 
 /// One output stream and what may be written to it.
 package struct Terminal: Sendable {
@@ -82,10 +81,16 @@ package func writeText(_ text: String, to descriptor: Int32, for reader: Reader 
             if code == EPIPE, reader == .person { exit(0) }
             let reason = systemErrorText(code)
             let line =
-                "volctl: Standard output cannot be written: \(reason). What is there is cut off.\n"
+                "\(programName): Standard output cannot be written: \(reason). "
+                + "What is there is cut off.\n"
             writeText(line, to: STDERR_FILENO)
             exit(ProgramExit.failure)
         }
         remaining = remaining.dropFirst(count)
     }
+}
+
+/// The name that the program was called by.
+private var programName: String {
+    (CommandLine.arguments.first as NSString?)?.lastPathComponent ?? "cairn"
 }

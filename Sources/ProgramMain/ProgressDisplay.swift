@@ -4,7 +4,6 @@ import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
-import ProgramMain
 
 /// How progress is shown; always on standard error, so that standard output stays one document.
 package enum ProgressStyle: String, CaseIterable, Sendable {
@@ -26,7 +25,7 @@ package final class ProgressDisplay {
     package struct Event: Codable, Hashable, Sendable {
         /// `phase` (it began), `progress`, or `note`.
         package var event: String
-        /// What is under way: `download`, `check`, `convert`, `verify`.
+        /// What is under way, such as `download`, `convert` or `verify`.
         package var phase: String?
         /// How much of the phase is done, 0 to 100.
         package var percent: Double?
