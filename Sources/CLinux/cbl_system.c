@@ -9,9 +9,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -283,13 +281,6 @@ int cbl_accept(int fd) {
     return result_or_errno(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
 
-int cbl_socket_error(int fd) {
-    int error = 0;
-    socklen_t length = sizeof error;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0) return -errno;
-    return -error;
-}
-
 int cbl_set_no_delay(int fd) {
     int on = 1;
     return result_or_errno(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
@@ -326,13 +317,6 @@ int cbl_try_receive(int fd, void *bytes, size_t byte_count) {
 int cbl_try_send_vector(int fd, const void *vector, uint32_t count) {
     struct msghdr message = {.msg_iov = (struct iovec *)vector, .msg_iovlen = count};
     return result_or_errno((int)sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
-}
-
-int cbl_poll_now(int fd, uint32_t events) {
-    struct pollfd entry = {.fd = fd, .events = (short)events};
-    int count = poll(&entry, 1, 0);
-    if (count < 0) return -errno;
-    return count == 0 ? 0 : entry.revents;
 }
 
 // MARK: waking
@@ -381,14 +365,6 @@ uint64_t cbl_now_nanoseconds(void) {
 }
 
 void cbl_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
-
-int cbl_pin_thread(int cpu) {
-    if (cpu < 0 || cpu >= CPU_SETSIZE) return -EINVAL;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    return result_or_errno(sched_setaffinity(0, sizeof set, &set));
-}
 
 int cbl_thread_start(uint64_t *thread, void *(*body)(void *), void *context) {
     pthread_t created;

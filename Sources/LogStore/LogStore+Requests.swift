@@ -257,8 +257,7 @@ extension LogStore {
         case .requestRead: finishRequestRead(index, operation, completion.errno)
         case .scratchRead: finishScratchRead(index, operation, completion.errno)
         case .pageRead: finishPageRead(operation, completion.errno)
-        case .batchWrite, .flush, .superblockWrite, .recoveryRead, .recoveryWrite, .cleanerRead,
-            .checkRead:
+        case .batchWrite, .flush, .superblockWrite, .recoveryRead, .recoveryWrite, .cleanerRead:
             break
         }
         ops.release(index)
@@ -271,7 +270,7 @@ extension LogStore {
             finishRecoveryRead(location: operation.location, errno: completion.errno)
         case .recoveryWrite: finishRecoveryWrite(errno: completion.errno)
         case .cleanerRead: finishCleanerRead(errno: completion.errno)
-        case .requestRead, .scratchRead, .pageRead, .checkRead: break
+        case .requestRead, .scratchRead, .pageRead: break
         }
     }
 }

@@ -23,15 +23,12 @@ enum OperationKind: UInt8, BitwiseCopyable {
     case recoveryWrite
     /// A read of the cleaner.
     case cleanerRead
-    /// A read of the offline check.
-    case checkRead
 
     /// Whether clients alone may keep such operations in flight for ever.
     var isRead: Bool {
         switch self {
         case .requestRead, .scratchRead, .pageRead: true
-        case .batchWrite, .flush, .superblockWrite, .recoveryRead, .recoveryWrite, .cleanerRead,
-            .checkRead:
+        case .batchWrite, .flush, .superblockWrite, .recoveryRead, .recoveryWrite, .cleanerRead:
             false
         }
     }

@@ -12,7 +12,6 @@ enum OperationKind: UInt8, BitwiseCopyable {
     case accept
     case receive
     case send
-    case poll
 
     var isTransfer: Bool { self == .read || self == .write || self == .writeDurable }
     var isDevice: Bool { isTransfer || self == .flush || self == .discard }
@@ -56,7 +55,6 @@ struct Operation: BitwiseCopyable {
     /// Of a send: regions in the vector, and the first that is not yet sent.
     var vectorCount: UInt32 = 0
     var vectorIndex: UInt32 = 0
-    var pollEvents: UInt32 = 0
 }
 
 /// What the kernel gives back with a completion: which slot, in which of its lives, and why.

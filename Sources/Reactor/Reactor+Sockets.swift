@@ -63,13 +63,6 @@ extension Reactor {
         }
     }
 
-    /// Waits for a socket to become ready; completes once, with a mask of ``PollEvents``.
-    public func poll(_ socket: Socket, for events: PollEvents, token: UInt64) {
-        guard let slot = beginSocket(.poll, socket, token) else { return }
-        table.slots[slot].pollEvents = events.rawValue
-        start(slot)
-    }
-
     /// Cancels what is in flight on a socket, waits for its end, then closes it.
     ///
     /// The operations complete first (`-ECANCELED`, or what they came to), then `token` with 0.
@@ -345,9 +338,6 @@ extension Reactor {
                 table.vector(slot) + Int(operation.vectorIndex),
                 operation.vectorCount - operation.vectorIndex
             )
-        case .poll:
-            let found = cbl_poll_now(operation.descriptor, operation.pollEvents)
-            return found == 0 ? -EAGAIN : found
         default: preconditionFailure("not a socket operation")
         }
     }

@@ -6,12 +6,10 @@ public struct ReactorThread: ~Copyable, Sendable {
 
     private final class Start: Sendable {
         let name: String
-        let cpu: Int?
         let body: @Sendable () -> Void
 
-        init(name: String, cpu: Int?, body: @escaping @Sendable () -> Void) {
+        init(name: String, body: @escaping @Sendable () -> Void) {
             self.name = name
-            self.cpu = cpu
             self.body = body
         }
     }
@@ -20,17 +18,15 @@ public struct ReactorThread: ~Copyable, Sendable {
     ///
     /// - Parameters:
     ///   - name: What tools show; the first 15 bytes count.
-    ///   - cpu: The one CPU to run on, or nil for any; one that does not exist is ignored.
     ///   - body: The loop. Create the reactor in it, or hand one over that nobody else touches.
     /// - Returns: The thread, to be joined.
     /// - Throws: ``ThreadError``; nothing runs.
     public static func start(
         name: String,
-        cpu: Int? = nil,
         body: @escaping @Sendable () -> Void
     ) throws(ThreadError) -> ReactorThread {
         // SAFETY: the retain here is balanced by the release in the thread, or below on failure.
-        let context = unsafe Unmanaged.passRetained(Start(name: name, cpu: cpu, body: body))
+        let context = unsafe Unmanaged.passRetained(Start(name: name, body: body))
         var identifier: UInt64 = 0
         let result = unsafe cbl_thread_start(
             &identifier,
@@ -38,7 +34,6 @@ public struct ReactorThread: ~Copyable, Sendable {
                 guard let context = unsafe context else { return nil }
                 let start = unsafe Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
                 unsafe cbl_name_thread(start.name)
-                if let cpu = start.cpu { _ = cbl_pin_thread(Int32(clamping: cpu)) }
                 start.body()
                 return nil
             },

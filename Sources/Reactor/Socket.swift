@@ -61,8 +61,7 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
 
     /// Begins to connect to a TCP address; name resolution blocks, so give numbers on a data path.
     ///
-    /// The connection may still be under way: a send waits for it, and ``pendingError`` tells how
-    /// it ended once the socket polls writable.
+    /// The connection may still be under way: a send waits for it, and fails as it did.
     public static func connectTCP(host: String, port: UInt16) throws(SocketError) -> Socket {
         // SAFETY: the host is lent as a C string for the call.
         let result = unsafe cbl_connect_tcp(host, port)
@@ -87,9 +86,6 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
         return (Socket(descriptor: descriptors[0]), Socket(descriptor: descriptors[1]))
     }
 
-    /// Takes the error that the socket has pending, as a positive errno, or 0.
-    public func pendingError() -> Int32 { 0 - cbl_socket_error(descriptor) }
-
     /// Sends small segments at once; harmless on a socket that is not TCP.
     public func disableDelay() { _ = cbl_set_no_delay(descriptor) }
 
@@ -107,28 +103,4 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
 
     /// Closes a socket that no reactor ever operated on.
     public func closeUnused() { _ = cbl_close(descriptor) }
-}
-
-/// What a socket is polled for, and found to be.
-@frozen
-public struct PollEvents: OptionSet, Hashable, Sendable, BitwiseCopyable {
-    /// The kernel's `POLL*` bits.
-    public let rawValue: UInt32
-
-    /// Creates a set from the kernel's bits.
-    @inlinable
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
-
-    /// There is something to read, or the end of the stream (`POLLIN`).
-    @inlinable
-    public static var readable: PollEvents { PollEvents(rawValue: 0x1) }
-    /// There is room to write, or a connect has ended (`POLLOUT`).
-    @inlinable
-    public static var writable: PollEvents { PollEvents(rawValue: 0x4) }
-    /// The socket has an error; reported whether asked for or not (`POLLERR`).
-    @inlinable
-    public static var failed: PollEvents { PollEvents(rawValue: 0x8) }
-    /// The peer is gone; reported whether asked for or not (`POLLHUP`).
-    @inlinable
-    public static var hungUp: PollEvents { PollEvents(rawValue: 0x10) }
 }

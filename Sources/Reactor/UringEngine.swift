@@ -202,8 +202,7 @@ final class UringEngine {
                 entry,
                 descriptor,
                 operation.region.address,
-                UInt32(operation.region.byteCount),
-                false
+                UInt32(operation.region.byteCount)
             )
         case .send:
             // SAFETY: message and vector belong to the slot until its completion.
@@ -215,7 +214,6 @@ final class UringEngine {
                 operation.vectorCount - operation.vectorIndex
             )
             unsafe cbl_sqe_send_message(entry, descriptor, message)
-        case .poll: unsafe cbl_sqe_poll(entry, descriptor, operation.pollEvents)
         case .free: preconditionFailure("submission of a free slot")
         }
         unsafe cbl_sqe_mark(entry, table.userData(slot), isFixed)

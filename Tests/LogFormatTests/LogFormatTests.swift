@@ -244,11 +244,29 @@ struct SplitMix {
         }
     }
 
-    @Test("Records that do not fit their header are refused though its checksum holds")
+    @Test("Records that do not add up to their header are refused though its checksum holds")
     func batchHeader_brokenRecords_refused() {
         MemoryArena.withTemporary(byteCount: 4096) { block in
             var random = SplitMix(state: 3)
-            for _ in 0..<20_000 {
+            for round in 0..<1000 {
+                let sound = Batch(&random)
+                sound.encode(into: block)
+                #expect(BatchHeader.decode(block) == sound.header, "round \(round)")
+                for (number, damage) in Batch.damages.enumerated() {
+                    var batch = sound
+                    guard damage(&batch, &random) else { continue }
+                    batch.encode(into: block)
+                    #expect(BatchHeader.decode(block) == nil, "round \(round), damage \(number)")
+                }
+            }
+        }
+    }
+
+    @Test("Bytes that are no records are refused though their checksum holds")
+    func batchHeader_garbage_refused() {
+        MemoryArena.withTemporary(byteCount: 4096) { block in
+            var random = SplitMix(state: 4)
+            for round in 0..<20_000 {
                 for offset in stride(from: 0, to: 4096, by: 8) {
                     if offset > 256 { break }
                     block.store(random.next(), at: offset)
@@ -259,15 +277,182 @@ struct SplitMix {
                     sequence: 7,
                     location: 8,
                     payloadBlockCount: UInt32(random.below(300)),
-                    recordCount: UInt32(random.below(5)),
+                    recordCount: UInt32(1 + random.below(5)),
                     recordByteCount: UInt32(random.below(BatchHeader.recordByteCountMax + 1))
                 )
                 header.encode(into: block)
-                if let decoded = BatchHeader.decode(block) {
-                    // Only a batch without records can pass by chance.
-                    #expect(decoded.recordCount == 0 || decoded.payloadBlockCount < 300)
-                }
+                #expect(BatchHeader.decode(block) == nil, "round \(round)")
             }
         }
     }
+}
+
+/// A batch's header and records, each at a place of its own that damage does not move.
+private struct Batch {
+    struct Placed {
+        var record: RecordHeader
+        let offset: Int
+        let tail: [UInt8]
+        /// Written in the place of the record's kind.
+        var kind: UInt8
+    }
+
+    var records: [Placed] = []
+    var header: BatchHeader
+
+    /// Makes up to eight records of all kinds, all of them in order.
+    init(_ random: inout SplitMix) {
+        var offset = BatchHeader.recordsOffset
+        var payloadBlockCount: UInt32 = 0
+        for _ in 0...random.below(8) {
+            let record = Batch.record(&random)
+            let tail = (0..<record.tailByteCount).map { _ in
+                UInt8(truncatingIfNeeded: random.next())
+            }
+            records.append(
+                Placed(record: record, offset: offset, tail: tail, kind: record.kind.rawValue)
+            )
+            offset += RecordHeader.byteCount + tail.count
+            payloadBlockCount += record.payloadBlockCount
+        }
+        header = BatchHeader(
+            identity: 5,
+            incarnation: 6,
+            sequence: 7,
+            location: 8,
+            payloadBlockCount: payloadBlockCount,
+            recordCount: UInt32(records.count),
+            recordByteCount: UInt32(offset - BatchHeader.recordsOffset)
+        )
+    }
+
+    private static func record(_ random: inout SplitMix) -> RecordHeader {
+        let kinds: [RecordKind] = [.data, .zero, .relocate, .mapPage, .manifest, .control]
+        let kind = kinds[random.below(kinds.count)]
+        let blockCount: UInt32 =
+            switch kind {
+            case .mapPage: 1
+            case .control: 0
+            case .data, .zero, .relocate, .manifest: UInt32(1 + random.below(8))
+            }
+        let tailByteCount =
+            kind == .control
+            ? UInt32(random.below(100))
+            : blockCount * RecordHeader.tailByteCountPerBlock(kind)
+        return RecordHeader(
+            kind: kind,
+            blockCount: blockCount,
+            layer: LayerID(random.next()),
+            firstBlock: UInt64(random.below(1 << 18)) << 8,
+            sequence: random.next(),
+            tailByteCount: tailByteCount
+        )
+    }
+
+    /// Writes it, with a right checksum whatever is wrong.
+    func encode(into block: ByteRegion) {
+        block.zero()
+        for placed in records {
+            placed.record.encode(into: block, at: placed.offset)
+            block.store(placed.kind, at: placed.offset)
+            block.copy(from: placed.tail, at: placed.offset + RecordHeader.byteCount)
+        }
+        header.encode(into: block)
+    }
+
+    /// Ways to be wrong; each says whether it is possible with this batch.
+    static let damages: [@Sendable (inout Batch, inout SplitMix) -> Bool] = [
+        // Counts that are not those of the records.
+        { batch, random in
+            batch.header.payloadBlockCount += UInt32(1 + random.below(300))
+            return true
+        },
+        { batch, random in
+            guard batch.header.payloadBlockCount > 0 else { return false }
+            batch.header.payloadBlockCount -= 1
+            return true
+        },
+        { batch, random in
+            batch.header.recordCount += UInt32(1 + random.below(3))
+            return true
+        },
+        { batch, random in
+            batch.header.recordCount -= 1
+            return true
+        },
+        { batch, random in
+            batch.header.recordCount = .max
+            return true
+        },
+        // Bytes behind the last record, and a last record that is cut off.
+        { batch, random in
+            let room = BatchHeader.recordByteCountMax - Int(batch.header.recordByteCount)
+            batch.header.recordByteCount += UInt32(1 + random.below(room))
+            return true
+        },
+        { batch, random in
+            guard let last = batch.records.last else { return false }
+            let byteCount = RecordHeader.byteCount + last.tail.count
+            batch.header.recordByteCount -= UInt32(1 + random.below(byteCount))
+            return true
+        },
+        { batch, random in
+            batch.header.recordByteCount = UInt32(BatchHeader.recordByteCountMax + 1)
+            return true
+        },
+        // A tail that reaches into the next record, or behind the end.
+        { batch, random in
+            let index = random.below(batch.records.count)
+            let record = batch.records[index].record
+            switch record.kind {
+            case .control: batch.records[index].record.tailByteCount += 1
+            case .data, .relocate, .manifest:
+                batch.records[index].record.blockCount += 1
+                batch.records[index].record.tailByteCount +=
+                    RecordHeader.tailByteCountPerBlock(record.kind)
+            case .zero, .mapPage: return false
+            }
+            return true
+        },
+        { batch, random in
+            let index = random.below(batch.records.count)
+            batch.records[index].record.tailByteCount = .max - UInt32(random.below(48))
+            return true
+        },
+        // A tail that is not one for the record's blocks.
+        { batch, random in
+            let index = random.below(batch.records.count)
+            guard batch.records[index].record.kind != .control else { return false }
+            batch.records[index].record.tailByteCount += 4
+            return true
+        },
+        // Blocks that lie in no leaf, or in two.
+        { batch, random in
+            let index = random.below(batch.records.count)
+            switch batch.records[index].record.kind {
+            case .manifest, .control: return false
+            case .data, .zero, .relocate, .mapPage: break
+            }
+            batch.records[index].record.firstBlock =
+                BlockGeometry.volumeByteCountMax >> UInt64(BlockGeometry.blockShift)
+            return true
+        },
+        { batch, random in
+            let index = random.below(batch.records.count)
+            let record = batch.records[index].record
+            switch record.kind {
+            case .mapPage, .manifest, .control: return false
+            case .data, .zero, .relocate: break
+            }
+            guard record.blockCount > 1 else { return false }
+            batch.records[index].record.firstBlock += 257 - UInt64(record.blockCount)
+            return true
+        },
+        // A kind that does not exist.
+        { batch, random in
+            let kinds: [UInt8] = [0, 7, 255]
+            batch.records[random.below(batch.records.count)].kind = kinds[random.below(3)]
+            return true
+        },
+    ]
 }

@@ -69,31 +69,32 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
 
     @Test("A crash at any device request loses nothing")
     func run_crashAtEvery_findsNothing() {
-        let memory = SimulationMemory()
-        var options = SimulationOptions()
-        options.operationCount = 12
-        // Every request of a short run would take long in a debug build: a prime step instead.
-        for point in stride(from: 1, to: 400, by: Extent.chunkSeedCount < 10 ? 37 : 1) {
-            options.crashAt = UInt64(point)
-            let testCase = SimulationCase(seed: 7, options: options)
-            let report = run(testCase, memory)
-            #expect(report.failure == nil, repetition(testCase))
-            if report.deviceRequestCount < UInt64(point) { return }
-        }
+        everyRequest(seed: 7) { options, point in options.crashAt = point }
     }
 
     @Test("A failed device request loses nothing")
     func run_errorAtEvery_findsNothing() {
+        everyRequest(seed: 8) { options, point in options.errorAt = point }
+    }
+
+    /// Runs the same short case with something happening at each of its device requests, until
+    /// it lies behind the last of them.
+    private func everyRequest(seed: UInt64, _ happen: (inout SimulationOptions, UInt64) -> Void) {
         let memory = SimulationMemory()
-        var options = SimulationOptions()
-        options.operationCount = 12
-        for point in stride(from: 1, to: 400, by: Extent.chunkSeedCount < 10 ? 37 : 1) {
-            options.errorAt = UInt64(point)
-            let testCase = SimulationCase(seed: 8, options: options)
+        // Every request of a short run would take long in a debug build: a prime step instead.
+        let step: UInt64 = Extent.chunkSeedCount < 10 ? 37 : 1
+        // Several times as many as the run has: one that never ends is a failure too.
+        let pointCountMax: UInt64 = 4000
+        for point in stride(from: 1, to: pointCountMax, by: Int(step)) {
+            var options = SimulationOptions()
+            options.operationCount = 12
+            happen(&options, point)
+            let testCase = SimulationCase(seed: seed, options: options)
             let report = run(testCase, memory)
             #expect(report.failure == nil, repetition(testCase))
-            if report.deviceRequestCount < UInt64(point) { return }
+            if report.deviceRequestCount < point { return }
         }
+        Issue.record("the run has more than \(pointCountMax) device requests: not all were tried")
     }
 
     @Test("Every line of the seed file is a case")

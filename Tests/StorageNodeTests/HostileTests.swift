@@ -223,10 +223,15 @@ import Testing
         try await node.makeVolume("disk", id: 1)
         let good = try node.client("disk")
         for seed in 0..<60 as Range<UInt64> {
+            let garbage = pattern(byteCount: 2000, seed: seed)
             let client = try TestClient(path: node.socketPath)
-            _ = client.sendWithoutWaiting(pattern(byteCount: 2000, seed: seed))
+            _ = client.sendWithoutWaiting(garbage)
+            #expect(client.isClosed(), "seed \(seed), in the handshake")
+            #expect(await node.node.counters().violationCount == 2 * seed + 1)
             let later = try node.client("disk", mode: NodeTests.modes[Int(seed) % 3])
-            _ = later.sendWithoutWaiting(pattern(byteCount: 2000, seed: seed))
+            _ = later.sendWithoutWaiting(garbage)
+            #expect(later.isClosed(), "seed \(seed), after it")
+            #expect(await node.node.counters().violationCount == 2 * seed + 2)
         }
         try work(good)
         await node.stop()

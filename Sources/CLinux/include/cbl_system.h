@@ -50,8 +50,6 @@ int cbl_is_socket(const char *path);
 int cbl_connect_tcp(const char *host, uint16_t port);
 int cbl_connect_unix(const char *path);
 int cbl_accept(int fd);
-/// The pending error of a socket (SO_ERROR) as -errno, or 0.
-int cbl_socket_error(int fd);
 int cbl_set_no_delay(int fd);
 /// Sets how much a unix socket takes before it is full; leaves TCP, which finds out by itself.
 int cbl_set_local_send_buffer(int fd, int byte_count);
@@ -61,8 +59,6 @@ int cbl_socket_pair(int fds[2]);
 int cbl_try_receive(int fd, void *bytes, size_t byte_count);
 /// `vector` is an array of struct iovec. -EAGAIN when it would block.
 int cbl_try_send_vector(int fd, const void *vector, uint32_t count);
-/// Events that are ready now, a mask of POLL*.
-int cbl_poll_now(int fd, uint32_t events);
 
 // MARK: waking
 
@@ -77,7 +73,6 @@ uint64_t cbl_raise_locked_memory_limit(void);
 uint64_t cbl_now_nanoseconds(void);
 /// Name of at most 15 bytes for the calling thread.
 void cbl_name_thread(const char *name);
-int cbl_pin_thread(int cpu);
 /// Runs `body(context)` on a new thread; 0 and `*thread`, or -errno.
 int cbl_thread_start(uint64_t *thread, void *(*body)(void *), void *context);
 int cbl_thread_join(uint64_t thread);

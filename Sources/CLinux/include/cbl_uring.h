@@ -133,10 +133,9 @@ static inline void cbl_sqe_accept(struct io_uring_sqe *sqe, int fd) {
 }
 
 static inline void cbl_sqe_receive(
-    struct io_uring_sqe *sqe, int fd, void *bytes, uint32_t byte_count, bool poll_first
+    struct io_uring_sqe *sqe, int fd, void *bytes, uint32_t byte_count
 ) {
     io_uring_prep_recv(sqe, fd, bytes, byte_count, 0);
-    if (poll_first) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 /// `message` stays valid until the completion: the kernel may read it when it retries.
@@ -150,10 +149,6 @@ static inline void cbl_message_set(struct msghdr *message, void *vector, uint32_
     memset(message, 0, sizeof *message);
     message->msg_iov = vector;
     message->msg_iovlen = count;
-}
-
-static inline void cbl_sqe_poll(struct io_uring_sqe *sqe, int fd, uint32_t events) {
-    io_uring_prep_poll_add(sqe, fd, events);
 }
 
 static inline void cbl_sqe_event(struct io_uring_sqe *sqe, int fd, uint64_t *counter) {
