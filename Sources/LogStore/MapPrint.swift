@@ -58,7 +58,8 @@ enum MapPrint {
 /// Which layer has the blocks that a record names under another: merging moves entries from a layer
 /// to its only child, page by page, and records stay as they are.
 ///
-/// The rule is the cleaner's. Layers that a merge under way connects count as one.
+/// The rule is the cleaner's, and beyond it that deleting a volume drops the layers of a merge under
+/// way with the rest. Layers that a merge connects count as one.
 struct LayerOwners {
     private var owners: [UInt64: UInt64] = [:]
 
@@ -74,7 +75,8 @@ struct LayerOwners {
         for forward in manifest.forwards { next[forward.from.rawValue] = forward.into.rawValue }
         for layer in manifest.layers {
             let below = children[layer.id.rawValue] ?? []
-            let isMerging = layer.role == .unnamed && below.count == 1
+            let mayMerge = layer.role == .unnamed || layer.role == .dropped
+            let isMerging = mayMerge && below.count == 1
             next[layer.id.rawValue] = isMerging ? below[0] : nil
         }
         for start in next.keys where owners[start] == nil {
