@@ -109,7 +109,7 @@ extension LogStore {
     /// Whether the store can still be opened after the blocks at hand were moved, or a record was
     /// written of pages that it changes, in a segment of their own; else a checkpoint comes first.
     func leavesRoom(for privilege: LogPrivilege) -> Bool {
-        leaves(appendFloor(privilege) + 1, for: privilege)
+        leaves(appendFloor(privilege) + 1)
     }
 
     /// Whether a checkpoint finds room for so many more dirty pages and its manifest.
@@ -119,8 +119,7 @@ extension LogStore {
     func leavesRoom(forPages count: Int) -> Bool {
         let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - headRoom(.map)
         return leaves(
-            segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount),
-            for: .cleaner
+            segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount)
         )
     }
 
@@ -132,26 +131,15 @@ extension LogStore {
     }
 
     /// Whether so many segments are left; else a checkpoint comes first, while it needs less.
-    ///
-    /// - Parameters:
-    ///   - segmentCount: Segments.
-    ///   - privilege: Who asks. What gives back asks for a checkpoint also of a few dirty pages,
-    ///     which leave it short of a segment, unless that takes one.
-    /// - Returns: Whether they are left.
-    private func leaves(_ segmentCount: Int, for privilege: LogPrivilege) -> Bool {
+    private func leaves(_ segmentCount: Int) -> Bool {
         if segments.reserved.count >= segmentCount { return true }
         guard checkpoint.isIdle, map.dirtyCount > 0 else { return false }
-        let isWorthwhile =
-            map.dirtyCount > LogStore.cleanDirtyPageCount || segments.pendingFreeCount > 0
-        if isWorthwhile || (privilege == .release && checkpointFitsIntoHeads) {
+        // Not for less, whoever asks: checkpoints of a few pages each use up what they are to give,
+        // and on a store that has come to rest they never end.
+        if map.dirtyCount > LogStore.cleanDirtyPageCount || segments.pendingFreeCount > 0 {
             checkpoint.isRequested = true
         }
         return false
-    }
-
-    /// Whether a checkpoint takes no segment.
-    private var checkpointFitsIntoHeads: Bool {
-        map.dirtyCount <= headRoom(.map) && manifestBlockCount <= headRoom(.manifest)
     }
 
     /// Dirty pages that a checkpoint may leave: the paths to what changed meanwhile.
