@@ -62,6 +62,11 @@ public enum APILimits {
     public static var answerMillisecondsMax: Int64 { 30_000 }
     /// How long a client bears silence in an answer, in milliseconds: longer than any answer may
     /// take, and several signs of life.
+    /// For how long `volctl` asks again for a change of which nobody knows whether it was made, in
+    /// milliseconds: two looks of the service at what is pending.
+    public static var repeatMillisecondsMax: Int64 { 10_000 }
+    /// How long it waits before it asks again, in milliseconds.
+    public static var repeatIntervalMilliseconds: Int64 { 500 }
     public static var silenceMillisecondsMax: Int64 { 45_000 }
     /// The longest line of a followed answer, in bytes.
     public static var lineByteCountMax: Int { 1 << 20 }

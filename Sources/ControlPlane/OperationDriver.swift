@@ -39,7 +39,15 @@ extension ControlPlane {
         return try await locks.withLock(name) { [self] () throws(ControlError) in
             if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
-                let volume = try await settled(try await requireVolume(name), until: deadline)
+                let current = try await requireVolume(name)
+                if try await isPending(request, on: current.value) {
+                    let joined = try await meta(
+                        await metadata.join(key, current, request: request)
+                    )
+                    guard let joined else { continue }
+                    return .done(try await drive(joined, isFirstAttempt: false, until: deadline))
+                }
+                let volume = try await settled(current, until: deadline)
                 guard let volume else { throw .volumeNotFound(name) }
                 try requireTime(for: name, until: deadline)
                 guard let kind = try await plan(volume.value) else {
@@ -82,6 +90,16 @@ extension ControlPlane {
         )
     }
 
+    /// Whether the volume's pending operation is what `request` asks for: somebody who heard
+    /// nothing of it asks again, under a new key.
+    func isPending(
+        _ request: String,
+        on volume: VolumeRecord
+    ) async throws(ControlError) -> Bool {
+        guard let pending = volume.pending else { return false }
+        return try await meta(await metadata.operation(pending.key))?.value.request == request
+    }
+
     /// The end of the operation `key` when it began before: that of its first run.
     ///
     /// - Throws: ``ControlError/Code/idempotencyKeyReused`` when it was another request.
@@ -103,7 +121,7 @@ extension ControlPlane {
             return .repeated(volumeID: operation.volumeID)
         }
         let volume = try await meta(await metadata.volume(id: id))
-        guard let volume, volume.value.pending?.key == key else {
+        guard let volume, let pending = volume.value.pending, pending.isKnown(as: key) else {
             return .repeated(volumeID: id)
         }
         return .done(try await drive(volume, isFirstAttempt: false, until: deadline))
@@ -190,7 +208,7 @@ extension ControlPlane {
             return ControlError(
                 .outcomeUnknown,
                 "The node '\(name)' did not say whether it has done it.",
-                help: "Repeat the command: it carries on where this one stopped."
+                help: volume.value.helpWhilePending
             )
         }
         let isUnreachable = error.code == .unreachable || error.code == .unavailable
@@ -199,8 +217,7 @@ extension ControlPlane {
             return ControlError(
                 .outcomeUnknown,
                 "The node '\(name)' cannot be asked whether it has done it, in an earlier attempt.",
-                help: "It is carried out when the node is back, see 'volctl node list'; or repeat "
-                    + "the command then."
+                help: volume.value.helpWhilePending
             )
         }
         _ = try await meta(await metadata.abandon(volume))
@@ -210,6 +227,18 @@ extension ControlPlane {
         let silent = ControlError.nodeSilent(name)
         guard error.code == .unavailable else { return silent }
         return ControlError(.unavailable, error.detail, help: error.help ?? silent.help)
+    }
+}
+
+extension VolumeRecord {
+    /// What to do about an operation of which nobody knows whether the node has done it.
+    ///
+    /// Once it has ended, the same wish cannot be told from a new one: a second rollback, or a
+    /// takeover from whoever connected meanwhile.
+    fileprivate var helpWhilePending: String {
+        "It ends by itself when the node answers. Look first: as long as 'volctl volume show "
+            + "\(name)' says that an operation has not ended, the same command carries it on; after "
+            + "that it is a new one."
     }
 }
 

@@ -68,7 +68,10 @@ package struct ClusterOptions: ParsableArguments {
         _ work: (ControlClient) async throws -> Result
     ) async throws -> Result {
         let choice = try choice()
-        let client = ControlClient(endpoint: try choice.apiEndpoint())
+        let client = ControlClient(
+            endpoint: try choice.apiEndpoint(),
+            repeatMillisecondsMax: APILimits.repeatMillisecondsMax
+        )
         do {
             return try await work(client)
         } catch let error as ControlError {
