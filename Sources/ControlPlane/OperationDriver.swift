@@ -211,8 +211,7 @@ extension ControlPlane {
                 help: volume.value.helpWhilePending
             )
         }
-        let isUnreachable = error.code == .unreachable || error.code == .unavailable
-        if isUnreachable || error.code == .busy, !isFirstAttempt {
+        if !error.isRefusal, !isFirstAttempt {
             // It stays pending: an earlier attempt may have reached the node, or waits there.
             return ControlError(
                 .outcomeUnknown,
@@ -223,7 +222,7 @@ extension ControlPlane {
         _ = try await meta(await metadata.abandon(volume))
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
-        guard isUnreachable else { return error }
+        guard error.code == .unreachable || error.code == .unavailable else { return error }
         let silent = ControlError.nodeSilent(name)
         guard error.code == .unavailable else { return silent }
         return ControlError(.unavailable, error.detail, help: error.help ?? silent.help)
@@ -250,6 +249,11 @@ extension ControlError {
             "The node '\(name)' does not answer.",
             help: "See 'volctl node list'; on a development cluster 'volctl dev start \(name)'."
         )
+    }
+
+    /// Whether the node has seen what it was asked, and will not do it.
+    var isRefusal: Bool {
+        !leavesOutcomeOpen && code != .unreachable && code != .unavailable && code != .busy
     }
 
     /// Whether the other side may have done what it was asked.
