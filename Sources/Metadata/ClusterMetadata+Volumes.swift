@@ -239,17 +239,27 @@ extension ClusterMetadata {
         return try await apply(change) != nil
     }
 
-    /// Forgets a volume whose node is lost, with its snapshots, images and attachments.
+    /// Forgets a volume whose node is lost, with its snapshots, images and attachments, and the
+    /// operation that was pending.
     ///
     /// - Returns: False when it changed meanwhile.
-    /// - Throws: ``MetadataError``; nothing was changed.
+    /// - Throws: ``MetadataError``; some of its images may be forgotten already.
     public func forgetVolume(
         _ volume: Versioned<VolumeRecord>,
         event: EventRecord
     ) async throws(MetadataError) -> Bool {
         let record = volume.value
+        // First, and each by itself, since there may be more than a transaction takes: whoever
+        // stops in between leaves a volume without images, never an image without its volume.
+        for image in try await images(of: record.id) {
+            var deletion = MetaChange()
+            deletion.delete(keys.image(image.name, image.version))
+            deletion.delete(keys.imageUse(image))
+            _ = try await apply(deletion)
+        }
         var change = MetaChange()
         change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.require(.empty(prefix: keys.imageUses(record.id)))
         change.delete(keys.volume(record.id))
         change.delete(keys.name(record.name))
         change.delete(keys.attachments(record.id))
@@ -262,16 +272,7 @@ extension ClusterMetadata {
         )
         try change.put(lost, keys.lost(record.id))
         try change.put(event, keys.event(EventID.new(at: event.time)))
-        guard try await apply(change) != nil else { return false }
-        // Each by itself, since there may be more than a transaction takes; without the volume
-        // there will be no new ones.
-        for image in try await images(of: record.id) {
-            var deletion = MetaChange()
-            deletion.delete(keys.image(image.name, image.version))
-            deletion.delete(keys.imageUse(image))
-            _ = try await apply(deletion)
-        }
-        return true
+        return try await apply(change) != nil
     }
 
     /// What is known of a volume that was forgotten with its node.

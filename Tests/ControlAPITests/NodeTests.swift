@@ -129,6 +129,37 @@ struct NodeTests {
         #expect(try await plane.volume("v").snapshotCount == 0)
     }
 
+    @Test("Wherever forgetting a lost node stops, no image is left of a volume that is gone")
+    func delete_lost_interrupted_leavesNoImages() async throws {
+        for step in 1... {
+            let cluster = try await Cluster()
+            let plane = cluster.plane(withFaults: true)
+            try await cluster.register(with: plane)
+            let creation = VolumeCreation(name: "v", byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "k0")
+            let snapshot = SnapshotCreation(name: "s")
+            _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+            for version in ["1", "2"] {
+                let image = ImageCreation(name: "i", version: version, volume: "v", snapshot: "s")
+                _ = try await plane.createImage(image, operation: "i\(version)")
+            }
+            try await cluster.store.expireLeases(now: .now + .seconds(60))
+            cluster.faults.arm(.crashAfter, step: step)
+            let error = await controlError { () throws(ControlError) in
+                try await plane.deleteNode("n1", isLost: true)
+            }
+            let metadata = cluster.metadata
+            for image in try await metadata.images() {
+                #expect(try await metadata.volume(id: image.volumeID) != nil, "step \(step)")
+            }
+            guard error != nil else { break }
+            if try await metadata.node("n1") != nil {
+                try await cluster.plane().deleteNode("n1", isLost: true)
+            }
+            #expect(try await metadata.images().isEmpty)
+        }
+    }
+
     @Test("A lost node that comes back serves nothing of what was forgotten, until it is purged")
     func lostNode_comesBack_isClosed() async throws {
         let (cluster, plane) = try await Cluster.serving()
