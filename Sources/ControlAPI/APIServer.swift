@@ -146,8 +146,10 @@ private func removeStaleSocket(_ path: String) async throws(ControlError) {
             .connectTimeout(.milliseconds(APILimits.connectMillisecondsMax))
             .connect(unixDomainSocketPath: path).get()
         try? await channel.close()
-    } catch {
-        // Refused: its owner is gone.
+    } catch let error as IOError where error.errnoCode == ECONNREFUSED {
+        // Its owner is gone. Anything else, such as a full queue, is no sign of that.
         try? FileManager.default.removeItem(atPath: path)
     }
 }
+    } catch {
+        // Whoever has it has it still, as listening there will tell.
