@@ -26,8 +26,16 @@ extension ControlPlane {
     /// Deletes one of them, with its snapshots.
     public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
         let deadline = changeDeadline
-        let held = try await read(node, until: deadline) { service throws(ControlError) in
-            try await service.volume(id)
+        let held: NodeVolume
+        do throws(ControlError) {
+            held = try await read(node, until: deadline) { service throws(ControlError) in
+                try await service.volume(id)
+            }
+        } catch  where error.code == .volumeNotFound {
+            let lost = try await meta(await metadata.lostVolume(id))
+            guard let lost, lost.node == node else { throw error }
+            // An earlier attempt whose answer was lost: what is left of it is our record.
+            return try await notePurged(id, lost.name, from: node)
         }
         try await locks.withLock(held.name) { [self] () throws(ControlError) in
             if let known = try await meta(await metadata.volume(id: id)) {
@@ -39,16 +47,28 @@ extension ControlPlane {
             }
             let service = try await strayService(held, on: node)
             try await answered(by: node, until: deadline) { () throws(ControlError) in
-                try await service.deleteVolume(id)
+                do throws(ControlError) {
+                    try await service.deleteVolume(id)
+                } catch  where error.code == .volumeNotFound {
+                    // Gone is what we want.
+                }
             }
-            let event = EventRecord(
-                time: now,
-                kind: "volume.purged",
-                subject: held.name,
-                message: "deleted from '\(node)', where it was unknown to the metadata (id \(id))"
-            )
-            try await meta(await metadata.notePurged(id, event: event))
+            try await notePurged(id, held.name, from: node)
         }
+    }
+
+    private func notePurged(
+        _ id: UInt64,
+        _ name: String,
+        from node: String
+    ) async throws(ControlError) {
+        let event = EventRecord(
+            time: now,
+            kind: "volume.purged",
+            subject: name,
+            message: "deleted from '\(node)', where it was unknown to the metadata (id \(id))"
+        )
+        try await meta(await metadata.notePurged(id, event: event))
     }
 
     /// Closes a volume that was forgotten with its node, which has come back with it: its name

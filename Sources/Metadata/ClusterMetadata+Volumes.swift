@@ -264,6 +264,7 @@ extension ClusterMetadata {
         change.delete(keys.name(record.name))
         change.delete(keys.attachments(record.id))
         change.deleteAll(prefix: keys.snapshots(record.id))
+        for key in record.pending?.keys ?? [] { change.delete(keys.operation(key)) }
         let lost = LostVolumeRecord(
             name: record.name,
             node: record.primary,
