@@ -54,6 +54,9 @@ public enum APILimits {
     public static var idleSecondsMax: Int64 { 75 }
     /// How long a request may take to arrive whole, in seconds: the largest one is 64 KiB, and a
     /// client that sends a byte now and then must not hold a connection.
+    /// How long a client may take nothing of an answer that waits for it, in seconds: longer than
+    /// a network is away that comes back.
+    public static var writeSecondsMax: Int64 { 30 }
     public static var requestSecondsMax: Int64 { 20 }
     /// How long a client waits for a connection, in milliseconds.
     public static var connectMillisecondsMax: Int64 { 3_000 }
