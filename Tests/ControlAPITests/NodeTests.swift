@@ -205,6 +205,26 @@ struct NodeTests {
         #expect(await purge() == .volumeNotFound)
     }
 
+    @Test("A node that drains gets no new volumes, not even by name, but clones of what it has")
+    func draining_byName_isRefused() async throws {
+        let (cluster, plane) = try await Cluster.serving(nodeNames: ["n1", "n2"])
+        let creation = VolumeCreation(name: "v", byteCount: 4096, node: "n1")
+        _ = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        _ = try await plane.updateNode("n1", NodeUpdate(draining: true))
+        let error = await controlError { () throws(ControlError) in
+            let creation = VolumeCreation(name: "w", byteCount: 4096, node: "n1")
+            _ = try await plane.createVolume(creation, operation: "k2")
+        }
+        #expect(error?.code == .unavailable)
+        #expect(error?.help?.contains("'volctl node drain n1 --undo'") == true)
+        #expect(cluster.nodes[0].held.count == 1)
+        let clone = CloneCreation(name: "c")
+        let made = try await plane.clone("v", snapshot: "s", clone, operation: "k3")
+        #expect(made.primary == "n1")
+    }
+
     @Test("A lost node that comes back serves nothing of what was forgotten, until it is purged")
     func lostNode_comesBack_isClosed() async throws {
         let (cluster, plane) = try await Cluster.serving()
