@@ -106,6 +106,26 @@ struct EndpointTests {
         #expect(FileManager.default.fileExists(atPath: path))
     }
 
+    @Test(
+        "What a registration may say of endpoints is what the API's description says",
+        arguments: [
+            ("http://127.0.0.1:22647", true), ("http://node-1.example:7400/", true),
+            ("node1:65535", true), ("http://[::1]:7400", true), ("unix:/run/cairn/api.sock", true),
+            ("http+unix:///run/api.sock", true), ("unix:/run/a b", true),
+            ("node1:65536", false), ("http://node1", false), ("unix:run/api.sock", false),
+            ("unix://run/api.sock", false), ("http://no de:7400", false), ("", false),
+        ]
+    )
+    func endpoint_isAsDescribed(text: String, isValid: Bool) throws {
+        #expect(((try? APIEndpoint(text)) != nil) == isValid)
+        let file = try OpenAPIFile()
+        let admin = try Regex(#require(file.patterns["admin_endpoint"]))
+        #expect((text.wholeMatch(of: admin) != nil) == isValid)
+        guard !text.contains("/") else { return }
+        let nbd = try Regex(#require(file.patterns["nbd_endpoint"]))
+        #expect((text.wholeMatch(of: nbd) != nil) == isValid)
+    }
+
     /// Binds a socket and closes it without unlinking, as a killed process does.
     private func makeStaleSocket(_ path: String) throws {
         let process = Process()
