@@ -26,7 +26,7 @@ package final class ProgressDisplay {
     package struct Event: Codable, Hashable, Sendable {
         /// `phase` (it began), `progress`, or `note`.
         package var event: String
-        /// What is under way: `download`, `check`, `convert`, `verify`.
+        /// What is under way: `download`, `check`, `convert`, `zero`, `checksum`, `verify`.
         package var phase: String?
         /// How much of the phase is done, 0 to 100.
         package var percent: Double?
