@@ -18,10 +18,15 @@ struct APIClient: Sendable {
     var storeIdentity: String?
     /// What the changes that a node is asked for are part of.
     var operation: NodeOperation?
+    /// For how long a change of which nobody knows whether it was made is asked for again, under
+    /// its key, in milliseconds.
+    var repeatMillisecondsMax: Int64 = 0
     /// What to tell the user when nothing answers.
     let unreachableHelp: String
     /// What to tell the user when it is not known what an answer would have been.
     let brokenOffHelp: String
+    /// The same, when the question was a change.
+    let changeUnknownHelp: String
 
     /// One pool of connections for the process, so that clients are plain values.
     private static let http: HTTPClient = {
@@ -72,8 +77,41 @@ struct APIClient: Sendable {
     ) async throws(ControlError) -> Data {
         let request = try request(method, path, body: body, operationKey: operationKey)
         let isRepeatable = method == .GET || operationKey != nil
+        do throws(ControlError) {
+            return try await exchange(request, isRepeatable, answerMillisecondsMax)
+        } catch  where error.code == .outcomeUnknown && operationKey != nil {
+            return try await repeated(request, after: error)
+        }
+    }
+
+    /// Asks again until it is known what has become of a change, or time is over.
+    ///
+    /// The key tells the service that it is the same change: whoever carried it on meanwhile, its
+    /// end is told, and it is not made twice.
+    private func repeated(
+        _ request: HTTPClientRequest,
+        after error: ControlError
+    ) async throws(ControlError) -> Data {
+        let end = ContinuousClock.now + .milliseconds(repeatMillisecondsMax)
+        while true {
+            let pause = Duration.milliseconds(APILimits.repeatIntervalMilliseconds)
+            let rest = Int64((end - .now - pause) / .milliseconds(1))
+            guard rest > 0, (try? await Task.sleep(for: pause)) != nil else { throw error }
+            do throws(ControlError) {
+                return try await exchange(request, true, min(rest, answerMillisecondsMax))
+            } catch  where error.code == .outcomeUnknown || error.isNoAnswer {
+                continue
+            }
+        }
+    }
+
+    private func exchange(
+        _ request: HTTPClientRequest,
+        _ isRepeatable: Bool,
+        _ milliseconds: Int64
+    ) async throws(ControlError) -> Data {
         // Around all of it: the timeout of the HTTP client ends with the answer's head.
-        let answer = await withTimeLimit(milliseconds: answerMillisecondsMax) {
+        let answer = await withTimeLimit(milliseconds: milliseconds) {
             () -> Result<Data, ControlError> in
             do throws(ControlError) {
                 return .success(try await send(request, isRepeatable: isRepeatable))
@@ -81,7 +119,7 @@ struct APIClient: Sendable {
                 return .failure(error)
             }
         }
-        return try (answer ?? .failure(brokenOff)).get()
+        return try (answer ?? .failure(brokenOff(request))).get()
     }
 
     private func send(
@@ -92,8 +130,14 @@ struct APIClient: Sendable {
         do throws(ControlError) {
             answer = try await send(request)
         } catch  where error.code == .outcomeUnknown && isRepeatable && !Task.isCancelled {
-            // A kept-alive connection may have been closed under our request: once more.
-            answer = try await send(request)
+            // A kept-alive connection may have been closed under our request: once more. That
+            // this one is not sent says nothing of the first.
+            let first = error
+            do throws(ControlError) {
+                answer = try await send(request)
+            } catch  where error.code == .unreachable && request.method != .GET {
+                throw first
+            }
         }
         // An answer is one also when it says that nobody knows the outcome: asking again would
         // take as long again.
@@ -137,7 +181,7 @@ struct APIClient: Sendable {
             let buffer = try await response.body.collect(upTo: APILimits.answerByteCountMax)
             return (Int(response.status.code), Data(buffer.readableBytesView))
         } catch {
-            throw failure(error)
+            throw failure(error, request)
         }
     }
 
@@ -171,7 +215,7 @@ struct APIClient: Sendable {
         } catch let error as ControlError {
             throw error
         } catch {
-            throw failure(error)
+            throw failure(error, request)
         }
     }
 
@@ -191,7 +235,7 @@ struct APIClient: Sendable {
     }
 
     /// Tells "nothing was sent" from "nobody knows".
-    func failure(_ error: any Error) -> ControlError {
+    func failure(_ error: any Error, _ request: HTTPClientRequest) -> ControlError {
         let neverSent: Bool
         switch error {
         case let error as HTTPClientError:
@@ -214,15 +258,15 @@ struct APIClient: Sendable {
                 help: unreachableHelp
             )
         }
-        return brokenOff
+        return brokenOff(request)
     }
 
     /// Nobody knows what the other side did.
-    private var brokenOff: ControlError {
+    private func brokenOff(_ request: HTTPClientRequest) -> ControlError {
         ControlError(
             .outcomeUnknown,
             "The connection to \(endpoint) broke or timed out after the request was sent.",
-            help: brokenOffHelp
+            help: request.method == .GET ? brokenOffHelp : changeUnknownHelp
         )
     }
 }
@@ -231,6 +275,11 @@ struct APIClient: Sendable {
 package func isUnknownHost(_ error: any Error) -> Bool {
     guard let error = error as? NIOConnectionError else { return false }
     return error.connectionErrors.isEmpty && (error.dnsAError ?? error.dnsAAAAError) != nil
+}
+
+extension ControlError {
+    /// Whether it says nothing of a change that was asked for before.
+    fileprivate var isNoAnswer: Bool { code == .unreachable || code == .busy }
 }
 
 /// Cuts bytes into lines.

@@ -2,7 +2,8 @@
 
 /// The limits of both APIs.
 public enum APILimits {
-    /// The largest request body, in bytes: the largest legal one is under 8 KiB.
+    /// The largest request body, in bytes: twice the largest legal one, the registration of a node
+    /// with 64 stores.
     public static var bodyByteCountMax: Int { 64 << 10 }
     /// The largest answer a client accepts, in bytes: 100,000 volumes and more.
     public static var answerByteCountMax: Int { 256 << 20 }
@@ -33,8 +34,6 @@ public enum APILimits {
     public static var pageCountMax: Int { 1000 }
     /// Events in one answer, at most and by default.
     public static var eventPageCountMax: Int { 1000 }
-    /// Ended attachments kept per volume.
-    public static var attachmentHistoryCountMax: Int { 32 }
     /// Hosts that may have one volume attached read-only at the same time.
     public static var attachmentCountMax: Int { 64 }
     /// Events kept; older ones are dropped.
@@ -55,11 +54,19 @@ public enum APILimits {
     /// How long a request may take to arrive whole, in seconds: the largest one is 64 KiB, and a
     /// client that sends a byte now and then must not hold a connection.
     public static var requestSecondsMax: Int64 { 20 }
+    /// How long a client may take nothing of an answer that waits for it, in seconds: longer than
+    /// a network is away that comes back.
+    public static var writeSecondsMax: Int64 { 30 }
     /// How long a client waits for a connection, in milliseconds.
     public static var connectMillisecondsMax: Int64 { 3_000 }
     /// How long a client waits for an answer, in milliseconds: a deletion in a large store is
     /// one log record, so seconds are plenty.
     public static var answerMillisecondsMax: Int64 { 30_000 }
+    /// For how long `volctl` asks again for a change of which nobody knows whether it was made, in
+    /// milliseconds: two looks of the service at what is pending.
+    public static var repeatMillisecondsMax: Int64 { 10_000 }
+    /// How long it waits before it asks again, in milliseconds.
+    public static var repeatIntervalMilliseconds: Int64 { 500 }
     /// How long a client bears silence in an answer, in milliseconds: longer than any answer may
     /// take, and several signs of life.
     public static var silenceMillisecondsMax: Int64 { 45_000 }

@@ -16,6 +16,7 @@ import NIOPosix
 ///   - logger: Where to log.
 ///   - requestMillisecondsMax: How long a request may take to arrive whole.
 ///   - idleMillisecondsMax: How long a connection may wait for its next request.
+///   - writeMillisecondsMax: How long a client may take nothing of an answer.
 ///   - onListening: Called with the endpoint, its real port filled in, once it accepts.
 /// - Returns: An application, a `Service`.
 public func apiServer(
@@ -24,6 +25,7 @@ public func apiServer(
     logger: Logger,
     requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
     idleMillisecondsMax: Int64 = APILimits.idleSecondsMax * 1000,
+    writeMillisecondsMax: Int64 = APILimits.writeSecondsMax * 1000,
     onListening: @escaping @Sendable (APIEndpoint) async -> Void = { _ in }
 ) -> Application<RouterResponder<APIContext>> {
     let address: BindAddress =
@@ -38,7 +40,8 @@ public func apiServer(
                 additionalChannelHandlers: [
                     RequestDeadlineHandler(
                         request: .milliseconds(requestMillisecondsMax),
-                        idle: .milliseconds(idleMillisecondsMax)
+                        idle: .milliseconds(idleMillisecondsMax),
+                        progress: .milliseconds(writeMillisecondsMax)
                     )
                 ],
                 idleTimeout: .milliseconds(idleMillisecondsMax),
@@ -146,8 +149,10 @@ private func removeStaleSocket(_ path: String) async throws(ControlError) {
             .connectTimeout(.milliseconds(APILimits.connectMillisecondsMax))
             .connect(unixDomainSocketPath: path).get()
         try? await channel.close()
-    } catch {
-        // Refused: its owner is gone.
+    } catch let error as IOError where error.errnoCode == ECONNREFUSED {
+        // Its owner is gone. Anything else, such as a full queue, is no sign of that.
         try? FileManager.default.removeItem(atPath: path)
+    } catch {
+        // Whoever has it has it still, as listening there will tell.
     }
 }

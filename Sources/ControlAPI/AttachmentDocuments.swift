@@ -42,7 +42,7 @@ public struct Attachment: Sendable, Hashable, Codable {
     public var attachedAt: Date
     /// When it ended.
     public var detachedAt: Date?
-    /// Why it ended: `detached`, `taken over by HOST`, `volume deleted`.
+    /// Why it ended: `detached`, `taken over by HOST`, `attached again`.
     public var detachReason: String?
 
     /// The names on the wire, before the snake_case of ``ControlJSON``.
@@ -93,7 +93,7 @@ public struct Attachment: Sendable, Hashable, Codable {
 
 /// A volume's attachments: those that are, then those that were, newest first.
 public struct AttachmentList: Sendable, Hashable, Codable {
-    /// The attachments; at most ``APILimits/attachmentHistoryCountMax`` ended ones are kept.
+    /// The attachments; at most 32 ended ones are kept.
     public var attachments: [Attachment]
 
     /// Creates a list.

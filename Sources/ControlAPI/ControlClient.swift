@@ -6,7 +6,7 @@ import NIOHTTP1
 /// Asks things of the metadata service; see Docs/control-api.md for what each does.
 ///
 /// Every change carries an operation key. Pass your own to repeat a command safely across
-/// processes; the default is good for one call.
+/// processes; the default is good for one call, however often that has to ask.
 public struct ControlClient: Sendable {
     private let api: APIClient
 
@@ -15,15 +15,22 @@ public struct ControlClient: Sendable {
     /// - Parameters:
     ///   - endpoint: The service.
     ///   - answerMillisecondsMax: How long to wait for an answer.
+    ///   - repeatMillisecondsMax: For how long to ask again for a change of which nobody knows
+    ///     whether it was made.
     public init(
         endpoint: APIEndpoint,
-        answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax
+        answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax,
+        repeatMillisecondsMax: Int64 = 0
     ) {
         api = APIClient(
             endpoint: endpoint,
             answerMillisecondsMax: answerMillisecondsMax,
+            repeatMillisecondsMax: repeatMillisecondsMax,
             unreachableHelp: "Start a cluster with 'volctl dev up', or name one with --endpoint.",
             brokenOffHelp: "Repeating the command is safe; if that does not help, check that "
+                + "volmeta listens there: volctl dev status, or --endpoint.",
+            changeUnknownHelp: "Look first whether it was done, with 'volctl volume show' or "
+                + "'volctl events': the same command may do it again. If nothing answers, check that "
                 + "volmeta listens there: volctl dev status, or --endpoint."
         )
     }

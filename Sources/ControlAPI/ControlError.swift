@@ -102,7 +102,7 @@ extension ControlError.Code {
     public static var noSpace: Self { Self(rawValue: "no_space") }
     /// The service or node behind it cannot serve now; nothing was changed.
     public static var unavailable: Self { Self(rawValue: "unavailable") }
-    /// The request was sent and its outcome is not known; repeating it is safe.
+    /// The request was sent and its outcome is not known; repeating it under its key is safe.
     public static var outcomeUnknown: Self { Self(rawValue: "outcome_unknown") }
     /// Nothing answers at the endpoint; nothing was sent.
     public static var unreachable: Self { Self(rawValue: "unreachable") }

@@ -24,7 +24,8 @@ public struct NodeClient: NodeService {
             answerMillisecondsMax: answerMillisecondsMax,
             storeIdentity: storeIdentity,
             unreachableHelp: "Look at the node with 'volctl node list' and start it again.",
-            brokenOffHelp: "Repeating the command is safe."
+            brokenOffHelp: "Look at the node with 'volctl node list'.",
+            changeUnknownHelp: "Look at the node with 'volctl node list'."
         )
     }
 

@@ -1,15 +1,19 @@
-// The deadline of a request's arrival. The idle timeout does not see a client that sends a byte now
-// and then; a few hundred of those would take every connection there is.
+// The deadlines of a request's arrival and of its answer's departure. The idle timeout does not see
+// a client that sends a byte now and then, nor one that does not read; a few hundred of those would
+// take every connection there is.
 
 import NIOCore
 import NIOHTTPTypes
 
-/// Closes a connection on which a request does not arrive whole in time.
+/// Closes a connection on which a request does not arrive whole in time, or an answer is not taken.
 ///
 /// The request deadline runs from the connection's start, and anew from each request's head until
 /// its end, whether or not it is answered before. Once every request that arrived is answered, the
 /// idle deadline runs until the next head. While a request that arrived whole is being answered
-/// none runs: a follower of events stays for as long as it likes.
+/// none of these runs: a follower of events stays for as long as it likes.
+///
+/// The write deadline runs while more is to be written than the channel takes, and anew whenever
+/// the kernel has taken some of it. Not covered: a client that reads a little now and then.
 final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
@@ -18,6 +22,8 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
 
     private let request: TimeAmount
     private let idle: TimeAmount
+    private let progress: TimeAmount
+    private var writeDeadline: Scheduled<Void>?
     private var deadline: Scheduled<Void>?
     /// Requests that arrived whole, less whole answers: −1 when the request that is arriving was
     /// answered before its end, as one to a path that does not exist is.
@@ -29,16 +35,18 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
     ///   - request: How long a request may take to arrive whole after its head, and the first
     ///     head after the connection's start.
     ///   - idle: How long after an answer the next request's head may take.
-    init(request: TimeAmount, idle: TimeAmount) {
+    ///   - progress: How long the client may take nothing of an answer.
+    init(request: TimeAmount, idle: TimeAmount, progress: TimeAmount) {
         self.request = request
         self.idle = idle
+        self.progress = progress
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
         if context.channel.isActive { start(request, context) }
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) { stop() }
+    func handlerRemoved(context: ChannelHandlerContext) { stopAll() }
 
     func channelActive(context: ChannelHandlerContext) {
         start(request, context)
@@ -46,7 +54,7 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        stop()
+        stopAll()
         context.fireChannelInactive()
     }
 
@@ -83,5 +91,39 @@ final class RequestDeadlineHandler: ChannelDuplexHandler, RemovableChannelHandle
     private func stop() {
         deadline?.cancel()
         deadline = nil
+    }
+
+    private func stopAll() {
+        stop()
+        writeDeadline?.cancel()
+        writeDeadline = nil
+    }
+
+    // MARK: - Progress of answers
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        writeDeadline?.cancel()
+        writeDeadline = nil
+        if !context.channel.isWritable { watchWrites(context) }
+        context.fireChannelWritabilityChanged()
+    }
+
+    private func watchWrites(_ context: ChannelHandlerContext) {
+        let before = bufferedByteCount(context)
+        let context = NIOLoopBound(context, eventLoop: context.eventLoop)
+        let handler = NIOLoopBound(self, eventLoop: context.value.eventLoop)
+        writeDeadline = context.value.eventLoop.scheduleTask(in: progress) {
+            let context = context.value
+            let handler = handler.value
+            guard handler.bufferedByteCount(context) < before else {
+                return context.close(promise: nil)
+            }
+            handler.watchWrites(context)
+        }
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    private func bufferedByteCount(_ context: ChannelHandlerContext) -> Int {
+        (try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
     }
 }

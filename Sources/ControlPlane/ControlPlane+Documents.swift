@@ -107,12 +107,12 @@ extension ControlPlane {
             createdAt: record.createdAt,
             epoch: record.epoch
         )
-        if let pending = record.pending {
-            volume.warning = "An operation has not ended: \(pending.kind.words)."
-        }
+        let pending = record.pending.map { "An operation has not ended: \($0.kind.words)." }
+        volume.warning = pending
         switch view {
         case .silent:
-            volume.warning = "The node '\(record.primary)' does not answer."
+            let silence = "The node '\(record.primary)' does not answer."
+            volume.warning = [silence, pending].compactMap(\.self).joined(separator: " ")
         case .volumes(let volumes):
             if let known = volumes[record.id] {
                 volume.layerCount = known.layerCount

@@ -24,15 +24,9 @@ extension ControlPlane {
         after: UInt64
     ) async throws(ControlError) -> AsyncStream<[ClusterEvent]> {
         // Its room is taken before anything is read, so that a crowd costs nothing.
-        let follower = try followers.add()
-        do throws(ControlError) {
-            let events = try await meta(await metadata.watchEvents(after: after))
-            follower.start(events)
-        } catch {
-            follower.end()
-            throw error
-        }
-        return follower.stream
+        let follower = try followers.add(metadata)
+        try await meta(await follower.begin(after: after))
+        return AsyncStream { await follower.next() }
     }
 
     /// Notes something that happened; a failure is logged only, since the event reports what is
@@ -65,25 +59,26 @@ extension ClusterEvent {
 /// Who follows events now.
 final class FollowerTable: Sendable {
     private struct State {
-        var followers: [UInt64: Follower] = [:]
+        /// What ends each one's wait for events to come.
+        var ends: [UInt64: @Sendable () -> Void] = [:]
         var nextID: UInt64 = 0
         var isFinished = false
     }
 
     private let state = Mutex(State())
 
-    /// Makes room for a follower.
-    func add() throws(ControlError) -> Follower {
+    /// Whether all streams are to end.
+    var isFinished: Bool { state.withLock { $0.isFinished } }
+
+    /// Makes room for a follower, for as long as it lives.
+    func add(_ metadata: ClusterMetadata) throws(ControlError) -> Follower {
         let follower: Follower? = state.withLock { state in
-            guard state.followers.count < APILimits.followerCountMax, !state.isFinished else {
+            guard state.ends.count < APILimits.followerCountMax, !state.isFinished else {
                 return nil
             }
             state.nextID += 1
-            let id = state.nextID
-            let follower = Follower { [weak self] in
-                _ = self?.state.withLock { state in state.followers.removeValue(forKey: id) }
-            }
-            state.followers[id] = follower
+            let follower = Follower(state.nextID, of: metadata, in: self)
+            state.ends[state.nextID] = follower.end
             return follower
         }
         guard let follower else {
@@ -95,31 +90,98 @@ final class FollowerTable: Sendable {
         return follower
     }
 
+    /// Takes back the room of a follower.
+    func remove(_ id: UInt64) { state.withLock { $0.ends[id] = nil } }
+
     /// Ends all streams, so that a server that stops need not wait for them.
     func finish() {
-        let followers = state.withLock { state in
+        let ends = state.withLock { state in
             state.isFinished = true
-            return Array(state.followers.values)
+            return Array(state.ends.values)
         }
-        for follower in followers { follower.end() }
+        for end in ends { end() }
     }
 }
 
-/// One follower: its events, and an empty batch now and then as a sign of life.
+/// One follower: the past in pages, each read when the one before was taken; then what happens,
+/// and an empty batch now and then as a sign of life.
 final class Follower: Sendable {
-    let stream: AsyncStream<[ClusterEvent]>
-    private let continuation: AsyncStream<[ClusterEvent]>.Continuation
-
-    init(onEnd: @escaping @Sendable () -> Void) {
-        (stream, continuation) = AsyncStream.makeStream(
-            bufferingPolicy: .bufferingOldest(MetaLimits.watchBacklogMax)
-        )
-        continuation.onTermination = { _ in onEnd() }
+    private enum Place {
+        /// Read, and not taken yet.
+        case page(ClusterMetadata.EventPage)
+        /// The next page begins after this revision.
+        case past(MetaRevision)
+        /// The past has been taken.
+        case present
     }
 
-    func start(_ events: AsyncStream<[Versioned<EventRecord>]>) {
+    /// What ends the wait for events to come.
+    let end: @Sendable () -> Void
+    private let id: UInt64
+    private let metadata: ClusterMetadata
+    private let table: FollowerTable
+    private let place = Mutex(Place.past(0))
+    private let present: AsyncStream<[ClusterEvent]>
+    private let continuation: AsyncStream<[ClusterEvent]>.Continuation
+
+    fileprivate init(_ id: UInt64, of metadata: ClusterMetadata, in table: FollowerTable) {
+        self.id = id
+        self.metadata = metadata
+        self.table = table
+        let (present, continuation) = AsyncStream<[ClusterEvent]>.makeStream(
+            bufferingPolicy: .bufferingOldest(MetaLimits.watchBacklogMax)
+        )
+        self.present = present
+        self.continuation = continuation
+        end = { continuation.finish() }
+    }
+
+    deinit {
+        continuation.finish()
+        table.remove(id)
+    }
+
+    /// Reads the first page, so that whoever asks hears at once when that fails.
+    func begin(after revision: MetaRevision) async throws(MetadataError) {
+        let page = try await page(after: revision)
+        place.withLock { $0 = .page(page) }
+    }
+
+    /// The next events, for one reader and one question at a time.
+    ///
+    /// - Returns: nil when the service stops, the reader lagged too far, or they could not be
+    ///   read.
+    func next() async -> [ClusterEvent]? {
+        while !table.isFinished {
+            do throws(MetadataError) {
+                switch place.withLock({ $0 }) {
+                case .page(let page):
+                    if page.isLast { watch(try await metadata.watchEvents(after: page.nextAfter)) }
+                    place.withLock { $0 = page.isLast ? .present : .past(page.nextAfter) }
+                    guard !page.events.isEmpty else { continue }
+                    return page.events.map(ClusterEvent.init)
+                case .past(let revision):
+                    let page = try await page(after: revision)
+                    place.withLock { $0 = .page(page) }
+                case .present:
+                    var events = present.makeAsyncIterator()
+                    return await events.next()
+                }
+            } catch {
+                return nil
+            }
+        }
+        return nil
+    }
+
+    private func page(
+        after revision: MetaRevision
+    ) async throws(MetadataError) -> ClusterMetadata.EventPage {
+        try await metadata.eventPage(after: revision, countMax: APILimits.eventPageCountMax)
+    }
+
+    private func watch(_ events: AsyncStream<[Versioned<EventRecord>]>) {
         let continuation = continuation
-        let onEnd = continuation.onTermination
         let task = Task {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask {
@@ -138,11 +200,6 @@ final class Follower: Sendable {
             }
             continuation.finish()
         }
-        continuation.onTermination = { reason in
-            task.cancel()
-            onEnd?(reason)
-        }
+        continuation.onTermination = { _ in task.cancel() }
     }
-
-    func end() { continuation.finish() }
 }

@@ -12,6 +12,7 @@ extension ControlPlane {
                 throw .nodeNotFound(wanted)
             }
             guard node.state == .up else { throw .nodeDown(wanted) }
+            guard !node.draining else { throw .nodeDraining(wanted) }
             return wanted
         }
         let up = all.filter { $0.state == .up }
@@ -54,6 +55,14 @@ extension ControlError {
             .unavailable,
             "The node '\(name)' is down.",
             help: "Start it, or leave --node out."
+        )
+    }
+
+    fileprivate static func nodeDraining(_ name: String) -> Self {
+        ControlError(
+            .unavailable,
+            "The node '\(name)' is draining and takes no new volumes.",
+            help: "'volctl node drain \(name) --undo' takes it back in; or leave --node out."
         )
     }
 }

@@ -278,13 +278,21 @@ extension ControlPlane {
         _ creation: CloneCreation,
         operation: String
     ) async throws(ControlError) -> Volume {
-        let image = try await requireImage(name, version: version).value
-        return try await clone(
-            image.volumeName,
-            snapshot: image.snapshot,
-            creation,
-            operation: operation
-        )
+        let request = try Self.fingerprint("clone image \(name):\(version)", creation)
+        return try await clone(creation, operation: operation, request: request) {
+            [self] () throws(ControlError) in
+            let image = try await requireImage(name, version: version).value
+            let parent = try await meta(await metadata.volume(named: image.volumeName))?.value
+            // Another volume may have the name by now.
+            guard let parent, parent.id == image.volumeID else {
+                throw ControlError(
+                    .imageNotFound,
+                    "The volume that the image '\(name):\(version)' was made of is gone.",
+                    help: "'volctl image delete \(name):\(version)' takes it out of the catalogue."
+                )
+            }
+            return (parent, image.snapshot)
+        }
     }
 
     private func requireImage(

@@ -32,11 +32,17 @@ extension ControlPlane {
                 try await service.volume(id)
             }
         } catch  where error.code == .volumeNotFound {
-            throw ControlError(
-                .volumeNotFound,
-                "The node '\(node)' has no volume with the id \(id).",
-                help: "'volctl node strays \(node)' lists those that can be purged, with their ids."
-            )
+            let lost = try await meta(await metadata.lostVolume(id))
+            guard let lost, lost.node == node else {
+                throw ControlError(
+                    .volumeNotFound,
+                    "The node '\(node)' has no volume with the id \(id).",
+                    help: "'volctl node strays \(node)' lists those that can be purged, with their "
+                        + "ids."
+                )
+            }
+            // An earlier attempt whose answer was lost: what is left of it is our record.
+            return try await notePurged(id, lost.name, from: node)
         }
         try await locks.withLock(held.name) { [self] () throws(ControlError) in
             if let known = try await meta(await metadata.volume(id: id)) {
@@ -48,16 +54,28 @@ extension ControlPlane {
             }
             let service = try await strayService(held, on: node)
             try await answered(by: node, until: deadline) { () throws(ControlError) in
-                try await service.deleteVolume(id)
+                do throws(ControlError) {
+                    try await service.deleteVolume(id)
+                } catch  where error.code == .volumeNotFound {
+                    // Gone is what we want.
+                }
             }
-            let event = EventRecord(
-                time: now,
-                kind: "volume.purged",
-                subject: held.name,
-                message: "deleted from '\(node)', where it was unknown to the metadata (id \(id))"
-            )
-            try await meta(await metadata.notePurged(id, event: event))
+            try await notePurged(id, held.name, from: node)
         }
+    }
+
+    private func notePurged(
+        _ id: UInt64,
+        _ name: String,
+        from node: String
+    ) async throws(ControlError) {
+        let event = EventRecord(
+            time: now,
+            kind: "volume.purged",
+            subject: name,
+            message: "deleted from '\(node)', where it was unknown to the metadata (id \(id))"
+        )
+        try await meta(await metadata.notePurged(id, event: event))
     }
 
     /// Closes a volume that was forgotten with its node, which has come back with it: its name

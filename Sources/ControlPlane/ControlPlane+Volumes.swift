@@ -38,16 +38,7 @@ extension ControlPlane {
         try Self.requireReplicas(creation.replicas)
         let request = try Self.fingerprint("create volume", creation)
         let end = try await create(creation.name, operation: operation, request: request) {
-            [self] (existing) throws(ControlError) in
-            if let existing {
-                guard
-                    existing.byteCount == creation.byteCount, existing.source == nil,
-                    existing.logicalBlockByteCount == creation.logicalBlockByteCount ?? 512,
-                    existing.durability == (creation.durability ?? .writeback).rawValue,
-                    existing.state == .creating
-                else { throw .volumeExists(creation.name) }
-                return nil
-            }
+            [self] () throws(ControlError) in
             let node = try await place(on: creation.node)
             var record = VolumeRecord(
                 id: newVolumeID(),
@@ -75,19 +66,26 @@ extension ControlPlane {
         operation: String
     ) async throws(ControlError) -> Volume {
         let request = try Self.fingerprint("clone \(volume)@\(snapshot)", creation)
+        return try await clone(creation, operation: operation, request: request) {
+            [self] () throws(ControlError) in
+            (try await requireVolume(volume).value, snapshot)
+        }
+    }
+
+    /// Makes a volume that starts as the snapshot that `source` finds.
+    func clone(
+        _ creation: CloneCreation,
+        operation: String,
+        request: String,
+        of source:
+            @escaping @Sendable () async throws(ControlError)
+            -> (parent: VolumeRecord, snapshot: String)
+    ) async throws(ControlError) -> Volume {
         let end = try await create(creation.name, operation: operation, request: request) {
-            [self] (existing) throws(ControlError) in
-            if let existing {
-                guard
-                    existing.source?.volumeName == volume, existing.source?.snapshot == snapshot,
-                    existing.durability == creation.durability?.rawValue ?? existing.durability,
-                    existing.state == .creating
-                else { throw .volumeExists(creation.name) }
-                return nil
-            }
-            let parent = try await requireVolume(volume).value
+            [self] () throws(ControlError) in
+            let (parent, snapshot) = try await source()
             let found = try await meta(await metadata.snapshot(snapshot, of: parent.id))
-            guard let found else { throw .snapshotNotFound(snapshot, of: volume) }
+            guard let found else { throw .snapshotNotFound(snapshot, of: parent.name) }
             // A clone shares its parent's layers, so it lives where they are.
             var record = VolumeRecord(
                 id: newVolumeID(),
@@ -184,24 +182,34 @@ extension ControlPlane {
 
     /// Carries out an operation that makes a volume.
     ///
-    /// `plan` gets the volume that has the name already, returns nil to carry its creation on,
-    /// or the record to begin with.
+    /// - Parameters:
+    ///   - name: The new volume.
+    ///   - key: The client's name for the operation.
+    ///   - request: The client's request.
+    ///   - plan: Gives the record to begin with, or refuses.
+    /// - Returns: How it came out.
+    /// - Throws: ``ControlError``; see ``drive(_:isFirstAttempt:until:)`` for what then is so.
     private func create(
         _ name: String,
         operation key: String,
         request: String,
-        _ plan: @escaping @Sendable (VolumeRecord?) async throws(ControlError) -> VolumeRecord?
+        _ plan: @escaping @Sendable () async throws(ControlError) -> VolumeRecord
     ) async throws(ControlError) -> OperationEnd {
         let deadline = changeDeadline
         return try await locks.withLock(name) { [self] () throws(ControlError) in
             if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
-                let existing = try await meta(await metadata.volume(named: name))
-                guard var record = try await plan(existing?.value) else {
-                    // The same creation, interrupted: carried on under its first key.
-                    guard let existing else { continue }
-                    return .done(try await drive(existing, isFirstAttempt: false, until: deadline))
+                if let existing = try await meta(await metadata.volume(named: name)) {
+                    guard try await isPending(request, on: existing.value) else {
+                        throw .volumeExists(name)
+                    }
+                    let joined = try await meta(
+                        await metadata.join(key, existing, request: request)
+                    )
+                    guard let joined else { continue }
+                    return .done(try await drive(joined, isFirstAttempt: false, until: deadline))
                 }
+                var record = try await plan()
                 try requireTime(for: name, until: deadline)
                 // Above all that an earlier volume of the name had: each attachment took two
                 // revisions. So the names that its hosts were given do not open this one.

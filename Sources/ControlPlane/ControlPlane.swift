@@ -30,6 +30,8 @@ public final class ControlPlane: ControlService {
     let followers = FollowerTable()
     /// Nodes to compare with the metadata soon: they have just registered.
     let reconcileSoon = NameQueue()
+    /// Nodes whose pending operations are to be carried on soon.
+    let resumeSoon = NameQueue()
     /// Happens when the service is told to stop.
     let stopped = OneShot()
     /// When this process was started, in milliseconds since 1970: the order of its requests to

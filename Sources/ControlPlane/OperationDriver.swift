@@ -39,10 +39,17 @@ extension ControlPlane {
         return try await locks.withLock(name) { [self] () throws(ControlError) in
             if let end = try await repeated(key, request: request, until: deadline) { return end }
             for _ in 0..<Self.conflictCountMax {
-                let found = try await requireVolume(name)
+                let current = try await requireVolume(name)
+                if try await isPending(request, on: current.value) {
+                    let joined = try await meta(
+                        await metadata.join(key, current, request: request)
+                    )
+                    guard let joined else { continue }
+                    return .done(try await drive(joined, isFirstAttempt: false, until: deadline))
+                }
                 // Also before a node is asked again for what those before us left behind.
                 try requireTime(for: name, until: deadline)
-                let volume = try await settled(found, until: deadline)
+                let volume = try await settled(current, until: deadline)
                 guard let volume else { throw .volumeNotFound(name) }
                 try requireTime(for: name, until: deadline)
                 guard let kind = try await plan(volume.value) else {
@@ -85,6 +92,16 @@ extension ControlPlane {
         )
     }
 
+    /// Whether the volume's pending operation is what `request` asks for: somebody who heard
+    /// nothing of it asks again, under a new key.
+    func isPending(
+        _ request: String,
+        on volume: VolumeRecord
+    ) async throws(ControlError) -> Bool {
+        guard let pending = volume.pending else { return false }
+        return try await meta(await metadata.operation(pending.key))?.value.request == request
+    }
+
     /// The end of the operation `key` when it began before: that of its first run.
     ///
     /// - Throws: ``ControlError/Code/idempotencyKeyReused`` when it was another request.
@@ -106,7 +123,7 @@ extension ControlPlane {
             return .repeated(volumeID: operation.volumeID)
         }
         let volume = try await meta(await metadata.volume(id: id))
-        guard let volume, volume.value.pending?.key == key else {
+        guard let volume, let pending = volume.value.pending, pending.isKnown(as: key) else {
             return .repeated(volumeID: id)
         }
         return .done(try await drive(volume, isFirstAttempt: false, until: deadline))
@@ -193,26 +210,36 @@ extension ControlPlane {
             return ControlError(
                 .outcomeUnknown,
                 "The node '\(name)' did not say whether it has done it.",
-                help: "Repeat the command: it carries on where this one stopped."
+                help: volume.value.helpWhilePending
             )
         }
-        let isUnreachable = error.code == .unreachable || error.code == .unavailable
-        if isUnreachable || error.code == .busy, !isFirstAttempt {
+        if !error.isRefusal, !isFirstAttempt {
             // It stays pending: an earlier attempt may have reached the node, or waits there.
             return ControlError(
                 .outcomeUnknown,
                 "The node '\(name)' cannot be asked whether it has done it, in an earlier attempt.",
-                help: "It is carried out when the node is back, see 'volctl node list'; or repeat "
-                    + "the command then."
+                help: volume.value.helpWhilePending
             )
         }
         _ = try await meta(await metadata.abandon(volume))
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
-        guard isUnreachable else { return error }
+        guard error.code == .unreachable || error.code == .unavailable else { return error }
         guard error.code == .unavailable else { return .nodeGone(name) }
         let help = error.help ?? ControlError.helpWithSilence(of: name)
         return ControlError(.unavailable, error.detail, help: help)
+    }
+}
+
+extension VolumeRecord {
+    /// What to do about an operation of which nobody knows whether the node has done it.
+    ///
+    /// Once it has ended, the same wish cannot be told from a new one: a second rollback, or a
+    /// takeover from whoever connected meanwhile.
+    fileprivate var helpWhilePending: String {
+        "It ends by itself when the node answers. Look first: as long as 'volctl volume show "
+            + "\(name)' says that an operation has not ended, the same command carries it on; after "
+            + "that it is a new one."
     }
 }
 
@@ -233,6 +260,11 @@ extension ControlError {
             "The node '\(name)' does not answer.",
             help: helpWithSilence(of: name)
         )
+    }
+
+    /// Whether the node has seen what it was asked, and will not do it.
+    var isRefusal: Bool {
+        !leavesOutcomeOpen && code != .unreachable && code != .unavailable && code != .busy
     }
 
     /// Whether the other side may have done what it was asked.

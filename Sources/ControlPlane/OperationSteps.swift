@@ -80,10 +80,9 @@ extension ControlPlane {
             epoch: volume.epoch,
             descriptor: volume.descriptor
         )
-        do throws(ControlError) {
-            return .volume(byteCount: try await node.createVolume(creation).byteCount)
-        } catch  where error.code == .alreadyExists {
-            return try await existing(volume, node, error, isFirstAttempt: isFirstAttempt)
+        return try await making(volume, node, isFirstAttempt: isFirstAttempt) {
+            () throws(ControlError) in
+            try await node.createVolume(creation)
         }
     }
 
@@ -102,36 +101,39 @@ extension ControlPlane {
             epoch: volume.epoch,
             descriptor: volume.descriptor
         )
-        do throws(ControlError) {
-            let clone = try await node.clone(
-                volume: source.volumeID,
-                snapshot: source.snapshot,
-                creation
-            )
-            return .volume(byteCount: clone.byteCount)
-        } catch  where error.code == .alreadyExists {
-            return try await existing(volume, node, error, isFirstAttempt: isFirstAttempt)
+        return try await making(volume, node, isFirstAttempt: isFirstAttempt) {
+            () throws(ControlError) in
+            try await node.clone(volume: source.volumeID, snapshot: source.snapshot, creation)
         }
     }
 
-    /// The volume that stands in the way of a creation, when an earlier attempt made it.
-    private func existing(
+    /// What the node says of a volume that it is asked to make, or was in an earlier attempt.
+    ///
+    /// That it refuses now does not mean that it did then: the snapshot may be gone since, the
+    /// store full, the name taken by our own.
+    private func making(
         _ volume: VolumeRecord,
         _ node: any NodeService,
-        _ error: ControlError,
-        isFirstAttempt: Bool
+        isFirstAttempt: Bool,
+        _ make: () async throws(ControlError) -> NodeVolume
     ) async throws(ControlError) -> ClusterMetadata.Outcome {
-        let stranger = ControlError(
-            .alreadyExists,
-            "The node '\(volume.primary)' holds a volume '\(volume.name)' that the metadata does "
-                + "not know.",
-            help: "See 'volctl events'; choose another name."
-        )
-        guard !isFirstAttempt else { throw stranger }
         do throws(ControlError) {
-            return .volume(byteCount: try await node.volume(volume.id).byteCount)
-        } catch  where error.code == .volumeNotFound {
-            throw stranger
+            return .volume(byteCount: try await make().byteCount)
+        } catch  where error.isRefusal {
+            if !isFirstAttempt {
+                do throws(ControlError) {
+                    return .volume(byteCount: try await node.volume(volume.id).byteCount)
+                } catch  where error.code == .volumeNotFound {
+                    // So it was not made then either.
+                }
+            }
+            guard error.code == .alreadyExists else { throw error }
+            throw ControlError(
+                .alreadyExists,
+                "The node '\(volume.primary)' holds a volume '\(volume.name)' that the metadata "
+                    + "does not know.",
+                help: "See 'volctl events'; choose another name."
+            )
         }
     }
 
@@ -144,7 +146,8 @@ extension ControlPlane {
         let made: NodeSnapshot
         do throws(ControlError) {
             made = try await node.createSnapshot(volume: volume.id, name: name)
-        } catch  where error.code == .alreadyExists && !isFirstAttempt {
+        } catch  where error.isRefusal && !isFirstAttempt {
+            // As with a volume: the store may be full now, and was not when it took ours.
             let snapshots = try await node.volume(volume.id).snapshots
             guard let ours = snapshots.first(where: { $0.name == name }) else { throw error }
             made = ours

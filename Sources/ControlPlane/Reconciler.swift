@@ -25,7 +25,16 @@ extension ControlPlane: Service {
                     await self.logged("compare the nodes") { try await self.recover() }
                 }
                 group.addTask { await self.watchNodeLives() }
-                group.addTask { await self.reconcileWhenAsked() }
+                group.addTask {
+                    await self.withEach(of: self.reconcileSoon) { await self.reconcile($0) }
+                }
+                group.addTask {
+                    await self.withEach(of: self.resumeSoon) { name in
+                        await self.logged("carry on pending operations") {
+                            _ = try await self.resumePending(on: name)
+                        }
+                    }
+                }
                 group.addTask { await self.keepLeases() }
                 group.addTask { await self.keepHouse() }
                 await group.waitForAll()
@@ -39,6 +48,7 @@ extension ControlPlane: Service {
     public func stop() {
         followers.finish()
         reconcileSoon.finish()
+        resumeSoon.finish()
         stopped.finish()
     }
 
@@ -47,7 +57,10 @@ extension ControlPlane: Service {
     /// - Throws: ``ControlError`` when the metadata cannot be read.
     public func recover() async throws(ControlError) {
         let live = try await meta(await metadata.liveNodes())
-        for name in live.keys.sorted() { await reconcile(name) }
+        // All at once: one that hangs must not hold up the others.
+        await withTaskGroup(of: Void.self) { group in
+            for name in live.keys { group.addTask { await self.reconcile(name) } }
+        }
     }
 
     // MARK: - Time
@@ -61,14 +74,16 @@ extension ControlPlane: Service {
         }
     }
 
-    /// The work that asks nodes and may therefore take long.
+    /// The work that is done now and then.
     private func keepHouse() async {
         var tick = 0
         for await _ in seconds() {
             tick += 1
-            if tick.isMultiple(of: Self.pendingIntervalSeconds) { await resumePending() }
+            if tick.isMultiple(of: Self.pendingIntervalSeconds) { await lookAtPending() }
             if tick.isMultiple(of: Self.comparisonIntervalSeconds) {
-                await logged("compare the nodes") { try await self.recover() }
+                await logged("compare the nodes") { [self] in
+                    for name in try await metadata.liveNodes().keys { reconcileSoon.yield(name) }
+                }
             }
             if tick.isMultiple(of: Self.trimIntervalSeconds) {
                 await logged("forget old records") { [metadata] in
@@ -76,6 +91,18 @@ extension ControlPlane: Service {
                     _ = try await metadata.trimOperations(before: limit)
                     _ = try await metadata.trimEvents(countMax: APILimits.eventCountMax)
                 }
+            }
+        }
+    }
+
+    /// Has every live node looked at that has pending operations.
+    private func lookAtPending() async {
+        await logged("look for pending operations") { [self] in
+            let pending = try await metadata.allVolumes().map(\.value).filter { $0.pending != nil }
+            guard !pending.isEmpty else { return }
+            let live = try await metadata.liveNodes()
+            for name in Set(pending.map(\.primary)) where live[name] != nil {
+                resumeSoon.yield(name)
             }
         }
     }
@@ -157,22 +184,42 @@ extension ControlPlane: Service {
 
     // MARK: - Reconciliation
 
-    private func reconcileWhenAsked() async {
-        for await name in reconcileSoon.stream { await reconcile(name) }
-    }
-
-    /// Carries on every pending operation whose node lives.
-    private func resumePending() async {
-        await logged("carry on pending operations") { [self] in
-            let pending = try await metadata.allVolumes().map(\.value).filter { $0.pending != nil }
-            guard !pending.isEmpty else { return }
-            let live = try await metadata.liveNodes()
-            for volume in pending where live[volume.primary] != nil { await resume(volume) }
+    /// Does `work` with the nodes that `names` gives, with each at most once at a time.
+    ///
+    /// One task per node: one that hangs must not hold up the others.
+    private func withEach(
+        of names: NameQueue,
+        _ work: @escaping @Sendable (String) async -> Void
+    ) async {
+        await withDiscardingTaskGroup { group in
+            for await name in names.stream {
+                group.addTask {
+                    await work(name)
+                    names.end(name)
+                }
+            }
         }
     }
 
+    /// Carries on a node's pending operations, until it is silent to one.
+    ///
+    /// - Returns: Whether it answered to the last.
+    /// - Throws: ``MetadataError``.
+    private func resumePending(on name: String) async throws -> Bool {
+        let pending = try await metadata.allVolumes().map(\.value).filter {
+            $0.primary == name && $0.pending != nil
+        }
+        // In any order: one whose operation alone hangs must not hide the same others every time.
+        for volume in pending.shuffled() {
+            guard await resume(volume) else { return false }
+        }
+        return true
+    }
+
     /// Carries on a volume's pending operation, if it still has one when its turn comes.
-    private func resume(_ volume: VolumeRecord) async {
+    ///
+    /// - Returns: Whether it is of use to go on with others of its node.
+    private func resume(_ volume: VolumeRecord) async -> Bool {
         // As a client's change: whoever waits behind this one has come later and counts on it.
         let deadline = changeDeadline
         do throws(ControlError) {
@@ -181,19 +228,20 @@ extension ControlPlane: Service {
                 guard let current, current.value.pending != nil else { return }
                 _ = try await settled(current, until: deadline)
             }
+            return true
         } catch {
             logger.info(
                 "an operation stays pending",
                 metadata: ["volume": "\(volume.name)", "reason": "\(error.detail)"]
             )
+            return false
         }
     }
 
     /// Carries on a node's pending operations and compares it with the metadata.
     func reconcile(_ name: String) async {
         do {
-            let mine = try await metadata.allVolumes().map(\.value).filter { $0.primary == name }
-            for volume in mine where volume.pending != nil { await resume(volume) }
+            guard try await resumePending(on: name) else { return }
             let held = try await nodeService(name).volumes()
             let known = try await metadata.allVolumes().map(\.value)
             await compare(name, held: held, known: known.filter { $0.primary == name })

@@ -3,16 +3,43 @@
 import Synchronization
 
 /// Names queued for one reader; a name twice in the queue is as good as once.
+///
+/// A name that the reader works on is queued again only when the reader has ended with it, so that
+/// one whose work takes long takes no more than one place.
 final class NameQueue: Sendable {
-    let stream: AsyncStream<String>
-    private let continuation: AsyncStream<String>.Continuation
-
-    init() {
-        // More names than nodes there can be; what is dropped is compared at the next interval.
-        (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(1024))
+    private struct State {
+        /// Names in the queue or in work; whether they were asked for again since they are in work.
+        var isAgain: [String: Bool] = [:]
     }
 
-    func yield(_ name: String) { continuation.yield(name) }
+    /// The names; say ``end(_:)`` for each.
+    let stream: AsyncStream<String>
+    private let continuation: AsyncStream<String>.Continuation
+    private let state = Mutex(State())
+
+    init() {
+        // As many as there are nodes.
+        (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .unbounded)
+    }
+
+    func yield(_ name: String) {
+        let isNew = state.withLock { state in
+            let isNew = state.isAgain[name] == nil
+            state.isAgain[name] = !isNew
+            return isNew
+        }
+        if isNew { continuation.yield(name) }
+    }
+
+    /// Ends the work on a name; it is queued again when it was asked for meanwhile.
+    func end(_ name: String) {
+        let isAgain = state.withLock { state in
+            let isAgain = state.isAgain[name] == true
+            state.isAgain[name] = isAgain ? false : nil
+            return isAgain
+        }
+        if isAgain { continuation.yield(name) }
+    }
 
     func finish() { continuation.finish() }
 }

@@ -27,10 +27,12 @@ extension LogStore {
                     return
                 }
                 commands.removeFirst()
+                shrinking = .none
                 next.waitSequence = wantDurable()
                 durableCommands.append(next)
             } catch {
                 commands.removeFirst()
+                shrinking = .none
                 commandCompletions.append(
                     CommandCompletion(token: pending.token, result: .failure(error))
                 )
@@ -269,9 +271,14 @@ extension LogStore {
         _ pending: inout PendingCommand
     ) throws(StoreCommandError) {
         if pending.trimSlot < 0 {
+            // Nor before a slot is free: by then somebody may have opened it.
+            guard !catalogue.isOpen({ $0.volume == volume.id && !$0.isSnapshot }) else {
+                throw .inUse
+            }
             guard freeRequest >= 0 else { return }
             guard let handle = catalogue.openHandle(volume, snapshot: nil) else { throw .tooMany }
             let slot = takeRequestSlot()
+            shrinking = volume.id
             pending.trimSlot = slot
             trimHandle = handle
             trimStatus = nil

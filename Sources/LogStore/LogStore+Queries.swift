@@ -11,10 +11,13 @@ extension LogStore {
     /// - Parameters:
     ///   - id: The volume.
     ///   - layer: A snapshot's layer, or nil for the volume itself.
-    /// - Returns: nil when there is no such volume or snapshot, or too many are open.
+    /// - Returns: nil when there is no such volume or snapshot, too many are open, or the volume
+    ///   is being shrunk.
     public func openVolume(_ id: VolumeID, layer: LayerID? = nil) -> VolumeHandle? {
         guard let record = catalogue.volumes[id] else { return nil }
-        guard let layer else { return catalogue.openHandle(record, snapshot: nil) }
+        guard let layer else {
+            return shrinking == id ? nil : catalogue.openHandle(record, snapshot: nil)
+        }
         guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot,
             catalogue.layers[slot].volume == id
         else { return nil }

@@ -171,6 +171,9 @@ public final class LogStore {
     var trimRequest = -1
     var trimHandle: VolumeHandle?
     var trimStatus: StoreStatus?
+    /// The volume that is being shrunk, which nobody may open before its new size holds: a write
+    /// to what is given up already would show when the volume grows again.
+    var shrinking = VolumeID.none
 
     /// Creates a store that ``open(identity:now:)`` then reads from a device of `geometry`.
     public init(configuration: LogStoreConfiguration, geometry: DeviceGeometry) {

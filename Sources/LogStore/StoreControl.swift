@@ -89,7 +89,7 @@ public enum StoreCommand: Sendable, Hashable {
     case deleteSnapshot(layer: LayerID)
     /// Deletes the volume and its snapshots. Refused while clones stand on a snapshot.
     case deleteVolume(VolumeID)
-    /// Changes the size. Shrinking gives the tail up.
+    /// Changes the size. Shrinking gives the tail up, and is refused while the volume is open.
     case resizeVolume(VolumeID, byteCount: UInt64)
     /// Replaces name, durability, access, epoch or descriptor. Refused with a lower epoch.
     case updateVolume(VolumeSpecification)
@@ -103,7 +103,7 @@ public enum StoreCommandError: Error, Sendable, Hashable {
     case snapshotNotFound
     /// A volume with this id or name, or a snapshot with this name, exists.
     case alreadyExists
-    /// The snapshot has clones, or the volume is open elsewhere.
+    /// The snapshot has clones, or the volume is open.
     case inUse
     /// The volume has been given away under a higher epoch.
     case outdated

@@ -113,7 +113,7 @@ extension ClusterMetadata {
             ?? AttachmentsRecord()
     }
 
-    /// Forgets operations that ended before a time, so that their keys do not pile up.
+    /// Forgets operations that ended and began before a time, so that their keys do not pile up.
     ///
     /// - Returns: How many.
     public func trimOperations(before time: Date) async throws(MetadataError) -> Int {
@@ -129,13 +129,24 @@ extension ClusterMetadata {
             var change = MetaChange()
             for record in page where change.operations.count < MetaLimits.operationCountMax {
                 let operation = try decode(OperationRecord.self, record).value
-                guard operation.isDone, operation.startedAt < time else { continue }
-                change.delete(record.key)
                 after = record.key
+                guard operation.startedAt < time, try await hasEnded(operation, record.key)
+                else { continue }
+                change.delete(record.key)
             }
             if change.operations.count < MetaLimits.operationCountMax { after = last.key }
             trimmedCount += change.operations.count
             if !change.operations.isEmpty { _ = try await apply(change) }
         }
+    }
+
+    /// Whether an operation is pending no more; its volume may be forgotten without its end.
+    private func hasEnded(
+        _ operation: OperationRecord,
+        _ key: String
+    ) async throws(MetadataError) -> Bool {
+        guard !operation.isDone, let id = operation.volumeID else { return true }
+        let pending = try await volume(id: id)?.value.pending
+        return !(pending?.keys ?? []).map(keys.operation).contains(key)
     }
 }

@@ -139,34 +139,46 @@ extension ClusterMetadata {
         after revision: MetaRevision,
         countMax: Int
     ) async throws(MetadataError) -> [Versioned<EventRecord>] {
+        try await eventPage(after: revision, countMax: countMax).events
+    }
+
+    /// Some events of the past.
+    public struct EventPage: Sendable {
+        /// The events, oldest first.
+        public var events: [Versioned<EventRecord>]
+        /// The revision after which the next page begins.
+        public var nextAfter: MetaRevision
+        /// Whether there are no more yet: those to come are watched from ``nextAfter`` on.
+        public var isLast: Bool
+    }
+
+    /// Events after a revision, oldest first, at most `countMax`, to go on from.
+    ///
+    /// Unlike the watch of a store this goes back to the oldest event kept.
+    public func eventPage(
+        after revision: MetaRevision,
+        countMax: Int
+    ) async throws(MetadataError) -> EventPage {
         let operation = MetaOperation.changed(
             prefix: keys.events,
             after: revision,
             countMax: countMax
         )
-        var result: [Versioned<EventRecord>] = []
-        let records = try await store.transact(MetaTransaction(success: [operation])).records[0]
-        for record in records { result.append(try decode(EventRecord.self, record)) }
-        return result
+        let result = try await store.transact(MetaTransaction(success: [operation]))
+        var events: [Versioned<EventRecord>] = []
+        for record in result.records[0] { events.append(try decode(EventRecord.self, record)) }
+        let isLast = events.count < countMax
+        // As of now there are no others up to the store's revision, which its history still has.
+        let nextAfter = isLast ? max(revision, result.revision) : events.last?.revision
+        return EventPage(events: events, nextAfter: nextAfter ?? revision, isLast: isLast)
     }
 
-    /// Events after a revision, then those to come.
-    ///
-    /// Unlike the watch of a store this goes back to the oldest event kept.
+    /// The events to come after the revision of the last page.
     public func watchEvents(
         after revision: MetaRevision
     ) async throws(MetadataError) -> AsyncStream<[Versioned<EventRecord>]> {
-        var past: [Versioned<EventRecord>] = []
-        var last = revision
-        while true {
-            let page = try await events(after: last, countMax: MetaLimits.rangeCountMax)
-            past += page
-            last = page.last?.revision ?? last
-            if page.count < MetaLimits.rangeCountMax { break }
-        }
-        // What happened since the list is in the history: lists are much younger than it is long.
-        let batches = try await store.watch(prefix: keys.events, after: last)
-        return batches.mapped(first: past) { batch in
+        let batches = try await store.watch(prefix: keys.events, after: revision)
+        return batches.mapped { batch in
             batch.changes.compactMap { change in
                 guard case .put(let record) = change else { return nil }
                 return try? decode(EventRecord.self, record)
@@ -203,7 +215,6 @@ extension ClusterMetadata {
 extension AsyncStream where Element: Sendable {
     /// A stream of what `transform` makes of each element; ends when this one does.
     fileprivate func mapped<Output: Sendable>(
-        first: Output? = nil,
         _ transform: @escaping @Sendable (Element) -> Output
     ) -> AsyncStream<Output> {
         let source = self
@@ -211,7 +222,6 @@ extension AsyncStream where Element: Sendable {
             bufferingPolicy: .bufferingOldest(MetaLimits.watchBacklogMax)
         )
         let task = Task {
-            if let first { continuation.yield(first) }
             for await element in source {
                 // A reader that lags too far gets an end, never a hole.
                 guard case .enqueued = continuation.yield(transform(element)) else { break }

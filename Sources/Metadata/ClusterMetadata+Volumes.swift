@@ -185,6 +185,43 @@ extension ClusterMetadata {
         try change.put(record, keys.operation(operation.key))
     }
 
+    /// Gives a pending operation a further name: its request was made again under a new one.
+    ///
+    /// - Parameters:
+    ///   - key: The new name.
+    ///   - volume: The volume with its pending operation, as read.
+    ///   - request: The request, equal to that of the operation.
+    /// - Returns: The record with the name, or nil when the volume was changed since it was read
+    ///   or the key is taken.
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func join(
+        _ key: String,
+        _ volume: Versioned<VolumeRecord>,
+        request: String
+    ) async throws(MetadataError) -> Versioned<VolumeRecord>? {
+        guard var pending = volume.value.pending else {
+            preconditionFailure("the caller has seen what is pending")
+        }
+        let otherKeys = pending.otherKeys ?? []
+        guard otherKeys.count < PendingOperation.otherKeyCountMax else { return volume }
+        pending.otherKeys = otherKeys + [key]
+        var record = volume.value
+        record.pending = pending
+        var change = MetaChange()
+        change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.require(.absent(keys.operation(key)))
+        try change.put(record, keys.volume(record.id))
+        let operation = OperationRecord(
+            request: request,
+            volumeID: record.id,
+            isDone: false,
+            startedAt: pending.startedAt
+        )
+        try change.put(operation, keys.operation(key))
+        guard let revision = try await apply(change) else { return nil }
+        return Versioned(value: record, revision: revision)
+    }
+
     /// Corrects what is known of a volume that has no pending operation.
     ///
     /// - Returns: False when it changed meanwhile.
@@ -202,21 +239,32 @@ extension ClusterMetadata {
         return try await apply(change) != nil
     }
 
-    /// Forgets a volume whose node is lost, with its snapshots, images and attachments.
+    /// Forgets a volume whose node is lost, with its snapshots, images and attachments, and the
+    /// operation that was pending.
     ///
     /// - Returns: False when it changed meanwhile.
-    /// - Throws: ``MetadataError``; nothing was changed.
+    /// - Throws: ``MetadataError``; some of its images may be forgotten already.
     public func forgetVolume(
         _ volume: Versioned<VolumeRecord>,
         event: EventRecord
     ) async throws(MetadataError) -> Bool {
         let record = volume.value
+        // First, and each by itself, since there may be more than a transaction takes: whoever
+        // stops in between leaves a volume without images, never an image without its volume.
+        for image in try await images(of: record.id) {
+            var deletion = MetaChange()
+            deletion.delete(keys.image(image.name, image.version))
+            deletion.delete(keys.imageUse(image))
+            _ = try await apply(deletion)
+        }
         var change = MetaChange()
         change.require(.unchanged(keys.volume(record.id), since: volume.revision))
+        change.require(.empty(prefix: keys.imageUses(record.id)))
         change.delete(keys.volume(record.id))
         change.delete(keys.name(record.name))
         change.delete(keys.attachments(record.id))
         change.deleteAll(prefix: keys.snapshots(record.id))
+        for key in record.pending?.keys ?? [] { change.delete(keys.operation(key)) }
         let lost = LostVolumeRecord(
             name: record.name,
             node: record.primary,
@@ -225,16 +273,7 @@ extension ClusterMetadata {
         )
         try change.put(lost, keys.lost(record.id))
         try change.put(event, keys.event(EventID.new(at: event.time)))
-        guard try await apply(change) != nil else { return false }
-        // Each by itself, since there may be more than a transaction takes; without the volume
-        // there will be no new ones.
-        for image in try await images(of: record.id) {
-            var deletion = MetaChange()
-            deletion.delete(keys.image(image.name, image.version))
-            deletion.delete(keys.imageUse(image))
-            _ = try await apply(deletion)
-        }
-        return true
+        return try await apply(change) != nil
     }
 
     /// What is known of a volume that was forgotten with its node.
@@ -334,15 +373,16 @@ extension ClusterMetadata {
         on volume: UInt64,
         _ change: inout MetaChange
     ) async throws(MetadataError) {
-        let key = keys.operation(pending.key)
-        // Missing when it was trimmed: its client is long gone.
-        guard var operation = try await get(OperationRecord.self, key)?.value else { return }
-        operation.isDone = true
-        try change.put(operation, key)
+        for key in pending.keys.map(keys.operation) {
+            // Missing when it was trimmed: its client is long gone.
+            guard var operation = try await get(OperationRecord.self, key)?.value else { continue }
+            operation.isDone = true
+            try change.put(operation, key)
+        }
     }
 
     /// Ends a pending operation that the node has refused: everything is as it was before, and
-    /// the operation's key is free again.
+    /// the operation's keys are free again.
     ///
     /// - Returns: False when somebody else ended it meanwhile.
     public func abandon(_ volume: Versioned<VolumeRecord>) async throws(MetadataError) -> Bool {
@@ -350,7 +390,7 @@ extension ClusterMetadata {
         var record = volume.value
         var change = MetaChange()
         change.require(.unchanged(keys.volume(record.id), since: volume.revision))
-        change.delete(keys.operation(pending.key))
+        for key in pending.keys { change.delete(keys.operation(key)) }
         switch pending.kind {
         case .create, .clone:
             change.delete(keys.volume(record.id))

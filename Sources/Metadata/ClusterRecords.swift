@@ -127,6 +127,19 @@ public struct PendingOperation: Sendable, Hashable, Codable {
     public var kind: Kind
     /// When it began.
     public var startedAt: Date
+    /// Further names for it: those of the same request, made again while it was pending.
+    public var otherKeys: [String]?
+
+    /// The most further names.
+    ///
+    /// Chosen so that all fit a transaction; one more repetition ends the operation all the same.
+    public static var otherKeyCountMax: Int { 16 }
+
+    /// All names for it.
+    var keys: [String] { [key] + (otherKeys ?? []) }
+
+    /// Whether a client means this operation by `key`.
+    public func isKnown(as key: String) -> Bool { keys.contains(key) }
 
     /// Creates a pending operation.
     public init(key: String, kind: Kind, startedAt: Date) {

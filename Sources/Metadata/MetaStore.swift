@@ -53,6 +53,19 @@ public struct MetaRecord: Sendable, Hashable {
     public var lease: MetaLease?
 }
 
+extension MetaRecord {
+    /// A record that hangs on no lease and was never changed, for stores in tests.
+    package init(_ key: String, _ value: Data, at revision: MetaRevision) {
+        self.init(
+            key: key,
+            value: value,
+            createRevision: revision,
+            modifyRevision: revision,
+            lease: nil
+        )
+    }
+}
+
 /// A condition of a transaction.
 public enum MetaCompare: Sendable, Hashable {
     /// The key exists.
@@ -156,6 +169,18 @@ public struct MetaTransactionResult: Sendable, Hashable {
     public var records: [[MetaRecord]]
     /// The number of keys that each operation of the branch counted; 0 for those that do not.
     public var counts: [Int]
+}
+
+extension MetaTransactionResult {
+    /// What a transaction read, for stores in tests.
+    package init(records: [[MetaRecord]], at revision: MetaRevision) {
+        self.init(
+            succeeded: true,
+            revision: revision,
+            records: records,
+            counts: records.map { _ in 0 }
+        )
+    }
 }
 
 /// All changes of one revision that a watcher sees.

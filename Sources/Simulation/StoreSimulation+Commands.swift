@@ -299,7 +299,13 @@ extension StoreSimulation {
             )
         case 6: submit(.deleteSnapshot(layer: volume.topLayer), expecting: .snapshotNotFound)
         default:
+            // With whatever is under way on it.
             guard handle(id) != nil else { return }
+            let byteCount = volume.specification.byteCount
+            if nextToken % 2 == 0, byteCount > 4096 {
+                let smaller = max(byteCount / 2 & ~4095, 4096)
+                return submit(.resizeVolume(VolumeID(id), byteCount: smaller), expecting: .inUse)
+            }
             submit(.deleteVolume(VolumeID(id)), expecting: .inUse)
         }
     }

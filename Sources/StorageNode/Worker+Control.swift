@@ -21,13 +21,15 @@ extension Worker {
         _ completion: @escaping (CommandResult) -> Void
     ) {
         switch command {
-        case .createVolume, .createSnapshot, .cloneSnapshot, .resizeVolume:
+        case .createVolume, .createSnapshot, .cloneSnapshot:
             submit(command, on: host, completion)
-        case .rollback(let volume, _):
-            guard host.connectionCount(of: .export(volume, .none)) == 0 else {
-                return completion(.failure(.inUse))
+        case .resizeVolume(let volume, let byteCount):
+            guard let now = host.store.specification(of: volume)?.byteCount, byteCount < now else {
+                return submit(command, on: host, completion)
             }
-            submit(command, on: host, completion)
+            performUnused(volume, command, on: host, completion)
+        case .rollback(let volume, _):
+            performUnused(volume, command, on: host, completion)
         case .deleteVolume(let volume):
             guard host.store.specification(of: volume) != nil else {
                 return completion(.failure(.volumeNotFound))
@@ -68,6 +70,19 @@ extension Worker {
         } else {
             submit(command, on: host, completion)
         }
+    }
+
+    /// Carries out a command that changes a volume's data or gives some up, unless somebody has
+    /// it open; nobody can open it before that has ended.
+    private func performUnused(
+        _ volume: VolumeID,
+        _ command: StoreCommand,
+        on host: StoreHost,
+        _ completion: @escaping (CommandResult) -> Void
+    ) {
+        let exports = Withdrawal.export(volume, .none)
+        guard host.connectionCount(of: exports) == 0 else { return completion(.failure(.inUse)) }
+        performWithdrawn(exports, command, on: host, completion)
     }
 
     /// Carries out a command when nobody uses `exports` any more.

@@ -68,20 +68,22 @@ package struct ClusterOptions: ParsableArguments {
         _ work: (ControlClient) async throws -> Result
     ) async throws -> Result {
         let choice = try choice()
-        let client = ControlClient(endpoint: try choice.apiEndpoint())
+        let client = ControlClient(
+            endpoint: try choice.apiEndpoint(),
+            repeatMillisecondsMax: APILimits.repeatMillisecondsMax
+        )
         do {
             return try await work(client)
         } catch let error as ControlError {
-            throw await explained(error, choice, client)
+            throw explained(error, choice)
         }
     }
 
-    /// Adds what this side knows: how to start the cluster, and names like the one not found.
+    /// Adds what this side knows: how to start the cluster.
     private func explained(
         _ error: ControlError,
-        _ choice: ClusterChoice,
-        _ client: ControlClient
-    ) async -> CommandFailure {
+        _ choice: ClusterChoice
+    ) -> CommandFailure {
         var failure = CommandFailure(error)
         if error.code == .unreachable, let data = choice.data {
             failure.remedy = "Start the cluster: volctl dev up --data \(data.shellQuoted)"

@@ -41,6 +41,24 @@ package enum Path {
         unsafe Glibc.rename(path, name) == 0
     }
 
+    /// Gives a file another name that nothing has.
+    ///
+    /// - Returns: Whether it has the name now; if not, `errno` is EEXIST when something else has.
+    package static func renameUnlessTaken(_ path: String, to name: String) -> Bool {
+        // A second name, which is made only where there is none, and then the first one goes.
+        // SAFETY: both C strings live for the call.
+        if unsafe link(path, name) == 0 {
+            remove(path)
+            return true
+        }
+        // Some file systems have no links: there all there is, is to look just before.
+        guard errno != EEXIST, linkStatus(name) == nil else {
+            errno = EEXIST
+            return false
+        }
+        return rename(path, to: name)
+    }
+
     /// What the system knows about `path`, a link followed; nil when there is none.
     package static func status(_ path: String) -> FileStatus? {
         var status = stat()

@@ -77,6 +77,33 @@ struct StandaloneVolume: Sendable {
     }
 }
 
+extension StoreIdentity {
+    /// 32 hex digits.
+    var hexText: String {
+        [high, low].map { half in
+            let digits = String(half, radix: 16)
+            return String(repeating: "0", count: 16 - digits.count) + digits
+        }.joined()
+    }
+
+    /// Reads what ``hexText`` writes, in either case.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    static func argument(_ text: String) throws -> StoreIdentity {
+        let isHex = text.utf8.count == 32 && text.allSatisfy { $0.isASCII && $0.isHexDigit }
+        guard isHex,
+            let high = UInt64(text.prefix(16), radix: 16),
+            let low = UInt64(text.suffix(16), radix: 16)
+        else {
+            throw ValidationError(
+                "'\(text)' is not the identity of a store, 32 hex digits; 'volnode check PATH "
+                    + "--json' says which store is at a path"
+            )
+        }
+        return StoreIdentity(high: high, low: low)
+    }
+}
+
 extension ByteSize {
     /// Refuses a store's size that is not whole blocks.
     ///

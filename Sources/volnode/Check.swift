@@ -104,22 +104,20 @@ struct Check: ParsableCommand {
     }
 
     private func printJSON(_ report: StoreCheckReport) throws {
-        let document = CheckDocument(
-            path: path,
-            identity: report.identity?.hexText,
-            problemCount: report.problemCount,
-            problems: report.problems.map(\.text),
-            notes: report.notes.map(\.text),
-            volumeCount: report.volumeCount,
-            layerCount: report.layerCount,
-            mapPageCount: report.pageCount,
-            blockCount: report.blockCount,
-            headerCount: report.headerCount
+        try printDocument(
+            CheckDocument(
+                path: path,
+                identity: report.identity?.hexText,
+                problemCount: report.problemCount,
+                problems: report.problems.map(\.text),
+                notes: report.notes.map(\.text),
+                volumeCount: report.volumeCount,
+                layerCount: report.layerCount,
+                mapPageCount: report.pageCount,
+                blockCount: report.blockCount,
+                headerCount: report.headerCount
+            )
         )
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        print(String(decoding: try encoder.encode(document), as: UTF8.self))
     }
 }
 

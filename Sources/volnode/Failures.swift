@@ -139,8 +139,9 @@ extension Failure {
             )
         case .wrongIdentity(let found):
             self.init(
-                "\(path) holds another store, \(found.hexText).",
-                help: "Check the path, or leave --identity out."
+                "\(path) holds the store \(found.hexText), not the one of --identity.",
+                help: "Nothing was written. Check the path: names such as /dev/sdb change, those "
+                    + "in /dev/disk/by-id do not."
             )
         case .deviceTooSmall(let need, let have):
             self.init(
@@ -256,15 +257,5 @@ extension DeviceContent {
         case .foreign(let name): name
         case .unknown: "data of an unknown kind"
         }
-    }
-}
-
-extension StoreIdentity {
-    /// 32 hex digits.
-    var hexText: String {
-        [high, low].map { half in
-            let digits = String(half, radix: 16)
-            return String(repeating: "0", count: 16 - digits.count) + digits
-        }.joined()
     }
 }

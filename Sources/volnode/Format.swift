@@ -52,6 +52,9 @@ struct Format: ParsableCommand {
     @Flag(help: "Overwrite whatever is there.")
     var force = false
 
+    @Flag(help: "Print one JSON document.")
+    var json = false
+
     @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
     var buffered = false
 
@@ -114,6 +117,31 @@ struct Format: ParsableCommand {
                 overwrites: force
             )
         } catch { throw Failure(path: path, error) }
-        print("\(path): store \(identity.hexText), \(device.geometry.byteCount >> 20) MiB")
+        guard json else {
+            print("\(path): store \(identity.hexText), \(device.geometry.byteCount >> 20) MiB")
+            return
+        }
+        try printDocument(
+            FormatDocument(
+                path: path,
+                identity: identity.hexText,
+                byteCount: device.geometry.byteCount
+            )
+        )
     }
+}
+
+/// The JSON of `volnode format --json`.
+private struct FormatDocument: Encodable {
+    var path: String
+    var identity: String
+    var byteCount: UInt64
+}
+
+/// Prints a document as JSON with the keys of our APIs.
+func printDocument(_ document: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+    print(String(decoding: try encoder.encode(document), as: UTF8.self))
 }

@@ -24,7 +24,8 @@ struct Run: AsyncParsableCommand {
             Examples:
               volnode run --name n1 --store /var/lib/cairn/store --listen-nbd 127.0.0.1:10809 \\
                 --admin 127.0.0.1:7401 --meta http://127.0.0.1:7400
-              volnode run --name n1 --store /dev/nvme1n1 --listen-nbd 0.0.0.0:10809 \\
+              volnode run --name n1 --store /dev/nvme1n1 \\
+                --identity 8f3a6c0d5b1e4792a4d0c7e916b25f38 --listen-nbd 0.0.0.0:10809 \\
                 --advertise-nbd n1.example.org:10809 --admin 192.0.2.7:7401 \\
                 --meta http://192.0.2.1:7400
               volnode run --store ./store --listen-nbd-unix ./nbd.sock --volume disk=4GiB
@@ -40,6 +41,16 @@ struct Run: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("A store's file or device; repeat for more.", valueName: "path"))
     var store: [String]
+
+    @Option(
+        help: ArgumentHelp(
+            "The store that must be there, as 'volnode format' named it; once for each --store, in "
+                + "their order. Another is refused before anything is written.",
+            valueName: "identity"
+        ),
+        transform: StoreIdentity.argument
+    )
+    var identity: [StoreIdentity] = []
 
     @Option(
         help: ArgumentHelp("Where to serve NBD over TCP.", valueName: "host:port"),
@@ -139,6 +150,13 @@ struct Run: AsyncParsableCommand {
 
     func validate() throws {
         try Usage.require(name, of: "node")
+        guard identity.isEmpty || identity.count == store.count else {
+            throw ValidationError(
+                "--identity is given \(counted(identity.count, "time")) and --store "
+                    + "\(counted(store.count, "time")). Give one for each store, in the same order, "
+                    + "or none."
+            )
+        }
         guard listenNbd != nil || listenNbdUnix != nil else {
             throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
         }
@@ -245,8 +263,11 @@ struct Run: AsyncParsableCommand {
         if let listenNbd { listeners.append(.tcp(host: listenNbd.host, port: listenNbd.port)) }
         if let listenNbdUnix { listeners.append(.unix(path: listenNbdUnix)) }
         var configuration = NodeConfiguration(
-            stores: store.map { path in
-                var store = StoreConfiguration(path: path)
+            stores: store.indices.map { index in
+                var store = StoreConfiguration(
+                    path: store[index],
+                    identity: identity.isEmpty ? nil : identity[index]
+                )
                 store.log.mapMemoryByteCount = Int(mapMemory.byteCount)
                 store.log.cacheMemoryByteCount = Int(cacheMemory.byteCount)
                 store.device.allowsBuffered = buffered

@@ -12,13 +12,10 @@ extension Conformance {
                 let store = "\(cluster.dataPath)/nodes/node1/store.img"
                 let before = try await cluster.json("node", "show", "node1")
                 try await cluster.json("dev", "kill", "node1")
-                // A new file: the killed program may hold the old one for a while, and the test
-                // has ten seconds before the service gives the old node up.
+                // Where a store is missing, starting the node makes one; a new file, since the killed
+                // program may hold the old one for a while, and the test has ten seconds before
+                // the service gives the old node up.
                 try FileManager.default.removeItem(atPath: store)
-                try await succeed(
-                    TestEnvironment.program("volnode"),
-                    ["format", store, "--size", "1GiB", "--preallocate", "none"]
-                )
                 // For the service the old one is up still, where the new one is.
                 try await cluster.refuse("dev", "start", "node1", "--timeout", "1")
                 // The new one starts when the kernel has taken the killed one's port back.
@@ -44,6 +41,42 @@ extension Conformance {
                 try await cluster.json("volume", "create", "v", "--size", "64MiB")
                 try await cluster.json("volume", "delete", "v")
             }
+        }
+
+        @Test("nodes whose stores changed places are not started on them", .needs("qemu-io"))
+        func start_onAnotherNodesStore_isRefused() async throws {
+            try await withCluster(nodeCount: 2) { cluster in
+                try await cluster.json("volume", "create", "v", "--size", "64MiB")
+                let uri = try await cluster.attach("v")
+                try await cluster.io(uri, "write -f -P 7 0 1M")
+                let stores = ["node1", "node2"].map { "\(cluster.dataPath)/nodes/\($0)/store.img" }
+                try await cluster.stop()
+                try exchange(stores[0], stores[1], by: cluster.scratch.file("aside"))
+                let before = try stores.map(modificationDate)
+                for name in ["node1", "node2"] {
+                    let message = try await cluster.refuse("dev", "start", name)
+                    #expect(message.contains("not the one of --identity"), "\(message)")
+                }
+                #expect(try stores.map(modificationDate) == before)
+                try exchange(stores[0], stores[1], by: cluster.scratch.file("aside"))
+                try await cluster.json("dev", "up", "--data", cluster.dataPath)
+                let again = try await cluster.attach("v")
+                try await cluster.io(again, "read -P 7 0 1M")
+            }
+        }
+
+        /// When a file was written to last.
+        private func modificationDate(_ path: String) throws -> Date {
+            let attributes = try FileManager.default.attributesOfItem(atPath: path)
+            return try #require(attributes[.modificationDate] as? Date)
+        }
+
+        /// Gives each of two files the other's name.
+        private func exchange(_ first: String, _ second: String, by aside: String) throws {
+            let files = FileManager.default
+            try files.moveItem(atPath: first, toPath: aside)
+            try files.moveItem(atPath: second, toPath: first)
+            try files.moveItem(atPath: aside, toPath: second)
         }
     }
 }

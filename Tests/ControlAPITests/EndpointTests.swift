@@ -3,6 +3,7 @@
 import ControlAPI
 import ControlPlane
 import Foundation
+import Glibc
 import Testing
 
 @Suite("Endpoints", .timeLimit(.minutes(2)))
@@ -74,6 +75,55 @@ struct EndpointTests {
         try makeStaleSocket(path)
         try await requireFree(.unix(path: path))
         #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test("A socket that cannot be connected to for any other reason is its owner's")
+    func requireFree_socketInUse_isKept() async throws {
+        let path = "/tmp/cairn-\(UUID().uuidString.prefix(8)).sock"
+        // One for datagrams: it refuses connections, and not because nobody is there.
+        let holder = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        defer {
+            close(holder)
+            try? FileManager.default.removeItem(atPath: path)
+        }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        // SAFETY: the path is shorter than the field that it is copied to.
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
+            unsafe field.copyBytes(from: Array(path.utf8))
+        }
+        // SAFETY: the address outlives the call, whose length is that of its type.
+        let result = unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                unsafe bind(holder, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0)
+        let error = await controlError { () throws(ControlError) in
+            try await requireFree(.unix(path: path))
+        }
+        #expect(error?.detail.contains("Another process listens") == true)
+        #expect(FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test(
+        "What a registration may say of endpoints is what the API's description says",
+        arguments: [
+            ("http://127.0.0.1:22647", true), ("http://node-1.example:7400/", true),
+            ("node1:65535", true), ("http://[::1]:7400", true), ("unix:/run/cairn/api.sock", true),
+            ("http+unix:///run/api.sock", true), ("unix:/run/a b", true),
+            ("node1:65536", false), ("http://node1", false), ("unix:run/api.sock", false),
+            ("unix://run/api.sock", false), ("http://no de:7400", false), ("", false),
+        ]
+    )
+    func endpoint_isAsDescribed(text: String, isValid: Bool) throws {
+        #expect(((try? APIEndpoint(text)) != nil) == isValid)
+        let file = try OpenAPIFile()
+        let admin = try Regex(#require(file.patterns["admin_endpoint"]))
+        #expect((text.wholeMatch(of: admin) != nil) == isValid)
+        guard !text.contains("/") else { return }
+        let nbd = try Regex(#require(file.patterns["nbd_endpoint"]))
+        #expect((text.wholeMatch(of: nbd) != nil) == isValid)
     }
 
     /// Binds a socket and closes it without unlinking, as a killed process does.

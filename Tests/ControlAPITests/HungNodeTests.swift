@@ -151,6 +151,83 @@ struct HungNodeTests {
         try await plane.deleteVolume("v-good", operation: "d3")
     }
 
+    /// Three volumes on a node that hangs since, and one on a good node; each has an operation that
+    /// has not ended.
+    private func interrupted(
+        _ hung: HungServer,
+        changeMillisecondsMax: Int64
+    ) async throws -> (cluster: Cluster, plane: ControlPlane) {
+        // The one that hangs comes first by name.
+        let (cluster, before) = try await Cluster.serving(nodeNames: ["hung", "well"])
+        for (name, node) in [("a", "hung"), ("b", "hung"), ("c", "hung"), ("v", "well")] {
+            let creation = VolumeCreation(name: name, byteCount: 4096, node: node)
+            _ = try await before.createVolume(creation, operation: "create-\(name)")
+            try await interrupt(name, cluster)
+        }
+        let plane = ControlPlane(
+            metadata: cluster.metadata,
+            version: "test",
+            logger: Cluster.quiet,
+            changeMillisecondsMax: changeMillisecondsMax
+        ) { record throws(ControlError) in
+            guard record.name == "hung" else { return cluster.nodes[1] }
+            return NodeClient(endpoint: hung.endpoint, answerMillisecondsMax: 3_600_000)
+        }
+        return (cluster, plane)
+    }
+
+    private func interrupt(_ name: String, _ cluster: Cluster) async throws {
+        let volume = try #require(try await cluster.metadata.volume(named: name))
+        let key = UUID().uuidString
+        let kind = PendingOperation.Kind.createSnapshot(name: "s\(key.prefix(8))")
+        let operation = PendingOperation(key: key, kind: kind, startedAt: .now)
+        _ = try await cluster.metadata.begin(operation, on: volume, request: "snapshot")
+    }
+
+    private func isSettled(_ name: String, _ cluster: Cluster) async throws -> Bool {
+        try await isEventually(within: .seconds(30)) {
+            try await cluster.metadata.volume(named: name)?.value.pending == nil
+        }
+    }
+
+    @Test("A node that hangs while it still counts as up holds up the recovery of no other one")
+    func recovery_nodeHangs_othersRecover() async throws {
+        let hung = try HungServer(start: "")
+        let (cluster, plane) = try await interrupted(hung, changeMillisecondsMax: 3_600_000)
+        let recovery = Task { try await plane.recover() }
+        defer { recovery.cancel() }
+        #expect(try await isSettled("v", cluster))
+    }
+
+    @Test("It holds up no other one either whose comparison is asked for later")
+    func comparison_nodeHangs_othersAreCompared() async throws {
+        let hung = try HungServer(start: "")
+        let (cluster, plane) = try await interrupted(hung, changeMillisecondsMax: 3_600_000)
+        let running = Task { await plane.run() }
+        defer {
+            plane.stop()
+            running.cancel()
+        }
+        #expect(try await isSettled("v", cluster))
+        try await interrupt("v", cluster)
+        for node in ["hung", "well"] {
+            let index = node == "hung" ? 0 : 1
+            _ = try await plane.registerNode(node, Cluster.registration(index))
+        }
+        #expect(try await isSettled("v", cluster))
+    }
+
+    @Test("A node that hangs is asked for one of its pending operations, not for each")
+    func recovery_nodeHangs_isAskedOnce() async throws {
+        let hung = try HungServer(start: "")
+        let (cluster, plane) = try await interrupted(hung, changeMillisecondsMax: 1000)
+        try await plane.recover()
+        try await requireGivenUp(hung)
+        for name in ["a", "b", "c"] {
+            #expect(try await cluster.metadata.volume(named: name)?.value.pending != nil)
+        }
+    }
+
     @Test("An answer that the outcome is not known is an answer: the client does not ask again")
     func client_outcomeUnknown_isNotRepeated() async throws {
         let document = ProblemDocument(ControlError(.outcomeUnknown, "who knows"))

@@ -13,6 +13,7 @@ func withServer(
     unix: Bool,
     requestMillisecondsMax: Int64 = APILimits.requestSecondsMax * 1000,
     idleMillisecondsMax: Int64 = APILimits.idleSecondsMax * 1000,
+    writeMillisecondsMax: Int64 = APILimits.writeSecondsMax * 1000,
     _ body: @Sendable (APIEndpoint) async throws -> Void
 ) async throws {
     let path = "/tmp/cairn-\(UUID().uuidString.prefix(8)).sock"
@@ -23,7 +24,8 @@ func withServer(
         endpoint: wanted,
         logger: Cluster.quiet,
         requestMillisecondsMax: requestMillisecondsMax,
-        idleMillisecondsMax: idleMillisecondsMax
+        idleMillisecondsMax: idleMillisecondsMax,
+        writeMillisecondsMax: writeMillisecondsMax
     ) {
         continuation.yield($0)
     }

@@ -129,6 +129,102 @@ struct NodeTests {
         #expect(try await plane.volume("v").snapshotCount == 0)
     }
 
+    @Test("Wherever forgetting a lost node stops, no image is left of a volume that is gone")
+    func delete_lost_interrupted_leavesNoImages() async throws {
+        for step in 1... {
+            let cluster = try await Cluster()
+            let plane = cluster.plane(withFaults: true)
+            try await cluster.register(with: plane)
+            let creation = VolumeCreation(name: "v", byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "k0")
+            let snapshot = SnapshotCreation(name: "s")
+            _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+            for version in ["1", "2"] {
+                let image = ImageCreation(name: "i", version: version, volume: "v", snapshot: "s")
+                _ = try await plane.createImage(image, operation: "i\(version)")
+            }
+            try await cluster.store.expireLeases(now: .now + .seconds(60))
+            cluster.faults.arm(.crashAfter, step: step)
+            let error = await controlError { () throws(ControlError) in
+                try await plane.deleteNode("n1", isLost: true)
+            }
+            let metadata = cluster.metadata
+            for image in try await metadata.images() {
+                #expect(try await metadata.volume(id: image.volumeID) != nil, "step \(step)")
+            }
+            guard error != nil else { break }
+            if try await metadata.node("n1") != nil {
+                try await cluster.plane().deleteNode("n1", isLost: true)
+            }
+            #expect(try await metadata.images().isEmpty)
+        }
+    }
+
+    @Test("A lost volume's pending operation is forgotten with it, under all its keys")
+    func delete_lost_forgetsPending() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k0")
+        for key in ["k1", "k2"] {
+            cluster.faults.arm(.lostRequest, step: 1)
+            _ = await controlError { () throws(ControlError) in
+                let snapshot = SnapshotCreation(name: "s")
+                _ = try await plane.createSnapshot(of: "v", snapshot, operation: key)
+            }
+            #expect(try await cluster.metadata.operation(key) != nil)
+        }
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        try await plane.deleteNode("n1", isLost: true)
+        for key in ["k1", "k2"] { #expect(try await cluster.metadata.operation(key) == nil) }
+    }
+
+    @Test("A purge whose answer was lost is ended by its repetition, and nothing is kept of it")
+    func purge_answerLost_isRepeated() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k")
+        try await cluster.store.expireLeases(now: .now + .seconds(60))
+        try await plane.deleteNode("n1", isLost: true)
+        try await cluster.register(with: plane)
+        func purge() async -> ControlError.Code? {
+            await controlError { () throws(ControlError) in
+                try await plane.deleteStray(volume.id, of: "n1")
+            }?.code
+        }
+        cluster.faults.arm(.lostAnswer, step: 1)
+        #expect(await purge() == .outcomeUnknown)
+        #expect(try await cluster.metadata.lostVolume(volume.id) != nil)
+        #expect(await purge() == nil)
+        #expect(try await cluster.metadata.lostVolume(volume.id) == nil)
+        let kinds = try await plane.events(after: 0, countMax: 100).events.map(\.kind)
+        #expect(kinds.filter { $0 == "volume.purged" }.count == 1)
+        #expect(await purge() == .volumeNotFound)
+    }
+
+    @Test("A node that drains gets no new volumes, not even by name, but clones of what it has")
+    func draining_byName_isRefused() async throws {
+        let (cluster, plane) = try await Cluster.serving(nodeNames: ["n1", "n2"])
+        let creation = VolumeCreation(name: "v", byteCount: 4096, node: "n1")
+        _ = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        _ = try await plane.updateNode("n1", NodeUpdate(draining: true))
+        let error = await controlError { () throws(ControlError) in
+            let creation = VolumeCreation(name: "w", byteCount: 4096, node: "n1")
+            _ = try await plane.createVolume(creation, operation: "k2")
+        }
+        #expect(error?.code == .unavailable)
+        #expect(error?.help?.contains("'volctl node drain n1 --undo'") == true)
+        #expect(cluster.nodes[0].held.count == 1)
+        let clone = CloneCreation(name: "c")
+        let made = try await plane.clone("v", snapshot: "s", clone, operation: "k3")
+        #expect(made.primary == "n1")
+    }
+
     @Test("A lost node that comes back serves nothing of what was forgotten, until it is purged")
     func lostNode_comesBack_isClosed() async throws {
         let (cluster, plane) = try await Cluster.serving()
@@ -302,6 +398,14 @@ struct NodeTests {
         #expect(try await metadata.trimOperations(before: .distantPast) == 0)
         #expect(try await metadata.trimOperations(before: .distantFuture) == 5)
         #expect(try await metadata.operation("k1") == nil)
+        // One that is pending is kept, until there is nothing that it is pending on.
+        let volume = try #require(try await metadata.volume(named: "v1"))
+        let pending = PendingOperation(key: "k/6", kind: .delete, startedAt: .now)
+        _ = try await metadata.begin(pending, on: volume, request: "delete")
+        #expect(try await metadata.trimOperations(before: .distantFuture) == 0)
+        let loss = MetaOperation.deleteAll(prefix: "/cairn/default/v/")
+        _ = try await cluster.store.transact(MetaTransaction(success: [loss]))
+        #expect(try await metadata.trimOperations(before: .distantFuture) == 1)
         #expect(try await metadata.trimEvents(countMax: 2) == 4)
         let kept = try await plane.events(after: 0, countMax: 10).events
         #expect(kept.map(\.subject) == ["v3", "v4"])

@@ -14,6 +14,9 @@ struct OpenAPIFile {
     private(set) var statuses: [String: Set<Int>] = [:]
     /// The codes that a problem document may have.
     private(set) var problemCodes: Set<String> = []
+    /// The pattern of each field of a schema that has one in single quotes; names are told apart
+    /// by nothing else.
+    private(set) var patterns: [String: String] = [:]
 
     static var location: URL {
         URL(filePath: #filePath).deletingLastPathComponent().appending(
@@ -37,6 +40,9 @@ struct OpenAPIFile {
             guard isInPaths, depth > 0 else {
                 if content.hasPrefix("enum: [invalid_argument") {
                     problemCodes = Self.list(content)
+                }
+                if let match = content.firstMatch(of: /^([a-z_]+): .*pattern: '([^']*)'/) {
+                    patterns[String(match.1)] = String(match.2)
                 }
                 continue
             }

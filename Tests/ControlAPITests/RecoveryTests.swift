@@ -229,6 +229,54 @@ struct RecoveryTests {
         }
     }
 
+    @Test(
+        "A clone that the node has made is not forgotten because its snapshot has gone since",
+        arguments: [false, true]
+    )
+    func interruptedClone_snapshotDeleted_isKept(isRecovered: Bool) async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        cluster.faults.arm(.lostAnswer, step: 1)
+        let clone = CloneCreation(name: "c")
+        let error = await controlError { () throws(ControlError) in
+            _ = try await plane.clone("v", snapshot: "s", clone, operation: "k2")
+        }
+        #expect(error?.code == .outcomeUnknown)
+        try await plane.deleteSnapshot("s", of: "v", operation: "k3")
+        if isRecovered { try await plane.recover() }
+        let made = try await plane.clone("v", snapshot: "s", clone, operation: "k2")
+        #expect(made.state == .ready)
+        try await cluster.requireAgreement("a clone without its snapshot")
+    }
+
+    @Test("A clone that the node has not made is given up when its snapshot has gone since")
+    func lostClone_snapshotDeleted_isRefused() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        cluster.faults.arm(.lostRequest, step: 1)
+        let clone = CloneCreation(name: "c")
+        _ = await controlError { () throws(ControlError) in
+            _ = try await plane.clone("v", snapshot: "s", clone, operation: "k2")
+        }
+        try await plane.deleteSnapshot("s", of: "v", operation: "k3")
+        let error = await controlError { () throws(ControlError) in
+            _ = try await plane.clone("v", snapshot: "s", clone, operation: "k2")
+        }
+        #expect(error?.code == .snapshotNotFound)
+        try await cluster.requireAgreement("a clone that was never made")
+        #expect(try await cluster.metadata.volume(named: "c") == nil)
+    }
+
     @Test("While the node is silent, other operations on the volume say why they wait")
     func pending_nodeSilent_isBusy() async throws {
         let cluster = try await Cluster()

@@ -1,5 +1,6 @@
 // A client that takes its time.
 
+import ControlAPI
 import Foundation
 import Glibc
 import TestSupport
@@ -28,7 +29,41 @@ final class SlowConnection: Sendable {
         guard result == 0 else { throw POSIXError(.ECONNREFUSED) }
     }
 
+    /// Connects to a unix socket: there the end of the other side is seen over what it has sent.
+    init(unixPath path: String) throws {
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        descriptor = socket(AF_UNIX, kind, 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let descriptor = descriptor
+        let bytes = Array(path.utf8)
+        // SAFETY: the bytes are cut to the field that they are copied to.
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
+            unsafe field.copyBytes(from: bytes.prefix(APIEndpoint.unixPathByteCountMax))
+        }
+        // SAFETY: the address outlives the call, whose length is that of its type.
+        let result = unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                unsafe connect(descriptor, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else { throw POSIXError(.ECONNREFUSED) }
+    }
+
     deinit { close(descriptor) }
+
+    /// Whether the other side has sent something.
+    var hasInput: Bool { poll(POLLIN) }
+
+    /// Whether the other side of a unix socket has closed, with or without unread bytes.
+    var isHungUp: Bool { poll(POLLHUP) }
+
+    private func poll(_ events: Int32) -> Bool {
+        var polled = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        // SAFETY: one entry, as the count says.
+        guard unsafe Glibc.poll(&polled, 1, 0) > 0 else { return false }
+        return polled.revents & Int16(events) != 0
+    }
 
     func send(_ text: String) {
         let bytes = Array(text.utf8)
@@ -77,7 +112,7 @@ final class SlowConnection: Sendable {
     private func received() -> [UInt8]? {
         var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         // SAFETY: one entry, as the count says.
-        guard unsafe poll(&polled, 1, 0) > 0 else { return nil }
+        guard unsafe Glibc.poll(&polled, 1, 0) > 0 else { return nil }
         var bytes = [UInt8](repeating: 0, count: 4096)
         // SAFETY: pointer and count are those of a live array.
         let byteCount = unsafe recv(descriptor, &bytes, bytes.count, 0)

@@ -2,6 +2,9 @@
 
 import ControlAPI
 import ControlPlane
+import Hummingbird
+import NIOCore
+import TestSupport
 import Testing
 
 /// The start of a request that is answered only when its body has arrived.
@@ -119,6 +122,33 @@ struct SlowRequestTests {
             if first.hasPrefix("POST") { connection.send("{}") }
             connection.send("GET /v1/vol")
             #expect(await connection.isCut(trickling: "x", seconds: 30))
+        }
+    }
+
+    @Test("A client that does not read its answer, in one piece or in many, loses its connection")
+    func server_unreadAnswer_isCut() async throws {
+        let router = Router(context: APIContext.self)
+        let piece = ByteBuffer(repeating: UInt8(ascii: "x"), count: 1 << 20)
+        router.get("piece") { _, _ in
+            let whole = ByteBuffer(repeating: UInt8(ascii: "x"), count: 16 << 20)
+            return Response(status: .ok, body: ResponseBody(byteBuffer: whole))
+        }
+        router.get("pieces") { _, _ in
+            Response(
+                status: .ok,
+                body: ResponseBody { writer in
+                    while true { try await writer.write(piece) }
+                }
+            )
+        }
+        for path in ["/piece", "/pieces"] {
+            try await withServer(router, unix: true, writeMillisecondsMax: 500) { endpoint in
+                guard case .unix(let socket) = endpoint else { return }
+                let connection = try SlowConnection(unixPath: socket)
+                connection.send("GET \(path) HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                #expect(try await isEventually(within: .seconds(30)) { connection.hasInput })
+                #expect(try await isEventually(within: .seconds(30)) { connection.isHungUp })
+            }
         }
     }
 }

@@ -119,4 +119,48 @@ struct SnapshotTests {
         #expect(error?.code == .volumeNotFound)
         #expect(error?.help?.contains("volctl volume list") == true)
     }
+
+    @Test("An image whose volume is gone does not become a clone of another one of its name")
+    func cloneImage_otherVolumeOfTheName_isRefused() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let first = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        let image = ImageCreation(name: "i", version: "1", volume: "v", snapshot: "s")
+        _ = try await plane.createImage(image, operation: "k2")
+        // What an earlier version left when it was stopped while it forgot a lost node.
+        let loss = ["v", "vn", "sn"].map {
+            MetaOperation.deleteAll(prefix: "/cairn/default/\($0)/")
+        }
+        _ = try await cluster.store.transact(MetaTransaction(success: loss))
+        cluster.nodes[0].lose(first.id)
+        _ = try await plane.createVolume(creation, operation: "k3")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k4")
+        let clone = CloneCreation(name: "c")
+        let error = await controlError { () throws(ControlError) in
+            _ = try await plane.cloneImage("i", version: "1", clone, operation: "k5")
+        }
+        #expect(error?.code == .imageNotFound)
+        #expect(error?.help?.contains("'volctl image delete i:1'") == true)
+        #expect(try await cluster.metadata.volume(named: "c") == nil)
+        // The catalogue can be tidied.
+        try await plane.deleteImage("i", version: "1", operation: "k6")
+    }
+
+    @Test("Cloning an image is done once, also when the image is gone at its repetition")
+    func cloneImage_repeatedWithoutImage_isKnown() async throws {
+        let (_, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k0")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "k1")
+        let image = ImageCreation(name: "i", version: "1", volume: "v", snapshot: "s")
+        _ = try await plane.createImage(image, operation: "k2")
+        let clone = CloneCreation(name: "c")
+        let made = try await plane.cloneImage("i", version: "1", clone, operation: "k3")
+        try await plane.deleteImage("i", version: "1", operation: "k4")
+        let again = try await plane.cloneImage("i", version: "1", clone, operation: "k3")
+        #expect(again.id == made.id)
+    }
 }

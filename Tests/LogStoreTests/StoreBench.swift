@@ -60,13 +60,16 @@ final class StoreBench {
 
     /// Forgets the store as a crash would, and opens the device under another configuration; the
     /// caller looks at what came of it.
-    func reopen(_ configuration: LogStoreConfiguration) {
+    func reopen(
+        _ configuration: LogStoreConfiguration,
+        identity: StoreIdentity? = StoreBench.identity
+    ) {
         store = LogStore(
             configuration: configuration,
             geometry: DeviceGeometry(byteCount: UInt64(arena.region.byteCount))
         )
         ended = [:]
-        beginOpening()
+        beginOpening(identity)
     }
 
     /// Where on the device a block of these bytes begins, or nil.
@@ -81,8 +84,8 @@ final class StoreBench {
         try #require(store.state == .ready)
     }
 
-    private func beginOpening() {
-        store.open(identity: StoreBench.identity, now: now)
+    private func beginOpening(_ identity: StoreIdentity? = StoreBench.identity) {
+        store.open(identity: identity, now: now)
         pump { self.store.state != .opening }
     }
 

@@ -34,6 +34,29 @@ import Testing
         #expect(bench.store.brokenInvariant() == nil)
     }
 
+    @Test("A device with another store than the one expected is refused as it is")
+    func open_wrongIdentity_writesNothing() throws {
+        let bench = try StoreBench()
+        let volume = try bench.volume(1)
+        let block = StoreBench.pattern(5, 4096)
+        try #require(try bench.write(volume, at: 0, block) == .ok)
+        try bench.flush(volume)
+        let image = bench.arena.region.array()
+        let other = [StoreIdentity(high: 1, low: 3), StoreIdentity(high: 2, low: 2)]
+        for identity in other {
+            bench.deviceWriteByteCount = 0
+            bench.reopen(bench.configuration, identity: identity)
+            #expect(bench.store.state == .failed(.wrongIdentity(found: StoreBench.identity)))
+            // Nothing follows either: what replay would have written comes turns later.
+            bench.settle()
+            #expect(bench.deviceWriteByteCount == 0)
+            #expect(bench.arena.region.array() == image)
+        }
+        bench.reopen(bench.configuration, identity: nil)
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(again, at: 0, 4096) == block)
+    }
+
     @Test("Behind a gap the log goes on in its place, and what lay there never comes back")
     func open_gapInLog_goesOnThere() throws {
         let bench = try StoreBench()

@@ -148,11 +148,13 @@ import Testing
     @Test("Shrinking gives the tail up: grown again, it reads as zero")
     func resize_shrinkGrow_tailIsZero() throws {
         let bench = try StoreBench(byteCount: 64 << 20)
-        let volume = try bench.volume(1, byteCount: 8 << 20, block: 4096)
+        var volume = try bench.volume(1, byteCount: 8 << 20, block: 4096)
         #expect(try bench.write(volume, at: 0, StoreBench.pattern(5, 4 << 20)) == .ok)
         _ = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s"))
         #expect(try bench.write(volume, at: 2 << 20, StoreBench.pattern(6, 1 << 20)) == .ok)
+        bench.store.closeVolume(volume)
         _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 1 << 20))
+        volume = try #require(bench.store.openVolume(VolumeID(1)))
         #expect(bench.store.volume(VolumeID(1))?.specification.byteCount == 1 << 20)
         _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 512 << 20))
         let kept = try bench.read(volume, at: 0, 1 << 20)
@@ -168,6 +170,58 @@ import Testing
         let again = try #require(bench.store.openVolume(VolumeID(1)))
         #expect(try bench.read(again, at: 500 << 20, 4096) == bytes)
         #expect(try bench.read(again, at: 2 << 20, 4096).allSatisfy { $0 == 0 })
+    }
+
+    @Test("A volume is not shrunk under those who have it open, nor opened while it is")
+    func resize_shrinkWithWriters_losesNoWrite() throws {
+        let bench = try StoreBench(byteCount: 64 << 20)
+        var volume = try bench.volume(1, byteCount: 64 << 20, block: 4096)
+        // A block in each leaf of the map: giving them up takes many turns.
+        for part in 0..<32 {
+            let bytes = StoreBench.pattern(part, 4096)
+            try #require(try bench.write(volume, at: UInt64(part) << 21, bytes) == .ok)
+        }
+        let shrink = StoreCommand.resizeVolume(VolumeID(1), byteCount: 4096)
+        #expect(throws: StoreCommandError.inUse) { try bench.command(shrink) }
+        for part in 0..<32 {
+            #expect(
+                try bench.read(volume, at: UInt64(part) << 21, 4096)
+                    == StoreBench.pattern(part, 4096)
+            )
+        }
+        // Growing is seen by those who have it open.
+        _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 65 << 20))
+        try #require(try bench.write(volume, at: 64 << 20, StoreBench.pattern(99, 4096)) == .ok)
+        // Pages that have to be read make the shrink wait for the device.
+        bench.store.close()
+        bench.pump { bench.store.state == .closed }
+        try bench.crash()
+        let sealed = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s")).layer
+        bench.store.submit(shrink, token: 7)
+        var refusedCount = 0
+        bench.pump(requestsPerTurn: 1) {
+            guard bench.endedCommands[7] == nil else { return true }
+            guard let early = bench.store.openVolume(VolumeID(1)) else {
+                refusedCount += 1
+                return false
+            }
+            // Too early to have begun, or so late that the new size holds already.
+            let status = bench.store.specification(of: VolumeID(1))?.byteCount
+            #expect(status == 4096 || refusedCount == 0)
+            bench.store.closeVolume(early)
+            return false
+        }
+        _ = try #require(bench.endedCommands[7]).get()
+        #expect(refusedCount > 1)
+        let snapshot = try #require(bench.store.openVolume(VolumeID(1), layer: sealed))
+        #expect(try bench.read(snapshot, at: 2 << 20, 4096) == StoreBench.pattern(1, 4096))
+        _ = try bench.command(.resizeVolume(VolumeID(1), byteCount: 64 << 20))
+        volume = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(volume, at: 0, 4096) == StoreBench.pattern(0, 4096))
+        for part in 1..<32 {
+            #expect(try bench.read(volume, at: UInt64(part) << 21, 4096).allSatisfy { $0 == 0 })
+        }
+        #expect(bench.store.brokenInvariant() == nil)
     }
 
     @Test(

@@ -100,6 +100,29 @@ import Testing
         await node.stop()
     }
 
+    @Test func shrink_withConnections_isRefused() async throws {
+        let node = try await TestNode()
+        try await node.makeVolume("disk", id: 1)
+        let client = try node.client("disk")
+        let bytes = pattern(byteCount: 4096, seed: 1)
+        try client.write(0, bytes)
+        try client.write(63 << 20, bytes)
+        let shrink = StoreCommand.resizeVolume(VolumeID(1), byteCount: 32 << 20)
+        await #expect(throws: StoreCommandError.inUse) { try await node.node.perform(shrink) }
+        #expect(try client.read(63 << 20, 4096) == bytes)
+        try client.disconnect()
+        #expect(try await isEventually { await node.node.connectionCount(of: VolumeID(1)) == 0 })
+        _ = try await node.node.perform(shrink)
+        let grow = StoreCommand.resizeVolume(VolumeID(1), byteCount: 64 << 20)
+        let small = try node.client("disk")
+        #expect(small.byteCount == 32 << 20)
+        _ = try await node.node.perform(grow)
+        let again = try node.client("disk")
+        #expect(try again.read(0, 4096) == bytes)
+        #expect(try again.read(63 << 20, 4096).allSatisfy { $0 == 0 })
+        await node.stop()
+    }
+
     @Test func emptyName_opensTheOnlyVolume() async throws {
         let node = try await TestNode()
         try await node.makeVolume("disk", id: 1)

@@ -131,12 +131,18 @@ import volctl
     @Test("a cluster's file is read back as it was written")
     func read_written_isSame() throws {
         let directory = try TestDirectory()
-        let file = ClusterFile(
+        var file = ClusterFile(
             metaPort: 20_001,
             nodes: [.init(name: "node1", nbdPort: 20_002, adminPort: 20_003)]
         )
-        try DocumentFile.write(file, to: ClusterLayout(directory: directory.path).clusterFile)
+        let path = ClusterLayout(directory: directory.path).clusterFile
+        try DocumentFile.write(file, to: path)
         #expect(try ClusterFile.read(directory.path) == file)
+        file.nodes[0].storeIdentity = "0123456789abcdef0123456789abcdef"
+        try DocumentFile.write(file, to: path)
+        #expect(try ClusterFile.read(directory.path) == file)
+        // What Docs/volctl.md tells people to remove.
+        #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"store_identity\""))
         #expect(file.endpoint == "http://127.0.0.1:20001")
     }
 
@@ -148,6 +154,8 @@ import volctl
         #expect(file?.metaPort == 20_001)
         #expect(file?.nodes.map(\.name) == ["node1", "node2"])
         #expect(file?.nodes.last?.adminPort == 20_005)
+        // Of a program that knew of no identities.
+        #expect(file?.nodes.first?.storeIdentity == nil)
     }
 
     @Test("a damaged file, and one of a newer program, are refused with the way out")

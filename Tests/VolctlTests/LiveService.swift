@@ -70,6 +70,7 @@ final class ListNode: NodeService {
     private let volumesByID = Mutex<[UInt64: NodeVolume]>([:])
     private let whenCreating = Mutex<(@Sendable () async -> Void)?>(nil)
     private let isDeletionDown = Mutex(false)
+    private let lostSnapshotCount = Mutex(0)
 
     /// Where nothing listens, so that a copy to a volume fails at once.
     static let registration = NodeRegistration(
@@ -99,6 +100,9 @@ final class ListNode: NodeService {
     func whenCreating(_ work: @escaping @Sendable () async -> Void) {
         whenCreating.withLock { $0 = work }
     }
+
+    /// Lets the answers to the next snapshots get lost.
+    func loseSnapshotAnswers(_ count: Int) { lostSnapshotCount.withLock { $0 = count } }
 
     /// Lets deletions find nobody, or somebody again.
     func setDeletionDown(_ isDown: Bool) { isDeletionDown.withLock { $0 = isDown } }
@@ -185,9 +189,15 @@ final class ListNode: NodeService {
             ownByteCount: 0,
             cloneCount: 0
         )
+        volume.snapshots.removeAll { $0.name == name }
         volume.snapshots.append(snapshot)
         let changed = volume
         volumesByID.withLock { $0[id] = changed }
+        let isLost = lostSnapshotCount.withLock { count in
+            count -= 1
+            return count >= 0
+        }
+        if isLost { throw ControlError(.outcomeUnknown, "Nobody knows.") }
         return snapshot
     }
 

@@ -50,6 +50,55 @@ import volctl
         #expect(node?.line.contains("Did you mean 'node1'?") == true)
     }
 
+    @Test(
+        "an export that does not hear of its snapshot removes it, or says which it is",
+        arguments: [1, 2]
+    )
+    func export_snapshotAnswerLost_leavesNone(lostCount: Int) async throws {
+        let service = try await LiveService()
+        let client = service.client
+        _ = try await client.createVolume(VolumeCreation(name: "v", byteCount: 4096))
+        let source = try ExportSource(parsing: "v")
+        service.node.loseSnapshotAnswers(lostCount)
+        // The second loss is that of the service, which has to end the first one.
+        let error = await #expect(throws: (any Error).self) {
+            try await source.withSnapshot(of: "v", client) { _ in _ = Issue.record("none") }
+        }
+        if lostCount == 1 {
+            #expect((error as? ControlError)?.code == .outcomeUnknown)
+            #expect(try await client.snapshots(of: "v").isEmpty)
+        } else {
+            let remedy = (error as? CommandFailure)?.remedy
+            #expect(remedy?.contains("volctl snapshot delete v@export-") == true)
+        }
+    }
+
+    @Test("a command whose answer is lost asks again by itself")
+    func change_answerLost_isAskedAgain() async throws {
+        let service = try await LiveService()
+        _ = try await service.client.createVolume(VolumeCreation(name: "v", byteCount: 4096))
+        service.node.loseSnapshotAnswers(2)
+        let snapshot = try await options(service).withClient { client in
+            try await client.createSnapshot("s", of: "v")
+        }
+        #expect(snapshot.name == "s")
+    }
+
+    @Test("an export does not replace a file that was made while it worked")
+    func renameUnlessTaken_keepsWhatIsThere() throws {
+        let directory = try TestDirectory()
+        let (unfinished, path) = ("\(directory.path)/f.unfinished", "\(directory.path)/f")
+        try Data("new".utf8).write(to: URL(filePath: unfinished))
+        try Data("theirs".utf8).write(to: URL(filePath: path))
+        #expect(!Path.renameUnlessTaken(unfinished, to: path))
+        #expect(errno == EEXIST)
+        #expect(try Data(contentsOf: URL(filePath: path)) == Data("theirs".utf8))
+        Path.remove(path)
+        #expect(Path.renameUnlessTaken(unfinished, to: path))
+        #expect(try Data(contentsOf: URL(filePath: path)) == Data("new".utf8))
+        #expect(!Path.exists(unfinished))
+    }
+
     @Test("the shell is given the names that exist, and nothing where nothing answers")
     func proposals_existingNames_areGiven() async throws {
         let service = try await LiveService()

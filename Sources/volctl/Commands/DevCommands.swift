@@ -179,7 +179,7 @@ struct DevUp: DevClusterCommand {
 
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
-        let cluster = try await DevCluster(
+        var cluster = try await DevCluster(
             in: options.directoryToStart(environment: environment),
             nodeCount: nodes,
             secondsMax: patience.timeout,
@@ -310,7 +310,7 @@ struct DevStart: DevClusterCommand {
     @OptionGroup var options: DevOptions
 
     func run() async throws {
-        let cluster = try await DevCluster(
+        var cluster = try await DevCluster(
             existing: options.directory(),
             secondsMax: patience.timeout,
             progress: .notes(isJSON: options.json)

@@ -148,8 +148,9 @@ struct NodeDrain: SingleNodeCommand {
         commandName: "drain",
         abstract: "Let a node take no new volumes.",
         discussion: """
-            The volumes that it has stay on it; this build does not move them. --undo lets it \
-            take volumes again.
+            The volumes that it has stay on it; this build does not move them. Clones of their \
+            snapshots and images share data with them, so they are still made there. --undo lets \
+            it take volumes again.
             """
     )
 

@@ -65,8 +65,10 @@ package struct ClusterFile: Codable, Hashable, Sendable {
         package var nbdPort: UInt16
         /// The port of its API.
         package var adminPort: UInt16
+        /// The identity of the store that was made for it; nil for those of older programs.
+        package var storeIdentity: String?
 
-        /// Creates a node's entry.
+        /// Creates the entry of a node that has no store yet.
         package init(name: String, nbdPort: UInt16, adminPort: UInt16) {
             self.name = name
             self.nbdPort = nbdPort

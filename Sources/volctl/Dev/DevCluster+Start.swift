@@ -11,7 +11,7 @@ extension DevCluster {
     /// - Parameter store: How to make the stores.
     /// - Returns: The names of the programs started.
     /// - Throws: ``CommandFailure``; what this call started is stopped again.
-    package func startAll(store: StoreOptions) async throws -> [String] {
+    package mutating func startAll(store: StoreOptions) async throws -> [String] {
         // A store that cannot be made is found out before anything runs.
         for node in file.nodes {
             try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
@@ -73,7 +73,10 @@ extension DevCluster {
     ///   - store: How to make its store when it has none.
     /// - Returns: Whether it was started.
     /// - Throws: ``CommandFailure`` that names its log, or what helps with one that hangs.
-    package func startNode(_ node: ClusterFile.Node, store: StoreOptions) async throws -> Bool {
+    package mutating func startNode(
+        _ node: ClusterFile.Node,
+        store: StoreOptions
+    ) async throws -> Bool {
         if let process = running(node.name) {
             // Whether it is registered as well is not its fault alone.
             try await wait(for: node.name, process, "answer", isOurs: false) {
@@ -86,18 +89,19 @@ extension DevCluster {
         try await LoopbackPort.waitUntilFree(node.adminPort, of: node.name)
         try formatStore(of: node, store)
         progress.note("starting \(node.name) on nbd://127.0.0.1:\(node.nbdPort)")
-        let process = try launch(
-            node.name,
-            program: "volnode",
-            [
-                "run", "--name", node.name,
-                "--store", layout.storeFile(node.name),
-                "--listen-nbd", "127.0.0.1:\(node.nbdPort)",
-                "--listen-nbd-unix", layout.socketFile(node.name),
-                "--admin", "127.0.0.1:\(node.adminPort)",
-                "--meta", file.endpoint,
-            ]
-        )
+        var arguments = [
+            "run", "--name", node.name,
+            "--store", layout.storeFile(node.name),
+            "--listen-nbd", "127.0.0.1:\(node.nbdPort)",
+            "--listen-nbd-unix", layout.socketFile(node.name),
+            "--admin", "127.0.0.1:\(node.adminPort)",
+            "--meta", file.endpoint,
+        ]
+        if let identity = try self.node(node.name).storeIdentity {
+            arguments += ["--identity", identity]
+        }
+        let process = try launch(node.name, program: "volnode", arguments)
+        let cluster = cluster
         try await wait(for: node.name, process, "register") {
             await cluster.isNodeServing(node)
         }
@@ -130,7 +134,9 @@ extension DevCluster {
 
     /// Makes the node's store under another name and then gives it its own: a half-made store is
     /// never mistaken for one.
-    private func formatStore(
+    ///
+    /// Which store it is is remembered before that, so that the node is started on no other.
+    private mutating func formatStore(
         of node: ClusterFile.Node,
         _ options: StoreOptions
     ) throws {
@@ -140,19 +146,8 @@ extension DevCluster {
         progress.note("formatting a store of \(size) for \(node.name)")
         let unfinished = "\(path).unfinished"
         Path.remove(unfinished)
-        let log = try Descriptor.open(layout.logFile(node.name), O_WRONLY | O_CREAT | O_APPEND)
-        defer { log.close() }
-        let tool = ChildSpecification(
-            try program("volnode"),
-            [
-                "format", unfinished, "--size", "\(size.byteCount)",
-                "--preallocate", options.preallocation,
-            ],
-            output: log.number,
-            error: log.number
-        )
-        let end = ChildEnd.wait(for: try tool.start())
-        guard end == .exited(0) else {
+        let (end, identity) = try format(unfinished, of: node, size, options)
+        guard end == .exited(0), let identity else {
             Path.remove(unfinished)
             if case .signalled(let number) = end {
                 throw formattingEnded(by: number, of: node, size)
@@ -167,9 +162,51 @@ extension DevCluster {
                 remedy: "Choose another --store-size, or see \(layout.logFile(node.name))."
             )
         }
+        try remember(store: identity, of: node.name)
         guard Path.rename(unfinished, to: path) else {
             throw CommandFailure("io_error", "Cannot rename \(unfinished): \(systemErrorText()).")
         }
+    }
+
+    /// What is read of the document that `volnode format` prints.
+    private struct FormatDocument: Decodable {
+        var identity: String
+    }
+
+    /// Runs `volnode format`.
+    ///
+    /// - Returns: How it ended, and the identity of the store it made.
+    private func format(
+        _ path: String,
+        of node: ClusterFile.Node,
+        _ size: ByteSize,
+        _ options: StoreOptions
+    ) throws -> (ChildEnd, identity: String?) {
+        let log = try Descriptor.open(layout.logFile(node.name), O_WRONLY | O_CREAT | O_APPEND)
+        defer { log.close() }
+        let output = try Descriptor.pipe()
+        let tool = ChildSpecification(
+            try program("volnode"),
+            [
+                "format", path, "--size", "\(size.byteCount)",
+                "--preallocate", options.preallocation, "--json",
+            ],
+            output: output.write.number,
+            error: log.number
+        )
+        let pid = try tool.start()
+        // Ours would keep the end of what it writes from being seen.
+        output.write.close()
+        var text: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            guard let count = try output.read.read(into: &buffer) else { continue }
+            guard count > 0 else { break }
+            text += buffer[..<count]
+        }
+        let end = ChildEnd.wait(for: pid)
+        let document = try? ControlJSON.decoder().decode(FormatDocument.self, from: Data(text))
+        return (end, document?.identity)
     }
 
     /// A program that a signal ended said nothing; what stands last in its log is of earlier.

@@ -119,6 +119,14 @@ package struct DevCluster {
         return file
     }
 
+    /// Remembers which store was made for the node called `name`.
+    mutating func remember(store identity: String, of name: String) throws(CommandFailure) {
+        for index in file.nodes.indices where file.nodes[index].name == name {
+            file.nodes[index].storeIdentity = identity
+        }
+        try DocumentFile.write(file, to: layout.clusterFile)
+    }
+
     /// The state of all programs now.
     package var status: DevStatus { DevStatus(layout, file) }
 

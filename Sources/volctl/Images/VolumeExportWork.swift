@@ -54,16 +54,15 @@ package struct VolumeExportWork {
         try checkFile()
         let volume = try await client.existingVolume(source.volume)
         let unfinished = "\(path).unfinished.\(getpid())"
-        let (byteCount, digests) = try await withSnapshot(of: volume.name, client) { snapshot in
+        let (byteCount, digests) = try await source.withSnapshot(of: volume.name, client) {
+            snapshot in
             do {
                 let node = ServingNode(
                     name: volume.primary,
                     uri: try VolumeAccess.uri(of: snapshot)
                 )
                 let digests = try copy(node, snapshot.byteCount, to: unfinished, progress)
-                guard Path.rename(unfinished, to: path) else {
-                    throw CommandFailure("io_error", "Cannot write \(path): \(systemErrorText()).")
-                }
+                try takeName(unfinished)
                 return (snapshot.byteCount, digests)
             } catch {
                 Path.remove(unfinished)
@@ -101,51 +100,25 @@ package struct VolumeExportWork {
                 remedy: "Give the name of a new file."
             )
         }
-        guard canReplace else {
-            throw CommandFailure(
-                "already_exists",
-                "The file \(path) exists.",
-                remedy: "Choose another, or replace it with --force."
-            )
-        }
+        guard canReplace else { throw fileExists }
     }
 
-    /// Calls `body` with the snapshot that was asked for, or with one that is taken for it.
-    private func withSnapshot<Value>(
-        of volume: String,
-        _ client: ControlClient,
-        _ body: (Snapshot) throws -> Value
-    ) async throws -> Value {
-        if let name = source.snapshot {
-            let reference = SnapshotReference(volume: volume, snapshot: name)
-            let snapshot = try await client.named(reference) { () throws(ControlError) in
-                try await client.snapshot(name, of: volume)
-            }
-            return try body(snapshot)
-        }
-        let temporary = "export-\(VolumeAccess.processTag)"
-        _ = try await client.createSnapshot(temporary, of: volume)
-        let result: Result<Value, any Error>
-        do {
-            result = .success(try body(try await client.snapshot(temporary, of: volume)))
-        } catch {
-            result = .failure(error)
-        }
-        do throws(ControlError) {
-            try await client.deleteSnapshot(temporary, of: volume)
-        } catch {
-            let outcome =
-                switch result {
-                case .success: "The file is written"
-                case .failure(let error): "The export failed (\(error))"
-                }
-            throw CommandFailure(
-                "failed",
-                "\(outcome), but the snapshot for it could not be removed: \(error.detail)",
-                remedy: "Remove it: volctl snapshot delete \(volume)@\(temporary)"
-            )
-        }
-        return try result.get()
+    private var fileExists: CommandFailure {
+        CommandFailure(
+            "already_exists",
+            "The file \(path) exists.",
+            remedy: "Choose another, or replace it with --force."
+        )
+    }
+
+    /// Gives the finished file its name, which somebody may have taken since the work began.
+    private func takeName(_ unfinished: String) throws(CommandFailure) {
+        let isNamed =
+            canReplace
+            ? Path.rename(unfinished, to: path) : Path.renameUnlessTaken(unfinished, to: path)
+        guard !isNamed else { return }
+        guard errno != EEXIST || canReplace else { throw fileExists }
+        throw CommandFailure("io_error", "Cannot write \(path): \(systemErrorText()).")
     }
 
     private func copy(
@@ -172,5 +145,70 @@ package struct VolumeExportWork {
             )
         }
         return (source, copy)
+    }
+}
+
+extension ExportSource {
+    /// Calls `body` with the snapshot that was asked for, or with one that is taken for it.
+    package func withSnapshot<Value>(
+        of volume: String,
+        _ client: ControlClient,
+        _ body: (Snapshot) throws -> Value
+    ) async throws -> Value {
+        if let name = snapshot {
+            let reference = SnapshotReference(volume: volume, snapshot: name)
+            let found = try await client.named(reference) { () throws(ControlError) in
+                try await client.snapshot(name, of: volume)
+            }
+            return try body(found)
+        }
+        let temporary = "export-\(VolumeAccess.processTag)"
+        try await take(temporary, of: volume, client)
+        let result: Result<Value, any Error>
+        do {
+            result = .success(try body(try await client.snapshot(temporary, of: volume)))
+        } catch {
+            result = .failure(error)
+        }
+        do throws(ControlError) {
+            try await client.deleteSnapshot(temporary, of: volume)
+        } catch {
+            let outcome =
+                switch result {
+                case .success: "The file is written"
+                case .failure(let error): "The export failed (\(error))"
+                }
+            throw CommandFailure(
+                "failed",
+                "\(outcome), but the snapshot for it could not be removed: \(error.detail)",
+                remedy: "Remove it: volctl snapshot delete \(volume)@\(temporary)"
+            )
+        }
+        return try result.get()
+    }
+
+    /// Takes the snapshot; where nobody knows whether it was taken, it is removed.
+    private func take(_ name: String, of volume: String, _ client: ControlClient) async throws {
+        let failure: ControlError
+        do throws(ControlError) {
+            _ = try await client.createSnapshot(name, of: volume)
+            return
+        } catch {
+            failure = error
+        }
+        guard failure.code == .outcomeUnknown else { throw failure }
+        do throws(ControlError) {
+            try await client.deleteSnapshot(name, of: volume)
+        } catch  where error.code == .snapshotNotFound || error.code == .volumeNotFound {
+            // It never was.
+        } catch {
+            throw CommandFailure(
+                error.code.rawValue,
+                "It is not known whether the snapshot for the export was taken: \(error.detail)",
+                remedy: "When the node answers again, remove it if it is there: volctl snapshot "
+                    + "delete \(volume)@\(name)"
+            )
+        }
+        throw failure
     }
 }

@@ -182,6 +182,43 @@ extension BadInput {
             }
         ),
         BadInput(
+            name: "another store than the one expected",
+            area: .store,
+            command: run + ["--identity", "OTHERID"],
+            mentions: ["DIR/store.img", "STOREID", "Nothing was written"],
+            prepare: { try await $0.copyStore() }
+        ),
+        BadInput(
+            name: "two stores that changed places",
+            area: .store,
+            command: run
+                + ["--store", "DIR/other.img", "--identity", "OTHERID", "--identity", "STOREID"],
+            mentions: ["DIR/", "--identity", "Nothing was written"],
+            prepare: { context in
+                try await context.copyStore()
+                try await context.copyOtherStore()
+            }
+        ),
+        BadInput(
+            name: "an identity for one of two stores",
+            area: .store,
+            command: run + ["--store", "DIR/other.img", "--identity", "STOREID"],
+            exitCode: 2,
+            mentions: ["--identity", "--store"],
+            prepare: { context in
+                try await context.copyStore()
+                try await context.copyOtherStore()
+            }
+        ),
+        BadInput(
+            name: "an identity that is none",
+            area: .store,
+            command: run + ["--identity", "store1"],
+            exitCode: 2,
+            mentions: ["store1", "32 hex digits"],
+            prepare: { try await $0.copyStore() }
+        ),
+        BadInput(
             name: "less map memory than the log of a killed node needs",
             area: .store,
             command: run + ["--map-memory", "512KiB"],

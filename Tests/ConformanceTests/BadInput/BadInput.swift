@@ -26,7 +26,8 @@ struct BadInput: Sendable, CustomTestStringConvertible {
     var area: Area
     /// The command, behind `NAME=VALUE` for its environment, with placeholders: `DIR` the case's
     /// directory, `PORT` a free port, `TAKEN` a port in use, `URI` and `SNAPSHOT` exports of a
-    /// running node, `DATA` the cluster's data.
+    /// running node, `STOREID` and `OTHERID` the identities of two stores, `DATA` the cluster's
+    /// data.
     var command: [String]
     /// How it must end: 1 refused, 2 wrong usage; foreign clients have codes of their own.
     var exitCode: Int32 = 1
@@ -64,6 +65,14 @@ struct BadInputCase: Sendable {
         try await succeed(
             "/usr/bin/cp",
             ["--sparse=always", fixture.storePath, scratch.file("store.img")]
+        )
+    }
+
+    /// Puts a copy of the fixture's other store, an empty one, at `DIR/other.img`.
+    func copyOtherStore() async throws {
+        try await succeed(
+            "/usr/bin/cp",
+            ["--sparse=always", fixture.otherPath, scratch.file("other.img")]
         )
     }
 
@@ -155,6 +164,7 @@ struct BadInputCase: Sendable {
             ("BLOCKY", fixture.server.unixURI("blocky")),
             ("URI", fixture.server.unixURI()), ("SOCKET", fixture.server.socketPath),
             ("LIVE", fixture.server.storePath),
+            ("STOREID", fixture.storeIdentity), ("OTHERID", fixture.otherIdentity),
             ("DATA", fixture.cluster.dataPath), ("TAKEN", "\(fixture.server.tcpPort)"),
             ("DIR", scratch.path), ("PORT", "\(freePort)"),
         ]

@@ -54,7 +54,8 @@ enum BadInputDocument {
 
             `DIR` is the case's directory, `PORT` a free port, `TAKEN` a port in use, `URI`,
             `SNAPSHOT` and `BLOCKY` exports of a running node (a volume, its snapshot, a volume with
-            4096-byte blocks), `LIVE` its store, `DATA` a cluster's data directory.
+            4096-byte blocks), `LIVE` its store, `STOREID` and `OTHERID` the identities of two stores,
+            `DATA` a cluster's data directory.
 
             """
         for area in BadInput.Area.allCases {

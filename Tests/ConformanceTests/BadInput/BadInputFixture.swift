@@ -12,6 +12,11 @@ final class BadInputFixture: Sendable {
     let server: NodeServer
     /// A store that no node has open, with a volume in it; cases work on copies.
     let storePath: String
+    /// An empty store that no node has open.
+    let otherPath: String
+    /// Which stores the two are.
+    let storeIdentity: String
+    let otherIdentity: String
     private let preciousURI: String
     private let contentPath: String
 
@@ -22,12 +27,16 @@ final class BadInputFixture: Sendable {
         cluster: Cluster,
         server: NodeServer,
         storePath: String,
+        otherPath: String,
         preciousURI: String,
         contentPath: String
-    ) {
+    ) async throws {
         self.cluster = cluster
         self.server = server
         self.storePath = storePath
+        self.otherPath = otherPath
+        storeIdentity = try await NodeServer.identity(ofStore: storePath)
+        otherIdentity = try await NodeServer.identity(ofStore: otherPath)
         self.preciousURI = preciousURI
         self.contentPath = contentPath
     }
@@ -60,10 +69,16 @@ final class BadInputFixture: Sendable {
         try await succeed("/usr/bin/cp", ["--sparse=always", storePath, kept])
         let keptContent = server.scratch.file("content.img")
         try await succeed("/usr/bin/cp", ["--sparse=always", content, keptContent])
-        return BadInputFixture(
+        let other = server.scratch.file("other.img")
+        try await succeed(
+            TestEnvironment.program("volnode"),
+            ["format", other, "--size", "64MiB", "--preallocate", "none"]
+        )
+        return try await BadInputFixture(
             cluster: cluster,
             server: server,
             storePath: kept,
+            otherPath: other,
             preciousURI: uri,
             contentPath: keptContent
         )

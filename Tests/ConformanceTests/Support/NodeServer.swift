@@ -7,6 +7,8 @@ final class NodeServer: Sendable {
     struct Options: Sendable {
         /// The I/O engine: `auto`, `uring` or `aio`.
         var engine = "auto"
+        /// The store's file or device; nil for a file in the test's directory.
+        var storePath: String?
         /// Bytes of the store's file.
         var storeByteCount: UInt64 = 1 << 30
         /// Volumes created and exported at start: name and size as on the command line.
@@ -22,7 +24,7 @@ final class NodeServer: Sendable {
     let adminPort: UInt16
 
     /// The path of the store's file.
-    var storePath: String { scratch.file("store.img") }
+    var storePath: String { options.storePath ?? scratch.file("store.img") }
     /// The path of the unix socket.
     var socketPath: String { scratch.file("nbd.sock") }
 
@@ -73,12 +75,21 @@ final class NodeServer: Sendable {
         adminPort: UInt16
     ) -> [String] {
         var arguments = [
-            "run", "--name", "n1", "--store", scratch.file("store.img"),
+            "run", "--name", "n1", "--store", options.storePath ?? scratch.file("store.img"),
             "--listen-nbd", "127.0.0.1:\(tcpPort)", "--listen-nbd-unix", scratch.file("nbd.sock"),
             "--admin", "127.0.0.1:\(adminPort)", "--engine", options.engine,
         ]
         for volume in options.volumes { arguments += ["--volume", volume] }
         return arguments + options.arguments
+    }
+
+    /// Which store is in a file or on a device that no node serves.
+    static func identity(ofStore path: String) async throws -> String {
+        let result = try await succeed(
+            TestEnvironment.program("volnode"),
+            ["check", "--json", path]
+        )
+        return try #require(result.json?["identity"] as? String, "\(result.report)")
     }
 
     /// Waits until exports and the node's API are there.
