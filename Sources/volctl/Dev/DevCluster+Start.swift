@@ -77,10 +77,11 @@ extension DevCluster {
         _ node: ClusterFile.Node,
         store: StoreOptions
     ) async throws -> Bool {
+        let probe = cluster
         if let process = running(node.name) {
             // Whether it is registered as well is not its fault alone.
             try await wait(for: node.name, process, "answer", isOurs: false) {
-                await cluster.isNodeAnswering(node)
+                await probe.isNodeAnswering(node)
             }
             return false
         }
@@ -101,9 +102,8 @@ extension DevCluster {
             arguments += ["--identity", identity]
         }
         let process = try launch(node.name, program: "volnode", arguments)
-        let cluster = cluster
         try await wait(for: node.name, process, "register") {
-            await cluster.isNodeServing(node)
+            await probe.isNodeServing(node)
         }
         return true
     }
