@@ -148,9 +148,13 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         }
     }
 
+    /// The highest number of a write, of which map entries keep 56 bits.
+    @inlinable public static var sequenceMax: UInt64 { 1 << 55 }
+
     /// Blocks lie in one leaf of the largest volume; pages in its map.
     @inlinable
     var placeIsWellFormed: Bool {
+        guard sequence <= RecordHeader.sequenceMax else { return false }
         let volumeBlockCount = BlockGeometry.volumeByteCountMax >> BlockGeometry.blockShift
         switch kind {
         case .data, .zero, .relocate:
@@ -188,7 +192,8 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
 /// | 40     | 4    | payloadBlockCount | blocks that follow                        |
 /// | 44     | 4    | recordCount       |                                           |
 /// | 48     | 4    | recordByteCount   | bytes of records after byte 64            |
-/// | 52     | 12   | reserved          | 0                                         |
+/// | 52     | 4    | reserved          | 0                                         |
+/// | 56     | 8    | promisedSequence  | of a batch, 0 for none                    |
 @frozen
 public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
     /// "CBAT".
@@ -212,6 +217,9 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
     public var recordCount: UInt32
     /// Bytes of records.
     public var recordByteCount: UInt32
+    /// The last batch that replay repeats and that was durable when this one was sealed: what of
+    /// them is missing behind a checkpoint is lost, and was not cut short by a crash.
+    public var promisedSequence: UInt64
 
     /// Creates a header.
     @inlinable
@@ -222,7 +230,8 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
         location: UInt64,
         payloadBlockCount: UInt32,
         recordCount: UInt32,
-        recordByteCount: UInt32
+        recordByteCount: UInt32,
+        promisedSequence: UInt64
     ) {
         self.identity = identity
         self.incarnation = incarnation
@@ -231,6 +240,7 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
         self.payloadBlockCount = payloadBlockCount
         self.recordCount = recordCount
         self.recordByteCount = recordByteCount
+        self.promisedSequence = promisedSequence
     }
 
     /// Writes the fields and the checksum; the records are in `block` already.
@@ -246,7 +256,7 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
         block.store(recordCount, at: 44)
         block.store(recordByteCount, at: 48)
         block.store(0 as UInt32, at: 52)
-        block.store(0 as UInt64, at: 56)
+        block.store(promisedSequence, at: 56)
         let used = BatchHeader.recordsOffset &+ Int(recordByteCount)
         if used < 4096 { block.slice(used, 4096 &- used).zero() }
         block.store(block.slice(0, 4096).crc32c(), at: 4)
@@ -267,9 +277,12 @@ public struct BatchHeader: BitwiseCopyable, Sendable, Equatable {
             location: block.load(32, as: UInt64.self),
             payloadBlockCount: block.load(40, as: UInt32.self),
             recordCount: block.load(44, as: UInt32.self),
-            recordByteCount: block.load(48, as: UInt32.self)
+            recordByteCount: block.load(48, as: UInt32.self),
+            promisedSequence: block.load(56, as: UInt64.self)
         )
-        guard header.recordByteCount <= UInt32(recordByteCountMax) else { return nil }
+        guard header.recordByteCount <= UInt32(recordByteCountMax),
+            header.promisedSequence < header.sequence
+        else { return nil }
         return header.recordsAreWellFormed(block) ? header : nil
     }
 

@@ -79,7 +79,7 @@ public struct VolumeRecord: Hashable, Sendable {
         epoch = try reader.read(UInt64.self)
         guard byteCount <= BlockGeometry.volumeByteCountMax, byteCount % 4096 == 0,
             logicalBlockByteCount == 512 || logicalBlockByteCount == 4096, durability <= 1,
-            access <= 2
+            access <= 2, topLayer.rawValue <= Superblock.counterMax
         else { throw .malformed }
     }
 }
@@ -179,7 +179,8 @@ public struct LayerRecord: Hashable, Sendable {
         )
         ownBlockCount = try reader.read(UInt64.self)
         sealSequence = try reader.read(UInt64.self)
-        guard rootLevel <= MapGeometry.levelMax else { throw .malformed }
+        guard rootLevel <= MapGeometry.levelMax, id.rawValue <= Superblock.counterMax
+        else { throw .malformed }
     }
 }
 
@@ -187,6 +188,13 @@ public struct LayerRecord: Hashable, Sendable {
 public enum MapGeometry {
     /// The highest level a root page can have.
     @inlinable public static var levelMax: UInt8 { 4 }
+
+    /// Whether a map can have such a page.
+    public static func contains(level: UInt8, index: UInt64) -> Bool {
+        guard level <= levelMax else { return false }
+        let leafCount = BlockGeometry.volumeByteCountMax >> 20
+        return index < max(1, leafCount >> (MapEntry.pageShift * UInt64(level)))
+    }
 
     /// The level of the root page that covers `byteCount` bytes.
     public static func rootLevel(byteCount: UInt64) -> UInt8 {

@@ -83,8 +83,20 @@ public enum ControlRecord: Hashable, Sendable {
     public static func decode(_ bytes: [UInt8]) throws(LogFormatError) -> ControlRecord {
         var reader = ByteReader(bytes)
         let record = try decode(&reader)
-        guard reader.remainingByteCount == 0 else { throw .malformed }
+        guard reader.remainingByteCount == 0, record.isWellFormed else { throw .malformed }
         return record
+    }
+
+    private var isWellFormed: Bool {
+        switch self {
+        case .createSnapshot(_, _, let layer, _), .rollback(_, _, let layer):
+            layer.rawValue <= Superblock.counterMax
+        case .reclaimPage(_, let level, let index), .mergePage(_, _, let level, let index):
+            MapGeometry.contains(level: level, index: index)
+        case .createVolume, .cloneSnapshot, .deleteSnapshot, .deleteVolume, .updateVolume,
+            .removeLayer:
+            true
+        }
     }
 
     private static func decode(_ reader: inout ByteReader) throws(LogFormatError) -> ControlRecord {

@@ -140,6 +140,9 @@ public struct Manifest: Hashable, Sendable {
         manifest.nextLayerID = try reader.read(UInt64.self)
         manifest.writeSequence = try reader.read(UInt64.self)
         manifest.dirtyPageCountMax = try reader.read(UInt32.self)
+        guard manifest.nextLayerID <= Superblock.counterMax,
+            manifest.writeSequence <= RecordHeader.sequenceMax
+        else { throw .malformed }
         for _ in 0..<(try count(&reader, max: layerCountMax)) {
             manifest.volumes.append(try VolumeRecord(&reader))
         }

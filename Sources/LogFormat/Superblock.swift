@@ -30,6 +30,9 @@ public struct Superblock: Hashable, Sendable {
     public static var magic: UInt64 { 0x474F_4C4E_5249_4143 }
     /// The version written; readers refuse higher ones.
     public static var version: UInt32 { 2 }
+    /// The highest value of what only ever grows (generations, lives, batches, layers' ids): more
+    /// than a store comes to, and room for whoever adds to it.
+    public static var counterMax: UInt64 { 1 << 62 }
     /// Byte offsets of the four slots.
     public static var slotOffsets: [UInt64] { [0, 32_768, 65_536, 98_304] }
 
@@ -176,6 +179,8 @@ public struct Superblock: Hashable, Sendable {
     private func validate() throws(LogFormatError) {
         guard segmentByteCount >= 65_536, segmentByteCount % 4096 == 0 else { throw .malformed }
         guard segmentCount > 0 else { throw .malformed }
+        guard max(generation, incarnation, openCount, batchSequence) <= Superblock.counterMax
+        else { throw .malformed }
         let (area, overflow) = UInt64(segmentByteCount)
             .multipliedReportingOverflow(by: UInt64(segmentCount))
         guard !overflow, area <= deviceByteCount,

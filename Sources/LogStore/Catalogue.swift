@@ -23,6 +23,9 @@ struct Layer: BitwiseCopyable {
     var volume = VolumeID.none
     var byteCount: UInt64 = 0
     var sealSequence: UInt64 = 0
+
+    /// Counts a block less; the number came from the device and may have been wrong.
+    mutating func dropOwnBlock() { ownBlockCount -= min(1, ownBlockCount) }
 }
 
 /// An open volume or snapshot.

@@ -148,7 +148,8 @@ extension LogStore {
             location: batch.location,
             payloadBlockCount: UInt32(batch.payloadBlockCount),
             recordCount: batch.recordCount,
-            recordByteCount: UInt32(batch.recordByteCount)
+            recordByteCount: UInt32(batch.recordByteCount),
+            promisedSequence: log.durablePromise
         ).encode(into: region)
 
         // A durable write says nothing of earlier batches, so it only helps when they are
@@ -163,7 +164,11 @@ extension LogStore {
         log.open = -1
         let blockCount = 1 + Int(batch.payloadBlockCount)
         log.heads[batch.stream.rawValue].blockOffset += Int32(blockCount)
-        log.byteCountSinceCheckpoint += UInt64(blockCount * 4096)
+        // What a checkpoint writes is no reason for the next: a manifest may be larger than what
+        // may be written between two.
+        if batch.stream.isRepeated {
+            log.byteCountSinceCheckpoint += UInt64(blockCount * 4096)
+        }
         segments.segments[Int(batch.segment)].lastBatchSequence = batch.sequence
         counters.batchCount += 1
         counters.batchByteCount += UInt64(blockCount * 4096)
@@ -191,8 +196,10 @@ extension LogStore {
             _ = log.inFlight.popFirst()
             let batch = log.batches[Int(first)]
             log.writtenThrough = batch.sequence
+            if batch.stream.isRepeated { log.writtenPromise = batch.sequence }
             if batch.isDurableWrite, log.durableThrough == batch.sequence - 1 {
                 log.durableThrough = batch.sequence
+                log.durablePromise = log.writtenPromise
             }
             segments.segments[Int(batch.segment)].unwrittenBatchCount -= 1
             log.batches[Int(first)].state = .free
@@ -210,6 +217,7 @@ extension LogStore {
             let needed = firstDurabilityNeeded, needed <= log.writtenThrough
         else { return }
         log.isFlushing = true
+        log.flushingPromise = log.writtenPromise
         counters.flushCount += 1
         let operation = ops.take(.flush, owner: -1)
         ops.operations[operation].location = log.writtenThrough
@@ -233,6 +241,7 @@ extension LogStore {
             return
         }
         log.durableThrough = max(log.durableThrough, sequence)
+        log.durablePromise = max(log.durablePromise, log.flushingPromise)
         completeDurable()
         issueFlush()
     }
@@ -250,6 +259,10 @@ extension LogStore {
 
     /// Seals the open batch when its time has come, at the end of a turn.
     func closeTurn() {
+        if let segment = segments.miscounted {
+            fail(.corrupt(offset: segments.location(of: segment) * 4096))
+            return
+        }
         if log.hasOpenRecords, shouldSeal() { sealBatch() }
         issueFlush()
     }

@@ -234,7 +234,7 @@ extension LogStore {
             let entry = ownEntry(frame: frame, index: index)
             guard entry.isData else { continue }
             segments.removeLive(entry.location)
-            catalogue.layers[slot].ownBlockCount -= 1
+            catalogue.layers[slot].dropOwnBlock()
         }
     }
 
@@ -244,7 +244,7 @@ extension LogStore {
         for index in 0..<MapEntry.countPerPage {
             let entry = ownEntry(frame: frame, index: index)
             guard !entry.isAbsent else { continue }
-            if entry.isData { catalogue.layers[slot].ownBlockCount -= 1 }
+            if entry.isData { catalogue.layers[slot].dropOwnBlock() }
             if ownEntry(frame: target, index: index).isAbsent {
                 map.page(target).setMapEntry(entry, index)
                 map.frames[target].setInherited(index, false)

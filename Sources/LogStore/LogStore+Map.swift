@@ -332,7 +332,7 @@ extension LogStore {
             map.frames[frame].setInherited(index, false)
         } else if old.isData {
             segments.removeLive(old.location)
-            catalogue.layers[layer].ownBlockCount -= 1
+            catalogue.layers[layer].dropOwnBlock()
         }
         if entry.isData {
             segments.addLive(entry.location)

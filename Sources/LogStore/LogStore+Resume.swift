@@ -55,6 +55,8 @@ extension LogStore {
     ///
     /// What lies behind the last batch that counts is of a life that is over and is overwritten.
     private func resumeHeads(_ recovery: Recovery) {
+        // Pages and the manifest in force may lie behind the place where the log was found to end.
+        guard recovery.isCheckpointWhole else { return }
         let worthwhile = logEnds(recovery).filter {
             segments.blockCount - $0.blockOffset >= resumeBlockCountMin
         }

@@ -117,15 +117,15 @@ extension LogStore {
     /// Pages that only move are not in the log: when the store stops before the checkpoint is
     /// finished, opening it does not write them.
     func leavesRoom(forPages count: Int) -> Bool {
-        let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - headRoom(.map)
+        let beyondHead = map.dirtyCount + checkpoint.writtenPageCount + count - mapHeadRoom
         return leaves(
             segmentCount(ofBlocks: max(0, beyondHead)) + segmentCount(ofBlocks: manifestBlockCount)
         )
     }
 
-    /// Payload blocks that a stream's head still takes.
-    private func headRoom(_ stream: LogStream) -> Int {
-        let head = log.heads[stream.rawValue]
+    /// Payload blocks that the map's head still takes.
+    private var mapHeadRoom: Int {
+        let head = log.heads[LogStream.map.rawValue]
         return head.segment < 0
             ? 0 : SpacePlan.payloadCount(ofBlocks: segments.blockCount - Int(head.blockOffset))
     }

@@ -1,5 +1,9 @@
 // Finding the batches behind the checkpoint: from each place where the log went on, up to the first
-// gap or damage.
+// gap, or the first batch that a crash cut short.
+//
+// A payload that does not verify is taken for cut short only where no header says that its batch was
+// durable: otherwise it rotted, and what reads it is told so. Payloads that replay does not look at
+// (map pages, manifests) cut nothing short.
 
 internal import BlockCore
 internal import LogFormat
@@ -20,8 +24,7 @@ extension LogStore {
         let start = recovery.manifest.replayStarts[recovery.startIndex]
         let rest = segments.blockCount - recovery.headerOffset
         guard rest > 0 else {
-            recovery.startIndex += 1
-            scanSegment(recovery)
+            nextSegment(recovery)
             return
         }
         recovery.readBlockCount = min(rest, blockCount)
@@ -32,32 +35,26 @@ extension LogStore {
         )
     }
 
-    /// Takes the whole batches in the buffer.
+    /// Takes the batches in the buffer.
     func scan(_ recovery: Recovery) {
-        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        guard !recovery.isBehindGap else {
+            lookBehindGap(recovery)
+            return
+        }
         let base = recovery.headerOffset
         var offset = 0
         while offset < recovery.readBlockCount {
             let block = recovery.buffer.slice(offset * 4096, 4096)
-            let location = segments.location(of: Int(start.segment)) + UInt64(base + offset)
-            guard let header = BatchHeader.decode(block), isExpected(header, at: location) else {
-                recovery.startIndex += 1
-                scanSegment(recovery)
+            let location = location(recovery, base + offset)
+            guard let header = BatchHeader.decode(block), isExpected(header, at: location),
+                base + offset + 1 + Int(header.payloadBlockCount) <= segments.blockCount
+            else {
+                endSegment(recovery, at: base + offset)
                 return
             }
             let count = Int(header.payloadBlockCount)
-            guard base + offset + 1 + count <= segments.blockCount else {
-                recovery.startIndex += 1
-                scanSegment(recovery)
-                return
-            }
             guard offset + 1 + count <= recovery.readBlockCount else { break }
             let payload = recovery.buffer.slice((offset + 1) * 4096, count * 4096)
-            guard payloadVerifies(header, block, payload) else {
-                recovery.startIndex += 1
-                scanSegment(recovery)
-                return
-            }
             let records = block.slice(BatchHeader.recordsOffset, Int(header.recordByteCount))
             recovery.batches.append(
                 ReplayBatch(
@@ -65,13 +62,58 @@ extension LogStore {
                     location: location,
                     records: recovery.keep(records),
                     recordCount: header.recordCount,
-                    payloadBlockCount: header.payloadBlockCount
+                    payloadBlockCount: header.payloadBlockCount,
+                    isWhole: payloadVerifies(header, block, payload)
                 )
             )
+            recovery.promisedSequence = max(recovery.promisedSequence, header.promisedSequence)
             offset += 1 + count
         }
         recovery.headerOffset = base + offset
         readLog(recovery, blockCount: Recovery.bufferBlockCount)
+    }
+
+    private func location(_ recovery: Recovery, _ blockOffset: Int) -> UInt64 {
+        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        return segments.location(of: Int(start.segment)) + UInt64(blockOffset)
+    }
+
+    // MARK: - Behind a gap
+
+    /// The log of a segment ends, or has a hole: what lies as far behind as the largest batch
+    /// reaches tells which.
+    private func endSegment(_ recovery: Recovery, at blockOffset: Int) {
+        // Where nothing was found most likely nothing was written: most of the announced segments.
+        guard blockOffset > 0, blockOffset + 1 < segments.blockCount else {
+            nextSegment(recovery)
+            return
+        }
+        recovery.isBehindGap = true
+        recovery.headerOffset = blockOffset
+        readLog(recovery, blockCount: LogWriter.payloadBlockCountMax + 2)
+    }
+
+    /// Takes what a batch behind the hole says was durable; its records are worth nothing without
+    /// those of the batch that is missing.
+    private func lookBehindGap(_ recovery: Recovery) {
+        for offset in 1..<max(1, recovery.readBlockCount) {
+            let block = recovery.buffer.slice(offset * 4096, 4096)
+            guard let header = BatchHeader.decode(block),
+                isExpected(header, at: location(recovery, recovery.headerOffset + offset))
+            else { continue }
+            if header.promisedSequence > recovery.promisedSequence {
+                recovery.promisedSequence = header.promisedSequence
+                recovery.gapLocation = location(recovery, recovery.headerOffset)
+            }
+            break
+        }
+        recovery.isBehindGap = false
+        nextSegment(recovery)
+    }
+
+    private func nextSegment(_ recovery: Recovery) {
+        recovery.startIndex += 1
+        scanSegment(recovery)
     }
 
     private func isExpected(_ header: BatchHeader, at location: UInt64) -> Bool {
@@ -89,6 +131,7 @@ extension LogStore {
     ) -> Bool {
         let records = block.suffix(from: BatchHeader.recordsOffset)
         return header.records(in: block).allSatisfy { record in
+            guard LogStream(ofRecords: record.header.kind).isRepeated else { return true }
             let stride = Int(RecordHeader.tailByteCountPerBlock(record.header.kind))
             return (0..<Int(record.header.payloadBlockCount)).allSatisfy { position in
                 let place = (record.payloadIndex + position) * 4096
@@ -101,19 +144,32 @@ extension LogStore {
         }
     }
 
-    /// Keeps the batches up to the first gap.
+    /// Keeps the batches up to the first gap, or the first that was cut short.
     private func orderBatches(_ recovery: Recovery) {
         guard let superblock else { return }
         recovery.batches.sort { $0.sequence < $1.sequence }
+        let manifest = superblock.manifestExtents.last?.location ?? 0
+        // The checkpoint was put in force when its manifest was durable.
+        let checkpointEnd = recovery.batches.first { $0.contains(manifest) }?.sequence
+        let durable = max(recovery.promisedSequence, checkpointEnd ?? 0)
         var next = superblock.batchSequence + 1
         var kept = 0
         for batch in recovery.batches {
-            guard batch.sequence == next else { break }
+            guard batch.sequence == next,
+                batch.isWhole || batch.sequence <= durable
+            else { break }
             next += 1
             kept += 1
         }
+        guard recovery.promisedSequence < next else {
+            // Going on without it would take back what was promised.
+            let behind = kept < recovery.batches.count ? recovery.batches[kept].location : 0
+            fail(.corrupt(offset: (recovery.gapLocation ?? behind) * 4096))
+            return
+        }
         recovery.batches.removeSubrange(kept...)
         recovery.lastSequence = next - 1
+        recovery.isCheckpointWhole = checkpointEnd.map { $0 < next } ?? false
         for batch in recovery.batches.prefix(neededBatchCount(recovery)) {
             let segment = segments.index(of: batch.location)
             let last = segments.segments[segment].lastBatchSequence

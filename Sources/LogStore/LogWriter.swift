@@ -15,6 +15,25 @@ enum LogStream: Int, CaseIterable, BitwiseCopyable {
     /// pages they would leave garbage that a store killed over and over never gets to clean.
     case manifest = 3
 
+    /// The stream that records of a kind are written to.
+    init(ofRecords kind: RecordKind) {
+        self =
+            switch kind {
+            case .data, .zero, .control: .client
+            case .relocate: .survivor
+            case .mapPage: .map
+            case .manifest: .manifest
+            }
+    }
+
+    /// Whether replay repeats its batches; the others matter only once a checkpoint names them.
+    var isRepeated: Bool {
+        switch self {
+        case .client, .survivor: true
+        case .map, .manifest: false
+        }
+    }
+
     /// What its segments hold.
     var content: SegmentContent {
         switch self {
@@ -97,6 +116,12 @@ final class LogWriter {
     var writtenThrough: UInt64 = 0
     /// Every batch up to here is durable.
     var durableThrough: UInt64 = 0
+    /// The last of the written batches that replay repeats.
+    var writtenPromise: UInt64 = 0
+    /// The same when the flush under way was sent.
+    var flushingPromise: UInt64 = 0
+    /// The last of the durable batches that replay repeats.
+    var durablePromise: UInt64 = 0
     /// The last batch that was written without asking for durability.
     var lastVolatile: UInt64 = 0
     /// Somebody waits for durability up to here.
@@ -104,7 +129,7 @@ final class LogWriter {
     var isFlushing = false
     var incarnation: UInt64 = 0
     var identity: UInt64 = 0
-    /// Bytes sealed since the last checkpoint began.
+    /// Bytes sealed since the last checkpoint began, of batches that replay repeats.
     var byteCountSinceCheckpoint: UInt64 = 0
 
     init(arena: MemoryArena) {

@@ -11,18 +11,20 @@ struct ReplayBatch {
     var records: ByteRegion
     var recordCount: UInt32
     var payloadBlockCount: UInt32
+    /// Whether its payload is what was written, as far as replay depends on it.
+    var isWhole = true
 
     var walk: RecordWalk { RecordWalk(records, count: recordCount) }
 
     /// The stream that it was written for: its first record tells.
     var stream: LogStream {
         guard let first = walk.first(where: { _ in true }) else { return .client }
-        return switch first.header.kind {
-        case .data, .zero, .control: .client
-        case .relocate: .survivor
-        case .mapPage: .map
-        case .manifest: .manifest
-        }
+        return LogStream(ofRecords: first.header.kind)
+    }
+
+    /// Whether a block lies in it.
+    func contains(_ location: UInt64) -> Bool {
+        location > self.location && location <= self.location + UInt64(payloadBlockCount)
     }
 }
 
@@ -56,6 +58,14 @@ final class Recovery {
     var headerOffset = 0
     var readBlockCount = 0
     var batches: [ReplayBatch] = []
+    /// The last batch that some header says was durable.
+    var promisedSequence: UInt64 = 0
+    /// Whether what is read lies behind a place where a header should have been.
+    var isBehindGap = false
+    /// That place, when a batch behind it says what was durable, in blocks.
+    var gapLocation: UInt64?
+    /// Whether every batch is there that the checkpoint itself wrote.
+    var isCheckpointWhole = false
     /// Keeps the headers that `batches` refer to.
     var headerArenas: [MemoryArena] = []
     var headerRoom = ByteRegion.empty

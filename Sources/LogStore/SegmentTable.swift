@@ -72,6 +72,9 @@ final class SegmentTable {
     /// Closed segments that are free once a checkpoint has passed: kept, as it is asked for in
     /// every turn of a store that runs short of them.
     private(set) var pendingFreeCount = 0
+    /// A segment of which more turned out to be live than its manifest counted, if there is one:
+    /// the manifest is wrong, and nothing may be given out again for what it says.
+    private(set) var miscounted: Int?
 
     init(segmentCount: Int, segmentByteCount: Int) {
         segments = FixedArray(repeating: Segment(), count: segmentCount)
@@ -120,6 +123,10 @@ final class SegmentTable {
     @inline(always)
     func removeLive(_ location: UInt64, count: Int = 1) {
         let segment = index(of: location)
+        guard segments[segment].liveBlockCount >= UInt32(count) else {
+            miscounted = segment
+            return
+        }
         let wasPending = segments[segment].isPendingFree
         segments[segment].liveBlockCount -= UInt32(count)
         if !wasPending, segments[segment].isPendingFree { pendingFreeCount += 1 }
@@ -137,7 +144,8 @@ final class SegmentTable {
     func adjustCaptured(_ location: UInt64, by delta: Int) {
         let segment = index(of: location)
         let value = Int(segments[segment].capturedLiveBlockCount) + delta
-        segments[segment].capturedLiveBlockCount = UInt32(value)
+        if value < 0 { miscounted = segment }
+        segments[segment].capturedLiveBlockCount = UInt32(max(0, value))
     }
 
     /// Frees every segment that nothing needs any more.

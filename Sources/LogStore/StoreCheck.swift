@@ -11,8 +11,8 @@
 // log differ, as many bits again.
 //
 // Not verified: that contents are what a client wrote (only the client knows); blocks that nothing
-// names; and that the log behind the checkpoint ends where it ended: a batch of it that rotted
-// looks like one that a crash cut short. Docs/log-store.md, "Checking a store".
+// names; and that the log behind the checkpoint ends where it ended: its last batches look like
+// ones that a crash cut short when they rotted. Docs/log-store.md, "Checking a store".
 
 public import BlockCore
 internal import LogFormat

@@ -53,10 +53,12 @@ import Testing
                 location: 24,
                 payloadBlockCount: 1,
                 recordCount: 1,
-                recordByteCount: 52
+                recordByteCount: 52,
+                promisedSequence: 20
             ).encode(into: block)
             #expect(block.slice(0, 4).array() == Array("CBAT".utf8))
-            for (offset, value) in [(8, 21), (16, 22), (24, 23), (32, 24)] as [(Int, UInt64)] {
+            let words: [(Int, UInt64)] = [(8, 21), (16, 22), (24, 23), (32, 24), (56, 20)]
+            for (offset, value) in words {
                 #expect(block.load(offset, as: UInt64.self) == value)
             }
             for (offset, value) in [(40, 1), (44, 1), (48, 52)] as [(Int, UInt32)] {

@@ -62,7 +62,7 @@ struct SplitMix {
             .deleteSnapshot(layer: LayerID(3)),
             .deleteVolume(VolumeID(5)),
             .updateVolume(volume),
-            .reclaimPage(layer: LayerID(3), level: 2, index: 1234),
+            .reclaimPage(layer: LayerID(3), level: 2, index: 1023),
             .mergePage(layer: LayerID(3), child: LayerID(4), level: 0, index: 99),
             .removeLayer(LayerID(3), child: LayerID(4)),
         ]
@@ -230,7 +230,8 @@ struct SplitMix {
                 location: 8,
                 payloadBlockCount: 2,
                 recordCount: 1,
-                recordByteCount: UInt32(RecordHeader.byteCount + 8)
+                recordByteCount: UInt32(RecordHeader.byteCount + 8),
+                promisedSequence: 6
             )
             header.encode(into: block)
             #expect(BatchHeader.decode(block) == header)
@@ -262,6 +263,26 @@ struct SplitMix {
         }
     }
 
+    @Test("Control records of pages and layers that cannot be are refused")
+    func controlRecord_impossible_refused() throws {
+        let wrong: [ControlRecord] = [
+            .reclaimPage(layer: LayerID(3), level: 5, index: 0),
+            .reclaimPage(layer: LayerID(3), level: 2, index: 1024),
+            .mergePage(layer: LayerID(3), child: LayerID(4), level: 0, index: 1 << 26),
+            .mergePage(layer: LayerID(3), child: LayerID(4), level: .max, index: .max),
+            .rollback(volume: VolumeID(1), layer: LayerID(2), newTop: LayerID(.max)),
+            .createSnapshot(
+                volume: VolumeID(1),
+                name: [65],
+                newTop: LayerID(1 << 63),
+                sealSequence: 1
+            ),
+        ]
+        for record in wrong {
+            #expect(throws: LogFormatError.malformed) { try ControlRecord.decode(record.encode()) }
+        }
+    }
+
     @Test("Bytes that are no records are refused though their checksum holds")
     func batchHeader_garbage_refused() {
         MemoryArena.withTemporary(byteCount: 4096) { block in
@@ -278,7 +299,8 @@ struct SplitMix {
                     location: 8,
                     payloadBlockCount: UInt32(random.below(300)),
                     recordCount: UInt32(1 + random.below(5)),
-                    recordByteCount: UInt32(random.below(BatchHeader.recordByteCountMax + 1))
+                    recordByteCount: UInt32(random.below(BatchHeader.recordByteCountMax + 1)),
+                    promisedSequence: 6
                 )
                 header.encode(into: block)
                 #expect(BatchHeader.decode(block) == nil, "round \(round)")
@@ -322,7 +344,8 @@ private struct Batch {
             location: 8,
             payloadBlockCount: payloadBlockCount,
             recordCount: UInt32(records.count),
-            recordByteCount: UInt32(offset - BatchHeader.recordsOffset)
+            recordByteCount: UInt32(offset - BatchHeader.recordsOffset),
+            promisedSequence: 6
         )
     }
 
@@ -344,7 +367,7 @@ private struct Batch {
             blockCount: blockCount,
             layer: LayerID(random.next()),
             firstBlock: UInt64(random.below(1 << 18)) << 8,
-            sequence: random.next(),
+            sequence: random.next() >> 10,
             tailByteCount: tailByteCount
         )
     }

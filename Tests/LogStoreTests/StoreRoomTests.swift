@@ -252,6 +252,28 @@ import Testing
         }
     }
 
+    @Test("Fewer live blocks counted than there are is damage when it shows, and no trap")
+    func write_fewerLiveBlocksCounted_stops() throws {
+        let bench = try StoreBench(byteCount: 4 << 20, segmentByteCount: 64 << 10)
+        let volume = try bench.volume(1, byteCount: 1 << 20, block: 4096)
+        try #require(try bench.write(volume, at: 0, StoreBench.pattern(1, 32_768)) == .ok)
+        bench.store.close()
+        bench.pump { bench.store.state == .closed }
+        try forgeManifest(bench) { manifest, _ in
+            for index in manifest.usage.indices { manifest.usage[index].liveBlockCount = 0 }
+            for index in manifest.layers.indices { manifest.layers[index].ownBlockCount = 0 }
+        }
+        bench.reopen(bench.configuration)
+        if let again = bench.store.openVolume(VolumeID(1)) {
+            _ = try bench.write(again, at: 0, StoreBench.pattern(2, 32_768))
+            bench.settle()
+        }
+        guard case .failed(.corrupt) = bench.store.state else {
+            Issue.record("\(bench.store.state)")
+            return
+        }
+    }
+
     @Test("A layer that stands on nothing is damage, and nothing is taken out of the store for it")
     func open_layerWithoutParent_refused() throws {
         let bench = try StoreBench(byteCount: 4 << 20, segmentByteCount: 64 << 10)
@@ -268,6 +290,33 @@ import Testing
         }
         bench.reopen(bench.configuration)
         #expect(bench.store.state == .failed(.corrupt(offset: manifestOffset)))
+    }
+
+    @Test("A catalogue that no manifest could say takes no more, and what it has can be opened")
+    func createVolume_manifestFull_refused() throws {
+        let bench = try StoreBench(byteCount: 96 << 20, segmentByteCount: 64 << 10)
+        var createdCount: UInt64 = 0
+        var refusal: StoreCommandError?
+        while refusal == nil, createdCount < 20_000 {
+            var specification = VolumeSpecification(
+                id: VolumeID(createdCount + 1),
+                name: "large\(createdCount)",
+                byteCount: 1 << 20
+            )
+            specification.descriptor = StoreBench.pattern(1, 2048)
+            do {
+                _ = try bench.command(.createVolume(specification))
+                createdCount += 1
+            } catch let error as StoreCommandError {
+                refusal = error
+            }
+        }
+        #expect(refusal == .tooMany)
+        bench.store.close()
+        bench.pump { bench.store.state == .closed }
+        bench.reopen(bench.configuration)
+        #expect(bench.store.state == .ready)
+        #expect(bench.store.volumes().count == Int(createdCount))
     }
 
     @Test("Segments too small for so large a device are refused, those that just fit can be used")

@@ -137,6 +137,19 @@ private let lineCountMax = 600
         }
     }
 
+    @Test("The top level holds what belongs there")
+    func topLevel_holdsWhatBelongs() throws {
+        // `Package.resolved` is made by the build and ignored by git.
+        let known: Set<String> = [
+            "Package.swift", "Package.resolved", "Sources", "Tests", "Fixtures", "Bench", "Docs",
+            "README.md", "Makefile", "LICENSE",
+        ]
+        let path = SourceTree.root.path
+        for name in try FileManager.default.contentsOfDirectory(atPath: path) {
+            #expect(known.contains(name) || name.hasPrefix("."), "\(name) does not belong there")
+        }
+    }
+
     @Test("No file is too long to read")
     func files_all_areShort() {
         let files =
