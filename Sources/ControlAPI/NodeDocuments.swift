@@ -115,6 +115,8 @@ public enum StoreRoom: String, Sendable, Hashable, Codable, CaseIterable, Compar
     case scarce
     /// It has refused writes within the last minute.
     case refusing
+    /// Writes wait: the file system that the store's file lies on has no space for it.
+    case waiting
 
     /// Less room is greater.
     public static func < (left: Self, right: Self) -> Bool { left.rank < right.rank }
@@ -124,6 +126,7 @@ public enum StoreRoom: String, Sendable, Hashable, Codable, CaseIterable, Compar
         case .ample: 0
         case .scarce: 1
         case .refusing: 2
+        case .waiting: 3
         }
     }
 }

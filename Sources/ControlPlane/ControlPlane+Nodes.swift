@@ -227,6 +227,9 @@ extension ControlPlane {
         case .none: return
         case .filling: (kind, message) = ("node.filling", facts + help)
         case .full: (kind, message) = ("node.full", "refuses writes: " + facts + help)
+        case .waiting:
+            kind = "node.waiting"
+            message = "writes wait: the file system of a store is full; make room there"
         case .roomy: (kind, message) = ("node.roomy", facts)
         }
         await report(EventRecord(time: now, kind: kind, subject: name, message: message))

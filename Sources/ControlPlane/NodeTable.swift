@@ -28,6 +28,8 @@ final class NodeTable: Sendable {
         case filling
         /// Writes are refused.
         case full
+        /// Writes wait for space on the file system of a store.
+        case waiting
         /// There is enough again.
         case roomy
     }
@@ -50,6 +52,7 @@ final class NodeTable: Sendable {
             case .ample: return .roomy
             case .scarce: return .filling
             case .refusing: return .full
+            case .waiting: return .waiting
             }
         }
     }

@@ -10,13 +10,21 @@ struct AttachedDevice: BitwiseCopyable {
     var isBlockDevice = false
     var isFixed = false
     var hasFaults = false
+    /// Whether writes that find no space wait for some.
+    var waitsForSpace = false
+    var spaceWaitCount: UInt64 = 0
 }
 
 extension Reactor {
     /// Makes a device usable; the reactor keeps it open until it is detached.
     ///
+    /// - Parameters:
+    ///   - device: Open.
+    ///   - waitsForSpace: Whether a write to a sparse file whose file system (or quota) is full is
+    ///     tried again until there is space, instead of failing. It counts as in flight meanwhile.
+    /// - Returns: What requests name it by.
     /// - Precondition: fewer than `deviceCountMax` devices are attached.
-    public func attach(_ device: Device) -> DeviceHandle {
+    public func attach(_ device: Device, waitsForSpace: Bool = false) -> DeviceHandle {
         guard let index = devices.firstIndex(where: { $0 == nil }) else {
             preconditionFailure("too many devices: raise deviceCountMax")
         }
@@ -26,7 +34,8 @@ extension Reactor {
             byteCount: device.geometry.byteCount,
             isBlockDevice: device.isBlockDevice,
             isFixed: uring?.registerFile(index, descriptor: device.descriptor) ?? false,
-            hasFaults: device.faults != nil
+            hasFaults: device.faults != nil,
+            waitsForSpace: waitsForSpace
         )
         if let limitation = device.limitation { report.limitations.append(limitation) }
         return DeviceHandle(index: Int32(index))
@@ -80,6 +89,7 @@ extension Reactor {
         if result == -EINTR && !operation.isCancelled { return true }
         guard result >= 0 else {
             if operation.kind.isTransfer, isTransient(result), retry(slot) { return false }
+            if isOutOfSpace(result), waitForSpace(slot) { return false }
             finish(slot, operation.kind == .discard && isUnsupported(result) ? 0 : result)
             return false
         }
@@ -108,38 +118,6 @@ extension Reactor {
         result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL || result == -ENOSYS
     }
 
-    // MARK: - Transient errors
-
-    /// Tries of a transfer before the error counts: 10 s.
-    static var retryCountMax: UInt16 { 1000 }
-    /// Time between them.
-    private static var retryNanoseconds: UInt64 { 10_000_000 }
-
-    /// Whether the kernel is only short of memory or requests for the moment.
-    ///
-    /// The device has not seen the transfer then. A flush that failed is never asked for again,
-    /// whatever it says.
-    private func isTransient(_ result: Int32) -> Bool { result == -EAGAIN || result == -ENOMEM }
-
-    /// - Returns: Whether the transfer will be tried again.
-    private func retry(_ slot: Int) -> Bool {
-        let operation = table.slots[slot]
-        guard !operation.isCancelled, operation.retryCount < Self.retryCountMax else {
-            return false
-        }
-        table.slots[slot].retryCount += 1
-        counters.retryCount &+= 1
-        delay(slot, nanoseconds: Self.retryNanoseconds)
-        return true
-    }
-
-    private func delay(_ slot: Int, nanoseconds: UInt64) {
-        table.slots[slot].state = .delayed
-        table.slots[slot].dueNanoseconds = MonotonicClock.now().nanoseconds &+ nanoseconds
-        delayedSlots[delayedCount] = Int32(slot)
-        delayedCount += 1
-    }
-
     // MARK: - Injected faults
 
     /// - Returns: Whether the fault took the operation over.
@@ -156,32 +134,6 @@ extension Reactor {
         case .shorten(let byteCount):
             table.slots[slot].firstByteCountMax = UInt64(max(byteCount, 1))
             return false
-        }
-    }
-
-    /// Starts the delayed operations that are due, and those whose plan was emptied.
-    func startDelayed() {
-        let now = MonotonicClock.now().nanoseconds
-        var index = 0
-        while index < delayedCount {
-            let slot = Int(delayedSlots[index])
-            let plan = devices[Int(table.slots[slot].device)]?.faults
-            guard table.slots[slot].dueNanoseconds <= now || plan?.isEmpty == true else {
-                index += 1
-                continue
-            }
-            delayedCount -= 1
-            delayedSlots[index] = delayedSlots[delayedCount]
-            table.slots[slot].state = .inFlight
-            start(slot)
-        }
-    }
-
-    func removeDelayed(_ slot: Int) {
-        for index in 0..<delayedCount where delayedSlots[index] == Int32(slot) {
-            delayedCount -= 1
-            delayedSlots[index] = delayedSlots[delayedCount]
-            return
         }
     }
 

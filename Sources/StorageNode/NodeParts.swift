@@ -127,7 +127,7 @@ extension Worker {
             place: hosts.count,
             path: configuration.path,
             device: device,
-            handle: reactor.attach(device),
+            handle: reactor.attach(device, waitsForSpace: true),
             store: LogStore(configuration: log, geometry: device.geometry),
             naming: shared.configuration.exportNaming,
             admittedCountMax: admittedCount,

@@ -12,6 +12,8 @@ public enum RoomState: Hashable, Sendable {
     /// It has refused requests for lack of room within the last minute, however much is used:
     /// small stores and those with bad places do before everything is.
     case refusing
+    /// Writes wait: the file system that the store's file lies on has no space for it.
+    case waiting
 }
 
 /// A store's room at one time.
@@ -48,6 +50,9 @@ package struct RoomWatch {
     private var refusedCount: UInt64 = 0
     private var silentUntil = Instant(nanoseconds: 0)
     private var refusingUntil = Instant(nanoseconds: 0)
+    private var spaceWaitCount: UInt64 = 0
+    /// Whether a write has waited for space on the file system since the last look but one.
+    package private(set) var isWaiting = false
     /// What was used when it was looked at last, in bytes.
     private var lookedByteCount: UInt64 = 0
 
@@ -70,8 +75,21 @@ package struct RoomWatch {
         refusingUntil = now.advanced(byNanoseconds: Self.refusalSilenceSeconds * 1_000_000_000)
     }
 
+    /// Notes how often a write has waited for space on the store's file system.
+    ///
+    /// - Parameter spaceWaitCount: Of the device, since it was attached.
+    /// - Returns: Whether writes wait, when that has changed and is to be told.
+    package mutating func onLook(spaceWaitCount: UInt64) -> Bool? {
+        let waits = spaceWaitCount != self.spaceWaitCount
+        self.spaceWaitCount = spaceWaitCount
+        guard waits != isWaiting else { return nil }
+        isWaiting = waits
+        return waits
+    }
+
     /// How much room there is, as last looked at.
     package func state(now: Instant) -> RoomState {
+        if isWaiting { return .waiting }
         if now < refusingUntil { return .refusing }
         return isScarce ? .scarce : .ample
     }

@@ -141,6 +141,8 @@ final class StoreHost {
 
     /// Whether its room may change in a way to be told of, or did and nobody was told.
     var needsRoomWatch: Bool {
+        // A write may find that the file system has no space for it.
+        if deviceOperationCount > 0 || room.isWaiting { return true }
         guard store.state == .ready else { return false }
         return !opened.isEmpty || room.needsLook(liveByteCount: store.space.liveByteCount)
     }

@@ -71,6 +71,11 @@ extension Worker {
 
     /// Tells what there is to tell of a store's room; once a second.
     func watchRoom(_ host: StoreHost) {
+        switch host.room.onLook(spaceWaitCount: reactor.spaceWaitCount(host.deviceHandle)) {
+        case .some(true): shared.sink(.writesWait(path: host.path))
+        case .some(false): shared.sink(.writesGoOn(path: host.path))
+        case nil: break
+        }
         guard host.store.state == .ready else { return }
         let space = host.store.space
         while let notice = host.room.next(
@@ -133,6 +138,8 @@ extension Worker {
     }
 
     private func close(_ host: StoreHost) {
+        // What could not be written has not been promised to be durable, and the node is to end.
+        reactor.stopWaitingForSpace(host.deviceHandle)
         host.store.close()
         pump(host)
         // The store goes on in its next turn.

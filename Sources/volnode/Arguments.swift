@@ -3,6 +3,7 @@
 public import ArgumentParser
 import BlockCore
 import ControlAPI
+import LogStore
 import ProgramMain
 public import Reactor
 public import StorageNode
@@ -11,6 +12,19 @@ public import StorageNode
 extension Preallocation: ExpressibleByArgument {}
 extension EngineChoice: ExpressibleByArgument {}
 extension TLSPolicy: ExpressibleByArgument {}
+
+extension ByteSize {
+    /// Refuses map memory with which no store works.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage.
+    func requireMapMemory() throws {
+        let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
+        guard byteCount < least.byteCount else { return }
+        throw ValidationError(
+            "--map-memory \(self) is too little to work with; it takes \(least) or more."
+        )
+    }
+}
 
 /// Where something is over TCP: `HOST:PORT`.
 struct HostPort: Sendable, CustomStringConvertible {

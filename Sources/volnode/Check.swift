@@ -39,11 +39,18 @@ struct Check: ParsableCommand {
     @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
     var buffered = false
 
+    @Option(
+        help: ArgumentHelp("Memory for maps, at least what the node had.", valueName: "size"),
+        transform: ByteSize.argument
+    )
+    var mapMemory = ByteSize(byteCount: 256 << 20)
+
+    func validate() throws { try mapMemory.requireMapMemory() }
+
     func run() throws {
-        // A store replays the log, with the memory that it has by default.
-        try AddressSpaceLimit.require(
-            reserving: UInt64(StoreConfiguration(path: path).memoryByteCount)
-        )
+        var store = StoreConfiguration(path: path)
+        store.log.mapMemoryByteCount = Int(mapMemory.byteCount)
+        try AddressSpaceLimit.require(reserving: UInt64(store.memoryByteCount))
         var options = DeviceOptions()
         options.isReadOnly = true
         options.allowsBuffered = buffered
@@ -57,7 +64,9 @@ struct Check: ParsableCommand {
         } catch { throw Failure(path: path, error) }
         let display = ProgressDisplay(progress, isJSON: json)
         var phase: StoreCheckPhase?
-        var check = StoreCheck(geometry: device.geometry) { offset, region in
+        var check = StoreCheck(geometry: device.geometry, configuration: store.log) {
+            offset,
+            region in
             reader.read(offset, into: region)
         } progress: { current, done, total in
             if phase != current { display.begin(current.rawValue) }

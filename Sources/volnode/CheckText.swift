@@ -64,7 +64,7 @@ extension StoreError {
         case .corrupt(let offset): "byte \(offset) is damaged"
         case .mapMemoryTooSmall(let need, let have):
             "replaying its log takes \(ByteSize(byteCount: UInt64(need))) of map memory, and the "
-                + "check has \(ByteSize(byteCount: UInt64(have)))"
+                + "check has \(ByteSize(byteCount: UInt64(have))): run it with --map-memory"
         case .noRoom: "there is no room left to put its map in order"
         case .deviceError(let errno): errorText(errno)
         }

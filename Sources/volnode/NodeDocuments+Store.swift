@@ -60,6 +60,7 @@ extension StoreRoom {
         case .ample: self = .ample
         case .scarce: self = .scarce
         case .refusing: self = .refusing
+        case .waiting: self = .waiting
         }
     }
 }

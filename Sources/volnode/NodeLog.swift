@@ -47,6 +47,13 @@ struct NodeLog: Sendable {
                 "writes refused: the store is full",
                 metadata: ["store": "\(path)", "count": "\(count)"]
             )
+        case .writesWait(let path):
+            logger.error(
+                "writes wait: the file system of the store is full; make room there ('df PATH')",
+                metadata: ["store": "\(path)"]
+            )
+        case .writesGoOn(let path):
+            logger.notice("writes go on", metadata: ["store": "\(path)"])
         case .exportsChanged(let count):
             logger.debug("exports changed", metadata: ["count": "\(count)"])
         }

@@ -174,12 +174,7 @@ struct Run: AsyncParsableCommand {
         }
         try requireAddresses()
         try requireDistinctStores()
-        guard mapMemory.byteCount >= LogStoreConfiguration.mapMemoryByteCountMin else {
-            let least = ByteSize(byteCount: UInt64(LogStoreConfiguration.mapMemoryByteCountMin))
-            throw ValidationError(
-                "--map-memory \(mapMemory) is too little to work with; it takes \(least) or more."
-            )
-        }
+        try mapMemory.requireMapMemory()
         if let reactors, !(1...NodeConfiguration.reactorCountMax).contains(reactors) {
             throw ValidationError("--reactors takes 1 to \(NodeConfiguration.reactorCountMax).")
         }

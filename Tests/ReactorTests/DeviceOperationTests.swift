@@ -195,6 +195,35 @@ import Testing
     }
 
     @Test(
+        "A write that finds no space waits for some until it is told not to, a flush never",
+        arguments: engines
+    )
+    func fault_noSpace_waits(_ engine: EngineChoice) throws {
+        let faults = FaultPlan()
+        let harness = try Harness(engine)
+        let device = try harness.device(byteCount: 1 << 20, faults: faults, waitsForSpace: true)
+        let region = harness.region(byteCount: 4096)
+        func submit(_ kind: DeviceRequest.Kind) {
+            let request = DeviceRequest(kind: kind, offset: 0, region: region, token: 0)
+            harness.reactor.submit(request, to: device, token: 1)
+        }
+        for (index, errno) in [ENOSPC, EDQUOT].enumerated() {
+            faults.add(.fail(errno: errno), to: .writeDurable)
+            submit(.writeDurable)
+            #expect(try harness.wait(token: 1).result == 4096)
+            #expect(harness.reactor.spaceWaitCount(device) == UInt64(index) + 1)
+        }
+        faults.add(.fail(errno: ENOSPC), to: .flush)
+        harness.reactor.submit(.flush(token: 0), to: device, token: 2)
+        #expect(try harness.wait(token: 2).errno == ENOSPC)
+        harness.reactor.stopWaitingForSpace(device)
+        faults.add(.fail(errno: ENOSPC), to: .write)
+        submit(.write)
+        #expect(try harness.wait(token: 1).errno == ENOSPC)
+        #expect(harness.reactor.spaceWaitCount(device) == 2)
+    }
+
+    @Test(
         "A delayed operation is overtaken, comes when it is due or told to, and can be cancelled",
         arguments: engines
     )

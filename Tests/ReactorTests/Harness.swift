@@ -49,13 +49,18 @@ final class Harness {
     }
 
     /// A new file of `byteCount` bytes, open and attached.
-    func device(byteCount: UInt64, faults: FaultPlan? = nil) throws -> DeviceHandle {
+    func device(
+        byteCount: UInt64,
+        faults: FaultPlan? = nil,
+        waitsForSpace: Bool = false
+    ) throws -> DeviceHandle {
         let path = path()
         try Device.create(path: path, byteCount: byteCount)
         var options = DeviceOptions()
         options.allowsBuffered = true
         options.faults = faults
-        return reactor.attach(try Device.open(path: path, options: options))
+        let device = try Device.open(path: path, options: options)
+        return reactor.attach(device, waitsForSpace: waitsForSpace)
     }
 
     /// Turns once and keeps what completed.

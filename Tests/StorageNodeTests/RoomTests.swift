@@ -1,5 +1,8 @@
 import BlockCore
+import Glibc
 import LogStore
+import Reactor
+import StorageIO
 import StorageNode
 import TestSupport
 import Testing
@@ -115,6 +118,38 @@ import Testing
         #expect(try await isEventually { told(node).ample == 1 })
         #expect(told(node).scarce == 1)
         await node.stop()
+    }
+
+    @Test("Writes that the file system has no space for wait, are told of, and go on")
+    func node_fileSystemFull_waits() async throws {
+        let plan = FaultPlan()
+        let node = try await TestNode { $0.stores[0].device.faults = plan }
+        try await node.makeVolume("disk", id: 1)
+        _ = await node.node.valueOnReactor(0) {
+            for kind in [DeviceRequest.Kind.write, .writeDurable] {
+                plan.add(.fail(errno: ENOSPC), to: kind, count: 12)
+            }
+            return 0
+        }
+        let data = pattern(byteCount: 4096, seed: 1)
+        let client = try node.client("disk")
+        try client.send(client.request(1, 0, 4096, flags: 1, payload: data).bytes)
+        #expect(try await isEventually { waits(node) == [true] })
+        #expect(await node.node.room().state == .waiting)
+        #expect(try client.reply().error == 0)
+        #expect(try await isEventually { waits(node) == [true, false] })
+        #expect(await node.node.room().state == .ample)
+        await node.stop()
+    }
+
+    private func waits(_ node: TestNode) -> [Bool] {
+        node.events.all.compactMap { event in
+            switch event {
+            case .writesWait: true
+            case .writesGoOn: false
+            default: nil
+            }
+        }
     }
 
     private func told(_ node: TestNode) -> (scarce: Int, ample: Int, refused: Int) {

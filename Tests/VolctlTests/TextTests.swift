@@ -36,6 +36,7 @@ import volctl
         arguments: [
             (84, .ample, "up"), (100, nil, "up"), (85, .scarce, "up, filling"),
             (100, .scarce, "up, filling"), (70, .refusing, "up, full"),
+            (3, .waiting, "up, disk full"),
         ] as [(UInt64, StoreRoom?, String)]
     )
     func nodeTable_saysHowFull(percent: UInt64, room: StoreRoom?, state: String) {
@@ -46,7 +47,8 @@ import volctl
         #expect(line.contains(" \(state) "))
         let text = nodeText(node)
         #expect(text.contains("\(percent)%"))
-        #expect(text.contains("delete volumes") == (state != "up"))
+        #expect(text.contains("delete volumes") == (room == .scarce || room == .refusing))
+        #expect(text.contains("make room on the file system") == (room == .waiting))
         #expect(text.contains("writes are refused") == (room == .refusing))
     }
 

@@ -65,6 +65,7 @@ private func nodeStateText(_ node: Node) -> String {
     switch node.space?.room {
     case .scarce: words.append("filling")
     case .refusing: words.append("full")
+    case .waiting: words.append("disk full")
     case .ample, nil: break
     }
     return words.joined(separator: ", ")
@@ -138,6 +139,7 @@ private func usedText(_ space: StoreSpaceUsage) -> String {
     switch space.room {
     case .scarce: return "\(used): \(help)"
     case .refusing: return "\(used), writes are refused: \(help)"
+    case .waiting: return "\(used), writes wait: make room on the file system of its store"
     case .ample, nil: return used
     }
 }
