@@ -64,15 +64,16 @@ struct Check: ParsableCommand {
         } catch { throw Failure(path: path, error) }
         let display = ProgressDisplay(progress, isJSON: json)
         var phase: StoreCheckPhase?
-        var check = StoreCheck(geometry: device.geometry, configuration: store.log) {
-            offset,
-            region in
-            reader.read(offset, into: region)
-        } progress: { current, done, total in
-            if phase != current { display.begin(current.rawValue) }
-            phase = current
-            if total > 0 { display.update(done: done, of: total) }
-        }
+        var check = StoreCheck(
+            geometry: device.geometry,
+            configuration: store.log,
+            read: { reader.read($0, into: $1) },
+            progress: { current, done, total in
+                if phase != current { display.begin(current.rawValue) }
+                phase = current
+                if total > 0 { display.update(done: done, of: total) }
+            }
+        )
         let report = check.run()
         display.finishLine()
         if report.problems == [.unusable(.notAStore)] { throw Failure(path: path, .notAStore) }
