@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import BlockCore
+import ControlAPI
 import Foundation
 import LogStore
 import ProgramMain
