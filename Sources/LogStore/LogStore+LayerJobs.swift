@@ -28,6 +28,8 @@ extension LogStore {
     /// - Returns: Whether it can go on without waiting.
     func runLayerJob() -> Bool {
         guard checkpoint.isIdle, !checkpoint.isRequested else { return false }
+        // Whoever closes the store waits for the last checkpoint; the next life goes on here.
+        if case .closing = state { return false }
         if layerJob.slot >= 0, layerJob.child >= 0, catalogue.nextRelease != nil {
             // Giving back comes first: it needs less room than merging, and makes some.
             layerJob.slot = -1
@@ -126,7 +128,7 @@ extension LogStore {
             }
         // Merging moves entries into pages of the child; giving back makes none.
         let privilege = layerJob.child >= 0 ? LogPrivilege.cleaner : .release
-        guard leavesRoom(for: privilege), pagesAreReady(record, isUrgent: false) else {
+        guard leavesRoomForRecord(privilege), pagesAreReady(record, isUrgent: false) else {
             return false
         }
         let bytes = record.encode()

@@ -123,32 +123,6 @@ extension LogStore {
         return clones
     }
 
-    private func volumeSpace(_ record: VolumeRecord, stack: [Int]) -> VolumeSpace {
-        var written: UInt64 = 0
-        var shared: UInt64 = 0
-        var reclaimable: UInt64 = 0
-        // Below the first layer that another stack stands on, everything is shared.
-        var isShared = false
-        for slot in stack {
-            let layer = catalogue.layers[slot]
-            let byteCount = layer.ownBlockCount * 4096
-            if layer.childCount > 1 || layer.volume != record.id { isShared = true }
-            written += byteCount
-            if isShared {
-                shared += byteCount
-            } else if layer.role == .unnamed {
-                reclaimable += byteCount
-            }
-        }
-        return VolumeSpace(
-            logicalByteCount: record.byteCount,
-            writtenByteCount: written,
-            sharedByteCount: shared,
-            exclusiveByteCount: written - shared,
-            reclaimableByteCount: reclaimable
-        )
-    }
-
     /// Where the store's bytes are.
     public var space: StoreSpace {
         let live = segments.liveBlockCount

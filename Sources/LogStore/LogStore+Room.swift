@@ -71,7 +71,9 @@ extension LogStore {
         let pages =
             map.dirtyCount + checkpoint.writtenPageCount
             + LogStore.dirtyPagesPerMovedBlock * movingCount
-        return segmentCount(ofBlocks: pages) + 2 * segmentCount(ofBlocks: manifestBlockCount)
+        // A few pages find room in the head also when they were written in vain before.
+        let pageSegmentCount = 2 * pages <= mapHeadRoom ? 0 : segmentCount(ofBlocks: pages)
+        return pageSegmentCount + 2 * segmentCount(ofBlocks: manifestBlockCount)
     }
 
     /// Segments that are sure to take so many blocks.
@@ -106,10 +108,17 @@ extension LogStore {
         return max(1, room / (1 + LogStore.dirtyPagesPerMovedBlock))
     }
 
-    /// Whether the store can still be opened after the blocks at hand were moved, or a record was
-    /// written of pages that it changes, in a segment of their own; else a checkpoint comes first.
+    /// Whether the store can still be opened after the blocks at hand were moved, in a segment of
+    /// their own; else a checkpoint comes first.
     func leavesRoom(for privilege: LogPrivilege) -> Bool {
         leaves(appendFloor(privilege) + 1)
+    }
+
+    /// Whether the store can still be opened after a record was written that changes pages; else a
+    /// checkpoint comes first.
+    func leavesRoomForRecord(_ privilege: LogPrivilege) -> Bool {
+        let isInHead = headRoom(.client) > 0
+        return leaves(appendFloor(privilege) + (isInHead ? 0 : 1))
     }
 
     /// Whether a checkpoint finds room for so many more dirty pages and its manifest.
@@ -124,8 +133,11 @@ extension LogStore {
     }
 
     /// Payload blocks that the map's head still takes.
-    private var mapHeadRoom: Int {
-        let head = log.heads[LogStream.map.rawValue]
+    private var mapHeadRoom: Int { headRoom(.map) }
+
+    /// Payload blocks that a stream's head still takes.
+    private func headRoom(_ stream: LogStream) -> Int {
+        let head = log.heads[stream.rawValue]
         return head.segment < 0
             ? 0 : SpacePlan.payloadCount(ofBlocks: segments.blockCount - Int(head.blockOffset))
     }

@@ -37,8 +37,8 @@ extension LogStore {
 
     /// Takes the batches in the buffer.
     func scan(_ recovery: Recovery) {
-        guard !recovery.isBehindGap else {
-            lookBehindGap(recovery)
+        if let gap = recovery.gap {
+            lookBehindGap(recovery, gap)
             return
         }
         let base = recovery.headerOffset
@@ -52,6 +52,7 @@ extension LogStore {
                 endSegment(recovery, at: base + offset)
                 return
             }
+            recovery.isBehindUsed = true
             let count = Int(header.payloadBlockCount)
             guard offset + 1 + count <= recovery.readBlockCount else { break }
             let payload = recovery.buffer.slice((offset + 1) * 4096, count * 4096)
@@ -80,38 +81,54 @@ extension LogStore {
 
     // MARK: - Behind a gap
 
-    /// The log of a segment ends, or has a hole: what lies as far behind as the largest batch
-    /// reaches tells which.
+    /// The log of a segment ends, or has a hole: what lies behind tells which.
     private func endSegment(_ recovery: Recovery, at blockOffset: Int) {
-        // Where nothing was found most likely nothing was written: most of the announced segments.
-        guard blockOffset > 0, blockOffset + 1 < segments.blockCount else {
+        let start = recovery.manifest.replayStarts[recovery.startIndex]
+        let isUnused = start.blockOffset == 0 && blockOffset == 0
+        // Announced segments are used in order. Behind the first that nothing was written to,
+        // most likely, none was.
+        guard !isUnused || recovery.isBehindUsed else {
             nextSegment(recovery)
             return
         }
-        recovery.isBehindGap = true
-        recovery.headerOffset = blockOffset
-        readLog(recovery, blockCount: LogWriter.payloadBlockCountMax + 2)
+        recovery.isBehindUsed = !isUnused
+        recovery.gap = LogGap(location: location(recovery, blockOffset))
+        recovery.headerOffset = blockOffset + 1
+        readLog(recovery, blockCount: LogGap.quietBlockCountMax)
     }
 
-    /// Takes what a batch behind the hole says was durable; its records are worth nothing without
-    /// those of the batch that is missing.
-    private func lookBehindGap(_ recovery: Recovery) {
-        for offset in 1..<max(1, recovery.readBlockCount) {
+    /// Takes what the batches behind a hole say was durable; their records are worth nothing
+    /// without those of the batch that is missing.
+    private func lookBehindGap(_ recovery: Recovery, _ found: LogGap) {
+        var gap = found
+        let base = recovery.headerOffset
+        var offset = 0
+        while offset < recovery.readBlockCount, gap.quietBlockCount < LogGap.quietBlockCountMax {
             let block = recovery.buffer.slice(offset * 4096, 4096)
             guard let header = BatchHeader.decode(block),
-                isExpected(header, at: location(recovery, recovery.headerOffset + offset))
-            else { continue }
-            if header.promisedSequence > recovery.promisedSequence {
-                recovery.promisedSequence = header.promisedSequence
-                recovery.gapLocation = location(recovery, recovery.headerOffset)
+                isExpected(header, at: location(recovery, base + offset))
+            else {
+                gap.quietBlockCount += 1
+                offset += 1
+                continue
             }
-            break
+            gap.quietBlockCount = 0
+            recovery.isBehindUsed = true
+            recovery.promisedSequence = max(recovery.promisedSequence, header.promisedSequence)
+            recovery.gapLocation = recovery.gapLocation ?? gap.location
+            offset += 1 + Int(header.payloadBlockCount)
         }
-        recovery.isBehindGap = false
-        nextSegment(recovery)
+        guard gap.quietBlockCount < LogGap.quietBlockCountMax else {
+            nextSegment(recovery)
+            return
+        }
+        recovery.gap = gap
+        recovery.headerOffset = base + offset
+        readLog(recovery, blockCount: Recovery.bufferBlockCount)
     }
 
     private func nextSegment(_ recovery: Recovery) {
+        recovery.gap = nil
         recovery.startIndex += 1
         scanSegment(recovery)
     }
@@ -161,10 +178,11 @@ extension LogStore {
             next += 1
             kept += 1
         }
-        guard recovery.promisedSequence < next else {
+        guard recovery.promisedSequence < next || configuration.acceptsLoss else {
             // Going on without it would take back what was promised.
-            let behind = kept < recovery.batches.count ? recovery.batches[kept].location : 0
-            fail(.corrupt(offset: (recovery.gapLocation ?? behind) * 4096))
+            let last = kept > 0 ? recovery.batches[kept - 1] : nil
+            let end = last.map { $0.location + 1 + UInt64($0.payloadBlockCount) } ?? manifest
+            fail(.writesLost(offset: (recovery.gapLocation ?? end) * 4096))
             return
         }
         recovery.batches.removeSubrange(kept...)

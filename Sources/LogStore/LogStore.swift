@@ -30,6 +30,9 @@ public struct LogStoreConfiguration: Sendable, Hashable {
     public var checkpointByteCount: UInt64 = 256 << 20
     /// Nanoseconds an acknowledged write may wait in memory for company.
     public var writebackNanoseconds: UInt64 = 2_000_000
+    /// Whether a store opens that has lost batches which were durable, without what came after
+    /// them (``StoreError/writesLost(offset:)``).
+    public var acceptsLoss = false
 
     /// Creates the defaults.
     public init() {}
@@ -47,6 +50,9 @@ public enum StoreError: Error, Sendable, Hashable {
     case deviceTooSmall(need: UInt64, have: UInt64)
     /// Both superblocks are damaged, or a checkpoint page is.
     case corrupt(offset: UInt64)
+    /// A batch of the log is missing that was durable, at this place or just before it: opening
+    /// would take back what was promised, from there on.
+    case writesLost(offset: UInt64)
     /// Opening needs more map memory: as much as the store had when it was last served.
     case mapMemoryTooSmall(need: Int, have: Int)
     /// There is no room for the checkpoint under way, and nothing that could make any.

@@ -28,6 +28,17 @@ struct ReplayBatch {
     }
 }
 
+/// A place where a header should have been.
+struct LogGap {
+    /// In blocks.
+    var location: UInt64
+    /// Blocks behind it, or behind the last batch found there, that are no header.
+    var quietBlockCount = 0
+
+    /// As far as the largest batch reaches: behind so many there is nothing.
+    static var quietBlockCountMax: Int { LogWriter.payloadBlockCountMax + 1 }
+}
+
 /// The recovery machine's state; ``LogStore`` drives it.
 final class Recovery {
     enum Phase {
@@ -60,10 +71,12 @@ final class Recovery {
     var batches: [ReplayBatch] = []
     /// The last batch that some header says was durable.
     var promisedSequence: UInt64 = 0
-    /// Whether what is read lies behind a place where a header should have been.
-    var isBehindGap = false
-    /// That place, when a batch behind it says what was durable, in blocks.
+    /// What is read lies behind this.
+    var gap: LogGap?
+    /// The place of the first gap behind which there are batches, in blocks.
     var gapLocation: UInt64?
+    /// Whether the segment announced before was used: then the next one may be.
+    var isBehindUsed = true
     /// Whether every batch is there that the checkpoint itself wrote.
     var isCheckpointWhole = false
     /// Keeps the headers that `batches` refer to.

@@ -164,15 +164,15 @@ public struct SnapshotSummary: Sendable, Hashable {
 public struct VolumeSpace: Sendable, Hashable {
     /// The size that the VM sees.
     public var logicalByteCount: UInt64
-    /// Bytes held by all layers of the stack, each counted once.
-    public var writtenByteCount: UInt64
+    /// Bytes held by its layers, and by those of other volumes that it stands on.
+    public var writtenByteCount: UInt64 = 0
     /// Of these, bytes in layers that other volumes use too.
-    public var sharedByteCount: UInt64
+    public var sharedByteCount: UInt64 = 0
     /// Of these, bytes that deleting the volume and its snapshots would give back.
-    public var exclusiveByteCount: UInt64
-    /// Of the exclusive ones, bytes held by snapshots only to be merged or dropped in the
-    /// background.
-    public var reclaimableByteCount: UInt64
+    public var exclusiveByteCount: UInt64 = 0
+    /// Of the exclusive ones, bytes that come back in the background: of what rollbacks and
+    /// deletions left, and at most of snapshots that are being merged.
+    public var reclaimableByteCount: UInt64 = 0
 }
 
 /// Where a store's bytes are.

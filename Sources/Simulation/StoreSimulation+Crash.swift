@@ -98,7 +98,7 @@ extension StoreSimulation {
     private func judgeRefusal(_ error: StoreError) -> Bool {
         if device.damageCount > 0 {
             switch error {
-            case .corrupt, .deviceError, .notAStore:
+            case .corrupt, .writesLost, .deviceError, .notAStore:
                 endedByDamage = true
             case .versionTooNew, .wrongIdentity, .deviceTooSmall, .mapMemoryTooSmall,
                 .noRoom:

@@ -6,9 +6,9 @@ public import LogStore
 public import Reactor
 internal import StorageIO
 
-/// What a device holds, as far as its first MiB tells.
+/// What a device holds, as far as its first MiB and samples of the rest tell.
 public enum DeviceContent: Sendable, Hashable {
-    /// Nothing but zeroes.
+    /// Nothing but zeroes wherever it was looked.
     case blank
     /// A store.
     case store(StoreIdentity)
@@ -40,6 +40,11 @@ public enum DeviceFormatError: Error, Sendable, Hashable {
 public enum StoreDevice {
     /// The bytes that tell what a device holds: the store's superblocks and every signature known.
     private static var headByteCount: Int { 1 << 20 }
+    /// Places looked at behind them when those hold nothing: a disk whose first MiB was wiped, or
+    /// never used, may hold everything else.
+    private static var sampleCountMax: UInt64 { 256 }
+    /// Samples lie at multiples of it, as segments, partitions and extents mostly do.
+    private static var sampleAlignment: UInt64 { 1 << 20 }
 
     /// Puts an empty store on a device.
     ///
@@ -97,7 +102,25 @@ public enum StoreDevice {
             byteCount: min(headByteCount, Int(transfers.geometry.byteCount)),
             at: 0
         )
-        return content(head: head)
+        let found = content(head: head)
+        guard found == .blank, try !isBlankBehindHead(transfers) else { return found }
+        return .unknown
+    }
+
+    private static func isBlankBehindHead(
+        _ transfers: DeviceTransfers
+    ) throws(DeviceFormatError) -> Bool {
+        let byteCount = transfers.geometry.byteCount
+        let step = max(1, byteCount / sampleCountMax / sampleAlignment) * sampleAlignment
+        var offset = UInt64(headByteCount)
+        while offset + 4096 <= byteCount {
+            guard try transfers.read(byteCount: 4096, at: offset).isZero else { return false }
+            offset += step
+        }
+        // Copies of partition tables and members of RAID sets are known at the end.
+        let tailByteCount = min(UInt64(headByteCount), byteCount) & ~4095
+        let tail = (byteCount - tailByteCount) & ~4095
+        return try transfers.read(byteCount: Int(tailByteCount), at: tail).isZero
     }
 
     private static func content(head: ByteRegion) -> DeviceContent {

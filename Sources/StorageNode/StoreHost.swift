@@ -73,6 +73,8 @@ final class StoreHost {
     var openWaiters: [(StoreError?) -> Void] = []
     private var withdrawals = WithdrawalTable()
     var room: RoomWatch
+    /// Requests that ended with `mediaError` while the store was ready.
+    var failures = FailureWatch()
     /// What the store's volumes export, as last worked out.
     private var exports: [VolumeID: VolumeExports] = [:]
     private let naming: ExportNaming
@@ -139,10 +141,10 @@ final class StoreHost {
         }
     }
 
-    /// Whether its room may change in a way to be told of, or did and nobody was told.
-    var needsRoomWatch: Bool {
+    /// Whether there may be something to tell of its room or of failures.
+    var needsWatch: Bool {
         // A write may find that the file system has no space for it.
-        if deviceOperationCount > 0 || room.isWaiting { return true }
+        if deviceOperationCount > 0 || room.isWaiting || failures.count > 0 { return true }
         guard store.state == .ready else { return false }
         return !opened.isEmpty || room.needsLook(liveByteCount: store.space.liveByteCount)
     }

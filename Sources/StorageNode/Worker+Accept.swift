@@ -243,7 +243,7 @@ extension Worker {
         counters.connectionCountNow > 0 || isStopping
             || (isAccepting && listeners.contains { !$0.isArmed && !$0.isClosed })
             || counters.refusedCount != refusedReportedCount
-            || hosts.contains { $0.needsRoomWatch }
+            || hosts.contains { $0.needsWatch }
     }
 
     func scheduleSweep() { sweepAt = now.advanced(byNanoseconds: 1_000_000_000) }
@@ -258,7 +258,7 @@ extension Worker {
             shared.sink(.connectionsRefused(count: counters.refusedCount - refusedReportedCount))
             refusedReportedCount = counters.refusedCount
         }
-        for index in hosts.indices { watchRoom(hosts[index]) }
+        for index in hosts.indices { watch(hosts[index]) }
         for index in connections.indices where connections[index].state != .free {
             sweep(connections[index])
         }

@@ -37,7 +37,12 @@ extension Worker {
         repeat {
             while let completion = host.store.completions.popFirst() {
                 host.requestCount -= 1
-                if completion.status == .noSpace { host.room.onRefused(now: now) }
+                switch completion.status {
+                case .noSpace: host.room.onRefused(now: now)
+                // Of a store that has stopped all fail, and that was told.
+                case .mediaError: if host.store.state == .ready { host.failures.onFailed() }
+                case .ok, .invalid, .readOnly, .unavailable: break
+                }
                 let token = Token(rawValue: completion.token)
                 if token.kind == TokenKind.localRequest {
                     finish(completion)
@@ -69,8 +74,11 @@ extension Worker {
         if host.store.state != host.lastState { onStateChanged(host) }
     }
 
-    /// Tells what there is to tell of a store's room; once a second.
-    func watchRoom(_ host: StoreHost) {
+    /// Tells what there is to tell of a store's room and of what failed; once a second.
+    func watch(_ host: StoreHost) {
+        if let count = host.failures.next(now: now) {
+            shared.sink(.requestsFailed(path: host.path, count: count))
+        }
         switch host.room.onLook(spaceWaitCount: reactor.spaceWaitCount(host.deviceHandle)) {
         case .some(true): shared.sink(.writesWait(path: host.path))
         case .some(false): shared.sink(.writesGoOn(path: host.path))
@@ -112,7 +120,7 @@ extension Worker {
             let nanoseconds = MonotonicClock.now().nanoseconds - host.openedAt.nanoseconds
             shared.sink(.storeReady(path: host.path, milliseconds: nanoseconds / 1_000_000))
             publishExports(host)
-            watchRoom(host)
+            watch(host)
             for waiter in host.openWaiters { waiter(nil) }
             host.openWaiters = []
             // It was still opening when all were to close.

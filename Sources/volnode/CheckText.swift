@@ -62,6 +62,9 @@ extension StoreError {
         case .deviceTooSmall(let need, let have):
             "it needs \(need) bytes, and there are \(have): it was cut off"
         case .corrupt(let offset): "byte \(offset) is damaged"
+        case .writesLost(let offset):
+            "byte \(offset) of its log is damaged, and flushed writes lie behind it; what follows is "
+                + "of the last checkpoint"
         case .mapMemoryTooSmall(let need, let have):
             "replaying its log takes \(ByteSize(byteCount: UInt64(need))) of map memory, and the "
                 + "check has \(ByteSize(byteCount: UInt64(have))): run it with --map-memory"

@@ -160,6 +160,13 @@ extension Failure {
                 "\(path) has no room left to put its map in order.",
                 help: "Nothing was changed; 'volnode check \(path)' shows what it holds."
             )
+        case .writesLost(let offset):
+            self.init(
+                "The log of the store on \(path) is damaged at byte \(offset): writes that were "
+                    + "flushed cannot be replayed from there on.",
+                help: "Nothing was changed. Copy the store away first; 'volnode run --accept-loss' "
+                    + "opens it as it was before those writes."
+            )
         case .corrupt(let offset):
             self.init(
                 "The store on \(path) is damaged at byte \(offset).",

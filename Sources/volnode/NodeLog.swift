@@ -47,6 +47,12 @@ struct NodeLog: Sendable {
                 "writes refused: the store is full",
                 metadata: ["store": "\(path)", "count": "\(count)"]
             )
+        case .requestsFailed(let path, let count):
+            logger.error(
+                "requests failed: blocks are damaged or cannot be read; see 'dmesg', and which they "
+                    + "are with 'volnode check' while the node is stopped",
+                metadata: ["store": "\(path)", "count": "\(count)"]
+            )
         case .writesWait(let path):
             logger.error(
                 "writes wait: the file system of the store is full; make room there ('df PATH')",

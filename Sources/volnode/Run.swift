@@ -145,6 +145,14 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
     var buffered = false
 
+    @Flag(
+        help: ArgumentHelp(
+            "Open a store whose log is damaged without the flushed writes behind the damage.",
+            visibility: .hidden
+        )
+    )
+    var acceptLoss = false
+
     @Option(help: "What to log.")
     var logLevel: LogLevel = .info
 
@@ -265,6 +273,7 @@ struct Run: AsyncParsableCommand {
                 )
                 store.log.mapMemoryByteCount = Int(mapMemory.byteCount)
                 store.log.cacheMemoryByteCount = Int(cacheMemory.byteCount)
+                store.log.acceptsLoss = acceptLoss
                 store.device.allowsBuffered = buffered
                 return store
             },

@@ -143,7 +143,7 @@ import Testing
         surgery.flip(headers[1])
         let writtenBefore = bench.deviceWriteByteCount
         bench.reopen(bench.configuration)
-        #expect(bench.store.state == .failed(.corrupt(offset: UInt64(headers[1]))))
+        #expect(bench.store.state == .failed(.writesLost(offset: UInt64(headers[1]))))
         #expect(bench.deviceWriteByteCount == writtenBefore)
 
         // The last one may have been cut short: nothing says otherwise.
@@ -151,5 +151,43 @@ import Testing
         surgery.flip(headers[3])
         bench.reopen(bench.configuration)
         #expect(bench.store.state == .ready)
+    }
+
+    @Test("Wherever in the log a header rots, what was flushed is not taken back without a word")
+    func log_anyHeaderRots_refused() throws {
+        let bench = try StoreBench(byteCount: 8 << 20, segmentByteCount: 64 << 10)
+        let volume = try bench.volume(1, byteCount: 1 << 20, block: 4096)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        _ = volume
+        let count = 40
+        var headers: [Int] = []
+        for index in 0...count {
+            // None says of itself that it is durable; the one behind the flush says it of all.
+            if index == count { try bench.flush(again) }
+            let bytes = Self.block(index)
+            try #require(try bench.write(again, at: UInt64(index) * 4096, bytes) == .ok)
+            bench.settle(turnCount: 30)
+            headers.append(try #require(bench.location(of: bytes)) - 4096)
+        }
+        try #require(headers.contains { ($0 - (1 << 20)) % (64 << 10) == 0 })
+        let surgery = StoreSurgery(image: bench.arena.region)
+        for header in headers.dropLast() {
+            surgery.flip(header)
+            bench.reopen(bench.configuration)
+            #expect(bench.store.state == .failed(.writesLost(offset: UInt64(header))))
+            surgery.flip(header)
+        }
+        var configuration = bench.configuration
+        configuration.acceptsLoss = true
+        surgery.flip(headers[7])
+        bench.reopen(configuration)
+        #expect(bench.store.state == .ready)
+        let rest = try #require(bench.store.openVolume(VolumeID(1)))
+        for index in 0...count {
+            let found = try bench.read(rest, at: UInt64(index) * 4096, 4096)
+            let expected = index < 7 ? Self.block(index) : [UInt8](repeating: 0, count: 4096)
+            #expect(found == expected, "block \(index)")
+        }
     }
 }

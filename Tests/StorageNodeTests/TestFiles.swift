@@ -17,6 +17,16 @@ enum TestFiles {
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
     }
 
+    /// Writes bytes in the middle of a file.
+    static func write(_ bytes: [UInt8], to path: String, at offset: UInt64) throws {
+        guard let file = FileHandle(forWritingAtPath: path) else {
+            throw ClientError("cannot open \(path)")
+        }
+        try file.seek(toOffset: offset)
+        try file.write(contentsOf: Data(bytes))
+        try file.close()
+    }
+
     /// Makes a file's first MiB zeroes.
     static func blank(_ path: String) throws {
         guard let file = FileHandle(forWritingAtPath: path) else {

@@ -1,0 +1,66 @@
+// Whose the bytes of a volume are: its own, or other volumes' too.
+
+internal import BlockCore
+internal import LogFormat
+
+extension LogStore {
+    /// Where a volume's bytes are.
+    ///
+    /// A layer is shared when the stack of another volume goes through it: it belongs to the volume
+    /// that this one is a clone of, or a clone of this one stands on it. All others would come back
+    /// with the volume: those of snapshots that a rollback left beside the stack too.
+    ///
+    /// - Complexity: O(layers of the volume and of its stack, and their children).
+    func volumeSpace(_ record: VolumeRecord, stack: [Int]) -> VolumeSpace {
+        let own = catalogue.layers(of: record.id)
+        let shared = sharedLayers(own)
+        var space = VolumeSpace(logicalByteCount: record.byteCount)
+        for slot in own {
+            let byteCount = catalogue.layers[slot].ownBlockCount * 4096
+            space.writtenByteCount += byteCount
+            if shared.contains(slot) {
+                space.sharedByteCount += byteCount
+            } else {
+                space.exclusiveByteCount += byteCount
+                space.reclaimableByteCount += reclaimableByteCount(slot)
+            }
+        }
+        for slot in stack where catalogue.layers[slot].volume != record.id {
+            let byteCount = catalogue.layers[slot].ownBlockCount * 4096
+            space.writtenByteCount += byteCount
+            space.sharedByteCount += byteCount
+        }
+        return space
+    }
+
+    /// Those of a volume's layers that stacks of other volumes go through.
+    private func sharedLayers(_ own: [Int]) -> Set<Int> {
+        var shared: Set<Int> = []
+        for slot in own {
+            let isBase = catalogue.children(of: slot).contains { child in
+                let layer = catalogue.layers[child]
+                return layer.role != .dropped && layer.volume != catalogue.layers[slot].volume
+            }
+            guard isBase else { continue }
+            var below = slot
+            while below >= 0, shared.insert(below).inserted {
+                below = Int(catalogue.layers[below].parent)
+            }
+        }
+        return shared
+    }
+
+    /// What background work will give back of a layer: all when nothing needs it; when it is merged
+    /// into the one layer that stands on it, what that one hides, which is at most what it holds.
+    private func reclaimableByteCount(_ slot: Int) -> UInt64 {
+        let layer = catalogue.layers[slot]
+        switch layer.role {
+        case .top, .snapshot: return 0
+        case .dropped: return layer.ownBlockCount * 4096
+        case .unnamed:
+            guard layer.childCount > 0 else { return layer.ownBlockCount * 4096 }
+            guard let child = catalogue.onlyChild(of: slot) else { return 0 }
+            return min(layer.ownBlockCount, catalogue.layers[child].ownBlockCount) * 4096
+        }
+    }
+}
