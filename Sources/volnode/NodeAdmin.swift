@@ -80,6 +80,7 @@ struct NodeAdmin: NodeService {
             counters["reactor.turns", default: 0] += reactor.turnCount
             counters["reactor.sleeps", default: 0] += reactor.sleepCount
             counters["reactor.completions", default: 0] += reactor.completionCount
+            counters["reactor.retries", default: 0] += reactor.retryCount
         }
         for index in node.storePaths.indices {
             let store = await node.storeCounters(store: index)
@@ -93,6 +94,7 @@ struct NodeAdmin: NodeService {
             counters["store.checkpoints", default: 0] += store.checkpointCount
             counters["store.checksum_errors", default: 0] += store.checksumErrorCount
             counters["store.cache_hits", default: 0] += store.cacheHitCount
+            counters["store.batches_replayed", default: 0] += store.replayedBatchCount
         }
         return NodeStatistics(counters: counters)
     }

@@ -49,8 +49,7 @@ struct NodeLog: Sendable {
             )
         case .requestsFailed(let path, let count):
             logger.error(
-                "requests failed: blocks are damaged or cannot be read; see 'dmesg', and which they "
-                    + "are with 'volnode check' while the node is stopped",
+                "requests failed: blocks are damaged or cannot be read; see 'dmesg', 'volnode check'",
                 metadata: ["store": "\(path)", "count": "\(count)"]
             )
         case .writesWait(let path):

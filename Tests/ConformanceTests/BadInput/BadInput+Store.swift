@@ -144,6 +144,30 @@ extension BadInput {
             }
         ),
         store(
+            "a store whose superblocks all rotted",
+            mentions: ["damaged at byte", "volnode check"],
+            prepare: { context in
+                try await context.copyStore()
+                for offset in [0, 32_768, 65_536, 98_304] as [UInt64] {
+                    try context.overwrite("store.img", at: offset + 60, with: Data([0xa5]))
+                }
+            }
+        ),
+        BadInput(
+            name: "a store that this user may not read",
+            area: .store,
+            command: ["volnode", "check", "DIR/store.img"],
+            mentions: ["may not open", "chown"],
+            obeysModes: true,
+            prepare: { context in
+                try await context.copyStore()
+                try FileManager.default.setAttributes(
+                    [.posixPermissions: 0],
+                    ofItemAtPath: context.scratch.file("store.img")
+                )
+            }
+        ),
+        store(
             "a store from the future",
             mentions: ["format 9", "newer"],
             prepare: { context in

@@ -36,6 +36,8 @@ struct BadInput: Sendable, CustomTestStringConvertible {
     /// Whether the store is opened before the command fails: then it may have been written to,
     /// and must pass the offline check instead of being unchanged.
     var opensStore = false
+    /// Whether the program must not read what file modes forbid, though the tests run as root.
+    var obeysModes = false
     /// What to arrange first.
     var prepare: @Sendable (BadInputCase) async throws -> Void = { _ in }
 
@@ -113,9 +115,14 @@ struct BadInputCase: Sendable {
             : program == "python3"
                 ? TestEnvironment.python
                 : try #require(TestEnvironment.tool(program), "\(program) is not installed")
+        var arguments = Array(words.dropFirst())
+        let dropsPrivilege = input.obeysModes && geteuid() == 0
+        if dropsPrivilege {
+            arguments = ["--bounding-set=-dac_override,-dac_read_search", path] + arguments
+        }
         return try await run(
-            path,
-            Array(words.dropFirst()),
+            dropsPrivilege ? "/usr/bin/setpriv" : path,
+            arguments,
             environment: environment,
             directory: scratch.path,
             within: 40
