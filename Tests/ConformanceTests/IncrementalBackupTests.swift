@@ -71,5 +71,39 @@ extension Conformance {
             try await succeed("/usr/bin/cmp", [backup, full])
             await server.stop()
         }
+
+        /// QEMU's own way: its NBD client takes the bitmap in the place of the allocation, so that
+        /// what is dirty is mapped as having no data.
+        @Test("QEMU finds what changed since a snapshot", .needs("qemu-img", "qemu-io"))
+        func dirtyBitmap_qemu_mapsWhatChanged() async throws {
+            struct Extent: Decodable {
+                var start: Int
+                var length: Int
+                var data: Bool
+            }
+            let server = try await NodeServer.start()
+            let uri = server.unixURI()
+            try await succeed(
+                "/usr/bin/qemu-io",
+                ["-f", "raw", "-c", "write -P 1 0 8M", uri]
+            )
+            _ = try await server.snapshot("vol", "base")
+            try await succeed(
+                "/usr/bin/qemu-io",
+                ["-f", "raw", "-c", "write -P 2 1M 64k", "-c", "write -P 3 5M 128k", uri]
+            )
+            let map = try await succeed(
+                "/usr/bin/qemu-img",
+                [
+                    "map", "--output=json", "--image-opts",
+                    "driver=nbd,export=vol,server.type=unix,server.path=\(server.socketPath),"
+                        + "x-dirty-bitmap=qemu:dirty-bitmap:base",
+                ]
+            )
+            let extents = try JSONDecoder().decode([Extent].self, from: Data(map.output.utf8))
+            let dirty = extents.filter { !$0.data }.map { [$0.start, $0.length] }
+            #expect(dirty == [[1 << 20, 64 << 10], [5 << 20, 128 << 10]], "\(map.report)")
+            await server.stop()
+        }
     }
 }
