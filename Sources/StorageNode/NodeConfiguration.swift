@@ -126,6 +126,8 @@ public enum NodeError: Error, Sendable, Hashable {
     case configuration(String)
     /// The device cannot be opened.
     case device(path: String, DeviceError)
+    /// Two paths hold the same store: one is a copy of the other.
+    case sameStore(path: String, copyPath: String)
     /// What is on the device cannot be served.
     case store(path: String, StoreError)
     /// The address cannot be listened on.

@@ -36,6 +36,7 @@ struct NodeParts {
         for (index, store) in configuration.stores.enumerated() {
             try workers[storeWorkers[index]].addStore(Int32(index), store)
         }
+        if configuration.stores.count > 1 { try Self.requireDistinct(workers.flatMap(\.hosts)) }
         for worker in workers {
             worker.reactor.registerBuffers([worker.arena] + worker.hosts.map(\.store.deviceMemory))
         }
@@ -67,6 +68,18 @@ struct NodeParts {
             configuration.operationCountMax <= ReactorOptions.operationCountLimit
         else {
             throw .configuration("more connections and device transfers than a reactor can have")
+        }
+    }
+
+    /// Refuses a store beside its copy: both have the same volumes, of which one would be served.
+    private static func requireDistinct(_ hosts: [StoreHost]) throws(NodeError) {
+        var paths: [StoreIdentity: String] = [:]
+        for host in hosts.sorted(by: { $0.index < $1.index }) {
+            // What is no store, or cannot be read, fails when it is opened, and says so.
+            guard case .store(let identity)? = try? StoreDevice.content(of: host.device),
+                let other = paths.updateValue(host.path, forKey: identity)
+            else { continue }
+            throw .sameStore(path: other, copyPath: host.path)
         }
     }
 

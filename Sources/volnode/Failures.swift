@@ -16,6 +16,11 @@ extension Failure {
             self.init("The options do not fit together: it takes \(text).")
         case .device(let path, let error):
             self.init(path: path, error)
+        case .sameStore(let path, let copy):
+            self.init(
+                "\(path) and \(copy) hold the same store: one is a copy of the other.",
+                help: "Nothing was written. Give the one that was served last."
+            )
         case .store(let path, let error):
             self.init(path: path, error)
         case .listener(let address, let error):

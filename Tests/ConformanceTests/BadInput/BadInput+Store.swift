@@ -224,6 +224,19 @@ extension BadInput {
             }
         ),
         BadInput(
+            name: "a store and its copy",
+            area: .store,
+            command: run + ["--store", "DIR/copy.img"],
+            mentions: ["same store", "DIR/copy.img", "Nothing was written"],
+            prepare: { context in
+                try await context.copyStore()
+                try FileManager.default.copyItem(
+                    atPath: context.scratch.file("store.img"),
+                    toPath: context.scratch.file("copy.img")
+                )
+            }
+        ),
+        BadInput(
             name: "an identity for one of two stores",
             area: .store,
             command: run + ["--store", "DIR/other.img", "--identity", "STOREID"],
