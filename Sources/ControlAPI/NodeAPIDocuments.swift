@@ -80,6 +80,10 @@ public struct NodeVolume: Sendable, Hashable, Codable {
     public var descriptor: String
     /// The number of layers in its stack, the top one included.
     public var layerCount: Int
+    /// The layer that takes its writes; absent from nodes that do not tell.
+    ///
+    /// It is another one after each snapshot and each rollback.
+    public var topLayer: UInt64?
     /// Its snapshots, oldest first.
     public var snapshots: [NodeSnapshot]
     /// Where its bytes are.
@@ -96,6 +100,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         epoch: UInt64,
         descriptor: String,
         layerCount: Int,
+        topLayer: UInt64? = nil,
         snapshots: [NodeSnapshot],
         space: SpaceUsage
     ) {
@@ -108,6 +113,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         self.epoch = epoch
         self.descriptor = descriptor
         self.layerCount = layerCount
+        self.topLayer = topLayer
         self.snapshots = snapshots
         self.space = space
     }

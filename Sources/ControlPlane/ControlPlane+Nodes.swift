@@ -34,7 +34,7 @@ extension ControlPlane {
         return counts
     }
 
-    private func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
+    func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
         let node = try await meta(await metadata.node(name))
         guard let node else { throw .nodeNotFound(name) }
         return node

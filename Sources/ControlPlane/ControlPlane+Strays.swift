@@ -104,21 +104,30 @@ extension ControlPlane {
     }
 
     /// Asks a node what only it knows, briefly when it is down.
-    private func read<Value: Sendable>(
+    func read<Value: Sendable>(
         _ node: String,
         until deadline: ContinuousClock.Instant,
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
-        let service = try await nodeService(node)
+        try await read(try await requireNode(node).value, until: deadline, question)
+    }
+
+    /// The same, of the node that the record tells of: one that has other stores does not answer.
+    private func read<Value: Sendable>(
+        _ node: NodeRecord,
+        until deadline: ContinuousClock.Instant,
+        _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        let service = try connect(node)
         do throws(ControlError) {
-            try await requireAnswer(of: node, until: deadline)
-            return try await answered(by: node, until: deadline) { () throws(ControlError) in
+            try await requireAnswer(of: node.name, until: deadline)
+            return try await answered(by: node.name, until: deadline) { () throws(ControlError) in
                 try await question(service)
             }
         } catch  where error.code == .outcomeUnknown {
-            throw .nodeSilent(node)
+            throw .nodeSilent(node.name)
         } catch  where error.code == .unreachable {
-            throw .nodeGone(node)
+            throw .nodeGone(node.name)
         }
     }
 

@@ -159,7 +159,7 @@ extension ClusterMetadata {
         case .deleteSnapshot(let name):
             change.require(.exists(keys.snapshot(record.id, name)))
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
-        case .rollback(let name):
+        case .rollback(let name, _):
             change.require(.exists(keys.snapshot(record.id, name)))
         case .create, .clone, .resize, .attach, .detach:
             break

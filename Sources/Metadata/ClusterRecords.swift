@@ -114,7 +114,10 @@ public struct PendingOperation: Sendable, Hashable, Codable {
         /// Deletes a snapshot.
         case deleteSnapshot(name: String)
         /// Goes back to a snapshot; nobody may write while it is pending.
-        case rollback(snapshot: String)
+        ///
+        /// `topLayer` took the volume's writes before, where the node tells: once another one
+        /// does, it has gone back.
+        case rollback(snapshot: String, topLayer: UInt64?)
         /// Gives the volume to a host; with `takeover` everyone else loses it.
         case attach(AttachmentRecord, takeover: Bool)
         /// Takes it from a host.
