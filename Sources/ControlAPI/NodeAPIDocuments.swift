@@ -16,8 +16,10 @@ public struct NodeReport: Sendable, Hashable, Codable {
     public var name: String
     /// Its program's version.
     public var version: String
-    /// The identity of its store, 32 hex digits.
+    /// The identity of its first store, 32 hex digits.
     public var storeIdentity: String
+    /// The identities of all its stores; absent from nodes that do not tell.
+    public var storeIdentities: [String]?
     /// Where its store's bytes are.
     public var space: StoreSpaceUsage
     /// Which I/O engine runs and why, one line per finding.
@@ -34,6 +36,7 @@ public struct NodeReport: Sendable, Hashable, Codable {
         name: String,
         version: String,
         storeIdentity: String,
+        storeIdentities: [String]? = nil,
         space: StoreSpaceUsage,
         engine: [String],
         nbdEndpoint: String?,
@@ -43,6 +46,7 @@ public struct NodeReport: Sendable, Hashable, Codable {
         self.name = name
         self.version = version
         self.storeIdentity = storeIdentity
+        self.storeIdentities = storeIdentities
         self.space = space
         self.engine = engine
         self.nbdEndpoint = nbdEndpoint

@@ -269,8 +269,10 @@ public struct NodeRecord: Sendable, Hashable, Codable {
     public var nbdUnixPath: String?
     /// Whether its NBD server wants TLS: `off`, `allow` or `require`; nil for off.
     public var nbdTLS: String?
-    /// The identity of its store.
+    /// The identity of its first store.
     public var storeIdentity: String
+    /// The identities of its other stores; nil when it has none, or does not tell.
+    public var otherStoreIdentities: [String]?
     /// Its program's version.
     public var version: String
     /// Its machine.
@@ -288,6 +290,7 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         nbdUnixPath: String?,
         nbdTLS: String?,
         storeIdentity: String,
+        otherStoreIdentities: [String]? = nil,
         version: String,
         machineID: String?,
         draining: Bool,
@@ -299,11 +302,17 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         self.nbdUnixPath = nbdUnixPath
         self.nbdTLS = nbdTLS
         self.storeIdentity = storeIdentity
+        self.otherStoreIdentities = otherStoreIdentities
         self.version = version
         self.machineID = machineID
         self.draining = draining
         self.incarnation = incarnation
     }
+}
+
+extension NodeRecord {
+    /// The identities of all its stores that are known.
+    public var storeIdentities: [String] { [storeIdentity] + (otherStoreIdentities ?? []) }
 }
 
 /// That a node lives: the one record that hangs on a lease.
