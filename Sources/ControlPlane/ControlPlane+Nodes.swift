@@ -272,7 +272,7 @@ extension ControlPlane {
     public func deleteNode(_ name: String, isLost: Bool) async throws(ControlError) {
         let record = try await requireNode(name)
         guard try await meta(await metadata.liveNode(name)) == nil else { throw .nodeUp(name) }
-        if isLost { try await forgetVolumes(of: name) }
+        if isLost { try await forgetVolumes(of: record.value) }
         let count = try await volumeCounts()[name] ?? 0
         guard count == 0 else {
             throw ControlError(
@@ -295,7 +295,8 @@ extension ControlPlane {
     }
 
     /// Forgets the volumes of a node that will not come back, so that their names are free.
-    private func forgetVolumes(of node: String) async throws(ControlError) {
+    private func forgetVolumes(of record: NodeRecord) async throws(ControlError) {
+        let node = record.name
         let lost = try await meta(await metadata.allVolumes()).filter { $0.value.primary == node }
         for volume in lost {
             try await locks.withLock(volume.value.name) { [self] () throws(ControlError) in
@@ -310,7 +311,14 @@ extension ControlPlane {
                 )
                 let current = try await meta(await metadata.volume(id: volume.value.id))
                 guard let current else { return }
-                guard try await meta(await metadata.forgetVolume(current, event: event)) else {
+                let isForgotten = try await meta(
+                    await metadata.forgetVolume(
+                        current,
+                        ofStores: record.storeIdentities,
+                        event: event
+                    )
+                )
+                guard isForgotten else {
                     throw ControlError(
                         .busy,
                         "The volume '\(current.value.name)' is being changed by somebody else.",

@@ -26,21 +26,14 @@ extension ControlPlane {
     /// Deletes one of them, with its snapshots.
     public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
         let deadline = changeDeadline
+        let record = try await requireNode(node).value
         let held: NodeVolume
         do throws(ControlError) {
-            held = try await read(node, until: deadline) { service throws(ControlError) in
+            held = try await read(record, until: deadline) { service throws(ControlError) in
                 try await service.volume(id)
             }
         } catch  where error.code == .volumeNotFound {
-            let lost = try await meta(await metadata.lostVolume(id))
-            guard let lost, lost.node == node else {
-                throw ControlError(
-                    .volumeNotFound,
-                    "The node '\(node)' has no volume with the id \(id).",
-                    help: "'volctl node strays \(node)' lists those that can be purged, with their "
-                        + "ids."
-                )
-            }
+            let lost = try await requireGone(id, from: record)
             // An earlier attempt whose answer was lost: what is left of it is our record.
             return try await notePurged(id, lost.name, from: node)
         }
@@ -62,6 +55,36 @@ extension ControlPlane {
             }
             try await notePurged(id, held.name, from: node)
         }
+    }
+
+    /// What is known of a lost volume that a node does not hold and cannot get back: it has the
+    /// stores that the volume was lost with.
+    ///
+    /// One that has others says nothing of it. The record is what closes the volume when its
+    /// store is back, so it is kept; also when it does not say which store that is.
+    private func requireGone(
+        _ id: UInt64,
+        from node: NodeRecord
+    ) async throws(ControlError) -> LostVolumeRecord {
+        let lost = try await meta(await metadata.lostVolume(id))
+        guard let lost, lost.node == node.name || node.hasStores(of: lost) else {
+            throw ControlError(
+                .volumeNotFound,
+                "The node '\(node.name)' has no volume with the id \(id).",
+                help: "'volctl node strays \(node.name)' lists those that can be purged, with "
+                    + "their ids."
+            )
+        }
+        guard node.hasStores(of: lost) else {
+            throw ControlError(
+                .volumeNotFound,
+                "The node '\(node.name)' has another store than the one that the volume "
+                    + "'\(lost.name)' (id \(id)) was lost with.",
+                help: "There is nothing to purge: should that store come back, the volume is "
+                    + "closed there, and can be purged then."
+            )
+        }
+        return lost
     }
 
     private func notePurged(

@@ -242,10 +242,15 @@ extension ClusterMetadata {
     /// Forgets a volume whose node is lost, with its snapshots, images and attachments, and the
     /// operation that was pending.
     ///
+    /// - Parameters:
+    ///   - volume: Its record as read.
+    ///   - storeIdentities: The node's stores, one of which has it.
+    ///   - event: What happened, for people.
     /// - Returns: False when it changed meanwhile.
     /// - Throws: ``MetadataError``; some of its images may be forgotten already.
     public func forgetVolume(
         _ volume: Versioned<VolumeRecord>,
+        ofStores storeIdentities: [String],
         event: EventRecord
     ) async throws(MetadataError) -> Bool {
         let record = volume.value
@@ -268,6 +273,7 @@ extension ClusterMetadata {
         let lost = LostVolumeRecord(
             name: record.name,
             node: record.primary,
+            storeIdentities: storeIdentities,
             epoch: record.epoch,
             lostAt: event.time
         )

@@ -243,15 +243,24 @@ public struct LostVolumeRecord: Sendable, Hashable, Codable {
     public var name: String
     /// The node.
     public var node: String
+    /// The identities of the node's stores, one of which has it; nil in records of older versions.
+    public var storeIdentities: [String]?
     /// Its epoch then.
     public var epoch: UInt64
     /// When it was forgotten.
     public var lostAt: Date
 
     /// Creates a record.
-    public init(name: String, node: String, epoch: UInt64, lostAt: Date) {
+    public init(
+        name: String,
+        node: String,
+        storeIdentities: [String]?,
+        epoch: UInt64,
+        lostAt: Date
+    ) {
         self.name = name
         self.node = node
+        self.storeIdentities = storeIdentities
         self.epoch = epoch
         self.lostAt = lostAt
     }
@@ -313,6 +322,12 @@ public struct NodeRecord: Sendable, Hashable, Codable {
 extension NodeRecord {
     /// The identities of all its stores that are known.
     public var storeIdentities: [String] { [storeIdentity] + (otherStoreIdentities ?? []) }
+
+    /// Whether it has every store that a lost volume may be in.
+    public func hasStores(of lost: LostVolumeRecord) -> Bool {
+        guard let wanted = lost.storeIdentities else { return false }
+        return Set(wanted).isSubset(of: storeIdentities)
+    }
 }
 
 /// That a node lives: the one record that hangs on a lease.

@@ -205,6 +205,38 @@ struct NodeTests {
         #expect(await purge() == .volumeNotFound)
     }
 
+    @Test("A purge that finds nothing keeps what closes a lost volume until its store is there")
+    func purge_otherStore_keepsRecord() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let node = cluster.nodes[0]
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k1")
+        _ = try await plane.attach("v", AttachmentCreation(host: "h1"), operation: "k2")
+        let held = try #require(node.held[volume.id])
+        func forget() async throws {
+            try await cluster.store.expireLeases(now: .now + .seconds(60))
+            try await plane.deleteNode("n1", isLost: true)
+        }
+        // Under its name comes a node with another disk.
+        try await forget()
+        node.lose(volume.id)
+        _ = try await plane.registerNode("n1", Cluster.registration(5))
+        let refused = await controlError { () throws(ControlError) in
+            try await plane.deleteStray(volume.id, of: "n1")
+        }
+        #expect(refused?.code == .volumeNotFound)
+        #expect(refused?.detail.contains("another store") == true, "\(refused?.detail ?? "")")
+        // The old disk comes back after all.
+        try await forget()
+        node.plant(held.creation)
+        node.setAccess(volume.id, held.access, epoch: held.epoch)
+        try await cluster.register(with: plane)
+        try await plane.recover()
+        #expect(node.held[volume.id]?.access == NodeVolumeAccess.none)
+        try await plane.deleteStray(volume.id, of: "n1")
+        #expect(try await cluster.metadata.lostVolume(volume.id) == nil)
+    }
+
     /// What a node with these stores says, as it does from its second start on.
     private func registration(_ stores: Int..., lost: Int...) -> NodeRegistration {
         func identity(_ number: Int) -> String { String(repeating: "\(number)", count: 32) }
