@@ -287,6 +287,23 @@ extension ClusterMetadata {
         try await get(LostVolumeRecord.self, keys.lost(id))?.value
     }
 
+    /// The volumes that were forgotten with their nodes.
+    public func lostVolumeIDs() async throws(MetadataError) -> [UInt64] {
+        var ids: [UInt64] = []
+        var last: String?
+        while true {
+            let operation = MetaOperation.range(
+                prefix: keys.lost,
+                after: last,
+                countMax: MetaLimits.rangeCountMax
+            )
+            let page = try await store.transact(MetaTransaction(success: [operation])).records[0]
+            ids += page.compactMap { UInt64($0.key.dropFirst(keys.lost.count), radix: 16) }
+            last = page.last?.key
+            guard page.count == MetaLimits.rangeCountMax else { return ids }
+        }
+    }
+
     /// Forgets that a volume was forgotten: it is gone from its node, too.
     public func notePurged(_ id: UInt64, event: EventRecord) async throws(MetadataError) {
         var change = MetaChange()
