@@ -14,8 +14,10 @@ struct APIClient: Sendable {
     let endpoint: APIEndpoint
     /// How long to wait for an answer.
     let answerMillisecondsMax: Int64
-    /// The store that a node must have to be the one that is meant.
+    /// A store that a node must have to be the one that is meant.
     var storeIdentity: String?
+    /// Further ones.
+    var otherStoreIdentities: [String] = []
     /// What the changes that a node is asked for are part of.
     var operation: NodeOperation?
     /// For how long a change of which nobody knows whether it was made is asked for again, under
@@ -159,6 +161,10 @@ struct APIClient: Sendable {
         }
         if let storeIdentity {
             request.headers.add(name: "Cairn-Store", value: storeIdentity)
+        }
+        if !otherStoreIdentities.isEmpty {
+            let list = otherStoreIdentities.joined(separator: ",")
+            request.headers.add(name: "Cairn-Other-Stores", value: list)
         }
         if let operation {
             request.headers.add(name: "Cairn-Operation", value: operation.headerText)

@@ -84,8 +84,13 @@ public struct APICall: Sendable {
         return key
     }
 
-    /// The identity of the store that the request is for; nil when it is for any.
-    var expectedStore: String? { request.headers[.cairnStore] }
+    /// The identities of the stores that the node must have that the request is for, in lower
+    /// case; none when it is for any.
+    var expectedStores: [String] {
+        guard let first = request.headers[.cairnStore] else { return [] }
+        let others = request.headers[.cairnOtherStores] ?? ""
+        return [first.lowercased()] + others.lowercased().split(separator: ",").map(String.init)
+    }
 
     /// What a change of a volume is part of; nil when it is nobody's.
     var operation: NodeOperation? {
@@ -143,8 +148,11 @@ extension HTTPField.Name {
     /// Spec: W3C Fetch Metadata Request Headers, section 2.4.
     static let secFetchSite = Self.make("Sec-Fetch-Site")
 
-    /// The store that a request to a node is meant for.
+    /// A store of the node that a request is meant for.
     static let cairnStore = Self.make("Cairn-Store")
+
+    /// Its other stores, separated by commas.
+    static let cairnOtherStores = Self.make("Cairn-Other-Stores")
 
     /// The operation that a request to a node is part of.
     static let cairnOperation = Self.make("Cairn-Operation")

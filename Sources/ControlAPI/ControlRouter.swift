@@ -274,6 +274,13 @@ extension NodeRegistration {
         try requireStoreIdentity(storeIdentity)
         try space.check()
         try stores?.check()
+        guard lostStores?.count ?? 0 <= APILimits.nodeStoreCountMax else {
+            throw ControlError(
+                .invalidArgument,
+                "A node tells of at most \(APILimits.nodeStoreCountMax) lost stores."
+            )
+        }
+        for identity in lostStores ?? [] { try requireStoreIdentity(identity) }
     }
 }
 

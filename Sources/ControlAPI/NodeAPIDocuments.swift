@@ -16,8 +16,10 @@ public struct NodeReport: Sendable, Hashable, Codable {
     public var name: String
     /// Its program's version.
     public var version: String
-    /// The identity of its store, 32 hex digits.
+    /// The identity of its first store, 32 hex digits.
     public var storeIdentity: String
+    /// The identities of all its stores; absent from nodes that do not tell.
+    public var storeIdentities: [String]?
     /// Where its store's bytes are.
     public var space: StoreSpaceUsage
     /// Which I/O engine runs and why, one line per finding.
@@ -34,6 +36,7 @@ public struct NodeReport: Sendable, Hashable, Codable {
         name: String,
         version: String,
         storeIdentity: String,
+        storeIdentities: [String]? = nil,
         space: StoreSpaceUsage,
         engine: [String],
         nbdEndpoint: String?,
@@ -43,6 +46,7 @@ public struct NodeReport: Sendable, Hashable, Codable {
         self.name = name
         self.version = version
         self.storeIdentity = storeIdentity
+        self.storeIdentities = storeIdentities
         self.space = space
         self.engine = engine
         self.nbdEndpoint = nbdEndpoint
@@ -80,6 +84,10 @@ public struct NodeVolume: Sendable, Hashable, Codable {
     public var descriptor: String
     /// The number of layers in its stack, the top one included.
     public var layerCount: Int
+    /// The layer that takes its writes; absent from nodes that do not tell.
+    ///
+    /// It is another one after each snapshot and each rollback.
+    public var topLayer: UInt64?
     /// Its snapshots, oldest first.
     public var snapshots: [NodeSnapshot]
     /// Where its bytes are.
@@ -96,6 +104,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         epoch: UInt64,
         descriptor: String,
         layerCount: Int,
+        topLayer: UInt64? = nil,
         snapshots: [NodeSnapshot],
         space: SpaceUsage
     ) {
@@ -108,6 +117,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         self.epoch = epoch
         self.descriptor = descriptor
         self.layerCount = layerCount
+        self.topLayer = topLayer
         self.snapshots = snapshots
         self.space = space
     }

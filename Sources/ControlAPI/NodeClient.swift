@@ -11,18 +11,21 @@ public struct NodeClient: NodeService {
     ///
     /// - Parameters:
     ///   - endpoint: The node.
-    ///   - storeIdentity: The store that it must have; one with another refuses everything. Nil
-    ///     for whatever answers there.
+    ///   - storeIdentity: A store that it must have; one without refuses everything. Nil for
+    ///     whatever answers there.
+    ///   - otherStoreIdentities: Further stores that it must have.
     ///   - answerMillisecondsMax: How long to wait for an answer.
     public init(
         endpoint: APIEndpoint,
         storeIdentity: String? = nil,
+        otherStoreIdentities: [String] = [],
         answerMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax
     ) {
         api = APIClient(
             endpoint: endpoint,
             answerMillisecondsMax: answerMillisecondsMax,
             storeIdentity: storeIdentity,
+            otherStoreIdentities: otherStoreIdentities,
             unreachableHelp: "Look at the node with 'volctl node list' and start it again.",
             brokenOffHelp: "Look at the node with 'volctl node list'.",
             changeUnknownHelp: "Look at the node with 'volctl node list'."

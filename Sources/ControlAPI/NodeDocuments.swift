@@ -226,7 +226,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
     public var nbdUnixPath: String?
     /// Whether its NBD server wants TLS; absent for off.
     public var nbdTLS: NBDTransportSecurity?
-    /// The identity of its store, 32 hex digits; a name is bound to the first one it came with.
+    /// The identity of its first store, 32 hex digits; a name is bound to the stores it came with.
     public var storeIdentity: String
     /// Its program's version.
     public var version: String
@@ -236,6 +236,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
     public var space: StoreSpaceUsage
     /// Its stores one by one; absent from nodes that do not tell.
     public var stores: [NodeStore]?
+    /// The identities of stores that it had and comes back without, since their disks are lost.
+    public var lostStores: [String]?
 
     /// The names on the wire, before the snake_case of ``ControlJSON``.
     enum CodingKeys: String, CodingKey {
@@ -248,6 +250,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         case machineID = "machineId"
         case space
         case stores
+        case lostStores
     }
 
     /// Creates a body.
@@ -260,7 +263,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         version: String,
         machineID: String? = MachineIdentifier.current,
         space: StoreSpaceUsage,
-        stores: [NodeStore]? = nil
+        stores: [NodeStore]? = nil,
+        lostStores: [String]? = nil
     ) {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
@@ -271,6 +275,7 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         self.machineID = machineID
         self.space = space
         self.stores = stores
+        self.lostStores = lostStores
     }
 }
 

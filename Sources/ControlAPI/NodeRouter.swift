@@ -4,8 +4,8 @@ public import Hummingbird
 
 /// The routes that a node serves to the metadata service.
 ///
-/// A request that names a store, in the header `Cairn-Store`, is served only while the node has
-/// that one. Another node may have come to where the one it was meant for was, and "there is no
+/// A request that names stores, in the headers `Cairn-Store` and `Cairn-Other-Stores`, is served
+/// only while the node has all of them. Another node may have come to where the one it was meant for was, and "there is no
 /// such volume" from it would read as a deletion carried out.
 ///
 /// - Parameter service: The node.
@@ -18,12 +18,17 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     addVolumes(of: service, gate, to: &routes)
     addSnapshots(of: service, gate, to: &routes)
     return routes.router { call in
-        guard let expected = call.expectedStore else { return }
+        let expected = call.expectedStores
+        guard !expected.isEmpty else { return }
         let report = try await service.report()
-        guard report.storeIdentity.lowercased() != expected.lowercased() else { return }
+        let present = [report.storeIdentity] + (report.storeIdentities ?? [])
+        let missing = Set(expected).subtracting(present.map { $0.lowercased() })
+        guard let first = missing.min() else { return }
         throw ControlError(
             .unavailable,
-            "The node '\(report.name)' has another store now, \(report.storeIdentity).",
+            missing.count == expected.count
+                ? "The node '\(report.name)' has another store now, \(report.storeIdentity)."
+                : "The node '\(report.name)' does not have its store \(first) now.",
             help: "Wait until it has registered with it; its log says what keeps it from that."
         )
     }

@@ -7,13 +7,53 @@ import Logging
 import Metadata
 
 extension ControlPlane {
+    /// What a node holds, and the volumes of which it cannot tell.
+    ///
+    /// One with a store that has stopped gives no list, since that store's volumes would seem to
+    /// be gone. It is asked for each volume that may be there. Those of which nobody has heard are
+    /// found when all its stores are back.
+    ///
+    /// - Throws: ``ControlError``.
+    func heldVolumes(
+        of name: String
+    ) async throws(ControlError) -> (held: [NodeVolume], unknown: Set<UInt64>) {
+        let node = try await nodeService(name)
+        do throws(ControlError) {
+            return (try await node.volumes(), [])
+        } catch  where error.code == .unavailable {
+            logger.warning(
+                "a node cannot tell of all its volumes",
+                metadata: ["node": "\(name)", "reason": "\(error.detail)"]
+            )
+            let known = try await meta(await metadata.allVolumes()).map(\.value)
+            let lost = try await meta(await metadata.lostVolumeIDs())
+            let ids = known.filter { $0.primary == name }.map(\.id) + lost
+            return try await answered(by: name, until: changeDeadline) {
+                () throws(ControlError) in
+                var held: [NodeVolume] = []
+                var unknown: Set<UInt64> = []
+                for id in ids {
+                    do throws(ControlError) {
+                        held.append(try await node.volume(id))
+                    } catch  where error.code == .unavailable {
+                        unknown.insert(id)
+                    } catch  where error.code == .volumeNotFound {
+                        // On another node, or gone.
+                    }
+                }
+                return (held, unknown)
+            }
+        }
+    }
+
     /// Compares what a node holds with what it is to hold.
     func compare(_ node: String, held: [NodeVolume], known: [VolumeRecord]) async {
         let heldByID = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
         let knownIDs = Set(known.map(\.id))
         for volume in held where !knownIDs.contains(volume.id) {
             let deadline = changeDeadline
-            let answers = await checked(volume.name) { [self] () throws(ControlError) in
+            let answers = await checked(volume.name, on: node, until: deadline) {
+                [self] () throws(ControlError) in
                 try await reportUnknown(volume, on: node, until: deadline)
             }
             guard answers else { return }
@@ -22,7 +62,8 @@ extension ControlPlane {
             // In step, which is most of them: nothing to lock and nothing to ask.
             if let held = heldByID[volume.id], await agrees(volume, held) { continue }
             let deadline = changeDeadline
-            let answers = await checked(volume.name) { [self] () throws(ControlError) in
+            let answers = await checked(volume.name, on: node, until: deadline) {
+                [self] () throws(ControlError) in
                 let current = try await meta(await metadata.volume(id: volume.id))
                 // What changed since the node was asked is newer than its answer.
                 guard let current, current.value == volume else { return }
@@ -38,6 +79,8 @@ extension ControlPlane {
     ///   for each of its volumes.
     private func checked(
         _ name: String,
+        on node: String,
+        until deadline: ContinuousClock.Instant,
         _ body: @escaping @Sendable () async throws(ControlError) -> Void
     ) async -> Bool {
         do throws(ControlError) {
@@ -48,8 +91,7 @@ extension ControlPlane {
                 "could not compare a volume with its node",
                 metadata: ["volume": "\(name)", "reason": "\(error.detail)"]
             )
-            let isSilent = error.code == .unreachable || error.code == .unavailable
-            return !error.leavesOutcomeOpen && !isSilent
+            return await mayGoOn(with: node, after: error, until: deadline)
         }
     }
 

@@ -34,7 +34,7 @@ extension ControlPlane {
         return counts
     }
 
-    private func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
+    func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
         let node = try await meta(await metadata.node(name))
         guard let node else { throw .nodeNotFound(name) }
         return node
@@ -69,19 +69,21 @@ extension ControlPlane {
         for _ in 0..<Self.conflictCountMax {
             let previous = try await meta(await metadata.node(name))
             let before = try await meta(await metadata.liveNode(name))
-            try await requireSameStore(
+            try await requireSameStores(
                 name,
                 registration,
                 previous?.value,
                 isLive: before != nil
             )
+            let identities = registration.storeIdentities(knownBefore: previous?.value)
             let record = NodeRecord(
                 name: name,
                 adminEndpoint: registration.adminEndpoint,
                 nbdEndpoint: registration.nbdEndpoint,
                 nbdUnixPath: registration.nbdUnixPath,
                 nbdTLS: registration.nbdTLS?.rawValue,
-                storeIdentity: registration.storeIdentity.lowercased(),
+                storeIdentity: identities[0],
+                otherStoreIdentities: identities.count > 1 ? Array(identities[1...]) : nil,
                 version: registration.version,
                 machineID: registration.machineID,
                 draining: previous?.value.draining ?? false,
@@ -121,7 +123,7 @@ extension ControlPlane {
             subject: record.name,
             message: previous == nil
                 ? "joined, API at \(record.adminEndpoint)"
-                : "came back, API at \(record.adminEndpoint)"
+                : "came back, API at \(record.adminEndpoint)" + without(previous?.value, record)
         )
         let isRegistered = try await meta(
             await metadata.registerNode(
@@ -142,17 +144,26 @@ extension ControlPlane {
         return isRegistered ? UInt64(lease.rawValue) : nil
     }
 
-    /// Refuses a store under another's name: volumes would seem to be lost, or double.
-    private func requireSameStore(
+    /// What an event says of stores that a node came back without.
+    private func without(_ previous: NodeRecord?, _ record: NodeRecord) -> String {
+        let lost = Set(previous?.storeIdentities ?? []).subtracting(record.storeIdentities).sorted()
+        guard !lost.isEmpty else { return "" }
+        return ", without the store" + (lost.count > 1 ? "s " : " ") + lost.joined(separator: ", ")
+    }
+
+    /// Refuses a store under another's name, and a node without a store that it had: volumes would
+    /// seem to be lost, or double.
+    private func requireSameStores(
         _ name: String,
         _ registration: NodeRegistration,
         _ previous: NodeRecord?,
         isLive: Bool
     ) async throws(ControlError) {
-        let identity = registration.storeIdentity.lowercased()
-        if let previous, previous.storeIdentity != identity {
+        let told = registration.storeIdentitiesTold
+        if let previous {
+            let isOther = Set(previous.storeIdentities).isDisjoint(with: told)
             // Two that take turns under one name would each lose what it is given.
-            guard !isLive else {
+            guard !isOther || !isLive else {
                 let seconds = APILimits.heartbeatTimeoutMilliseconds / 1000
                 throw ControlError(
                     .alreadyExists,
@@ -162,24 +173,24 @@ extension ControlPlane {
                         + "another --name."
                 )
             }
-            let count = try await volumeCounts()[name] ?? 0
-            guard count == 0 else {
-                throw ControlError(
-                    .alreadyExists,
-                    "The node '\(name)' has the store \(previous.storeIdentity) with "
-                        + "\(counted(count, "volume")); this one is \(identity).",
-                    help: "Start volnode with that store, or with another --name."
-                )
+            if let missing = registration.missingStores(of: previous).first {
+                let count = try await volumeCounts()[name] ?? 0
+                guard count == 0 else {
+                    throw isOther
+                        ? .otherStore(name, missing, told[0], volumeCount: count)
+                        : .storeMissing(name, missing, volumeCount: count)
+                }
             }
         }
         let all = try await meta(await metadata.nodes())
-        let other = all.first { $0.storeIdentity == identity && $0.name != name }
-        guard let other else { return }
-        throw ControlError(
-            .alreadyExists,
-            "The store \(identity) belongs to the node '\(other.name)'.",
-            help: "Start volnode with --name \(other.name)."
-        )
+        for other in all where other.name != name {
+            guard let taken = told.first(where: other.storeIdentities.contains) else { continue }
+            throw ControlError(
+                .alreadyExists,
+                "The store \(taken) belongs to the node '\(other.name)'.",
+                help: "Start volnode with --name \(other.name)."
+            )
+        }
     }
 
     /// Notes that a node lives.
@@ -261,7 +272,7 @@ extension ControlPlane {
     public func deleteNode(_ name: String, isLost: Bool) async throws(ControlError) {
         let record = try await requireNode(name)
         guard try await meta(await metadata.liveNode(name)) == nil else { throw .nodeUp(name) }
-        if isLost { try await forgetVolumes(of: name) }
+        if isLost { try await forgetVolumes(of: record.value) }
         let count = try await volumeCounts()[name] ?? 0
         guard count == 0 else {
             throw ControlError(
@@ -284,7 +295,8 @@ extension ControlPlane {
     }
 
     /// Forgets the volumes of a node that will not come back, so that their names are free.
-    private func forgetVolumes(of node: String) async throws(ControlError) {
+    private func forgetVolumes(of record: NodeRecord) async throws(ControlError) {
+        let node = record.name
         let lost = try await meta(await metadata.allVolumes()).filter { $0.value.primary == node }
         for volume in lost {
             try await locks.withLock(volume.value.name) { [self] () throws(ControlError) in
@@ -299,7 +311,14 @@ extension ControlPlane {
                 )
                 let current = try await meta(await metadata.volume(id: volume.value.id))
                 guard let current else { return }
-                guard try await meta(await metadata.forgetVolume(current, event: event)) else {
+                let isForgotten = try await meta(
+                    await metadata.forgetVolume(
+                        current,
+                        ofStores: record.storeIdentities,
+                        event: event
+                    )
+                )
+                guard isForgotten else {
                     throw ControlError(
                         .busy,
                         "The volume '\(current.value.name)' is being changed by somebody else.",
@@ -311,7 +330,70 @@ extension ControlPlane {
     }
 }
 
+extension NodeRegistration {
+    /// The identities that the node tells, in lower case, the first store's first.
+    fileprivate var storeIdentitiesTold: [String] {
+        let first = storeIdentity.lowercased()
+        let others = (stores ?? []).compactMap { $0.identity?.lowercased() }
+        return [first] + others.filter { $0 != first }
+    }
+
+    /// Whether the node says of each of its stores which one it is.
+    private var tellsAllStores: Bool {
+        guard let stores else { return false }
+        return stores.allSatisfy { $0.identity != nil }
+    }
+
+    /// The stores that the node had, and neither has nor says to be lost.
+    fileprivate func missingStores(of previous: NodeRecord) -> [String] {
+        let lost = (lostStores ?? []).map { $0.lowercased() }
+        let present = storeIdentitiesTold + lost
+        // What a node does not tell is unknown, not missing; but of the first it always does.
+        let compared = tellsAllStores ? previous.storeIdentities : [previous.storeIdentity]
+        return compared.filter { !present.contains($0) }
+    }
+
+    /// The identities of the node's stores, with those known before of which it does not tell.
+    fileprivate func storeIdentities(knownBefore previous: NodeRecord?) -> [String] {
+        let told = storeIdentitiesTold
+        guard !tellsAllStores, let previous, previous.storeIdentities.contains(told[0]) else {
+            return told
+        }
+        let lost = (lostStores ?? []).map { $0.lowercased() }
+        return told + previous.storeIdentities.filter { !(told + lost).contains($0) }
+    }
+}
+
 extension ControlError {
+    fileprivate static func otherStore(
+        _ name: String,
+        _ known: String,
+        _ told: String,
+        volumeCount: Int
+    ) -> Self {
+        ControlError(
+            .alreadyExists,
+            "The node '\(name)' has the store \(known) with \(counted(volumeCount, "volume")); "
+                + "this one is \(told).",
+            help: "Start volnode with that store, or with another --name."
+        )
+    }
+
+    fileprivate static func storeMissing(
+        _ name: String,
+        _ missing: String,
+        volumeCount: Int
+    ) -> Self {
+        ControlError(
+            .alreadyExists,
+            "The node '\(name)' has \(counted(volumeCount, "volume")), and came without its store "
+                + "\(missing).",
+            help: "Start volnode with that store too. If its disk is lost for good, '--lost-store "
+                + "\(missing)' has the node come back without it; then 'volctl events' says which "
+                + "volumes are missing, and they can be deleted."
+        )
+    }
+
     fileprivate static func nodeUp(_ name: String) -> Self {
         ControlError(
             .inUse,

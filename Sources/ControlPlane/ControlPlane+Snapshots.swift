@@ -103,11 +103,16 @@ extension ControlPlane {
         operation: String
     ) async throws(ControlError) -> Volume {
         let request = "rollback \(volume)@\(snapshot)"
+        let deadline = changeDeadline
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
             _ = try await requireSnapshot(snapshot, of: record)
             try await requireDetached(record, toBe: "rolled back")
-            return .rollback(snapshot: snapshot)
+            let held = try await read(record.primary, until: deadline) {
+                node throws(ControlError) in
+                try await node.volume(record.id)
+            }
+            return .rollback(snapshot: snapshot, topLayer: held.topLayer)
         }
         return try await document(end, name: volume)
     }

@@ -26,21 +26,14 @@ extension ControlPlane {
     /// Deletes one of them, with its snapshots.
     public func deleteStray(_ id: UInt64, of node: String) async throws(ControlError) {
         let deadline = changeDeadline
+        let record = try await requireNode(node).value
         let held: NodeVolume
         do throws(ControlError) {
-            held = try await read(node, until: deadline) { service throws(ControlError) in
+            held = try await read(record, until: deadline) { service throws(ControlError) in
                 try await service.volume(id)
             }
         } catch  where error.code == .volumeNotFound {
-            let lost = try await meta(await metadata.lostVolume(id))
-            guard let lost, lost.node == node else {
-                throw ControlError(
-                    .volumeNotFound,
-                    "The node '\(node)' has no volume with the id \(id).",
-                    help: "'volctl node strays \(node)' lists those that can be purged, with their "
-                        + "ids."
-                )
-            }
+            let lost = try await requireGone(id, from: record)
             // An earlier attempt whose answer was lost: what is left of it is our record.
             return try await notePurged(id, lost.name, from: node)
         }
@@ -62,6 +55,36 @@ extension ControlPlane {
             }
             try await notePurged(id, held.name, from: node)
         }
+    }
+
+    /// What is known of a lost volume that a node does not hold and cannot get back: it has the
+    /// stores that the volume was lost with.
+    ///
+    /// One that has others says nothing of it. The record is what closes the volume when its
+    /// store is back, so it is kept; also when it does not say which store that is.
+    private func requireGone(
+        _ id: UInt64,
+        from node: NodeRecord
+    ) async throws(ControlError) -> LostVolumeRecord {
+        let lost = try await meta(await metadata.lostVolume(id))
+        guard let lost, lost.node == node.name || node.hasStores(of: lost) else {
+            throw ControlError(
+                .volumeNotFound,
+                "The node '\(node.name)' has no volume with the id \(id).",
+                help: "'volctl node strays \(node.name)' lists those that can be purged, with "
+                    + "their ids."
+            )
+        }
+        guard node.hasStores(of: lost) else {
+            throw ControlError(
+                .volumeNotFound,
+                "The node '\(node.name)' has another store than the one that the volume "
+                    + "'\(lost.name)' (id \(id)) was lost with.",
+                help: "There is nothing to purge: should that store come back, the volume is "
+                    + "closed there, and can be purged then."
+            )
+        }
+        return lost
     }
 
     private func notePurged(
@@ -104,21 +127,30 @@ extension ControlPlane {
     }
 
     /// Asks a node what only it knows, briefly when it is down.
-    private func read<Value: Sendable>(
+    func read<Value: Sendable>(
         _ node: String,
         until deadline: ContinuousClock.Instant,
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
-        let service = try await nodeService(node)
+        try await read(try await requireNode(node).value, until: deadline, question)
+    }
+
+    /// The same, of the node that the record tells of: one that has other stores does not answer.
+    private func read<Value: Sendable>(
+        _ node: NodeRecord,
+        until deadline: ContinuousClock.Instant,
+        _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        let service = try connect(node)
         do throws(ControlError) {
-            try await requireAnswer(of: node, until: deadline)
-            return try await answered(by: node, until: deadline) { () throws(ControlError) in
+            try await requireAnswer(of: node.name, until: deadline)
+            return try await answered(by: node.name, until: deadline) { () throws(ControlError) in
                 try await question(service)
             }
         } catch  where error.code == .outcomeUnknown {
-            throw .nodeSilent(node)
+            throw .nodeSilent(node.name)
         } catch  where error.code == .unreachable {
-            throw .nodeGone(node)
+            throw .nodeGone(node.name)
         }
     }
 

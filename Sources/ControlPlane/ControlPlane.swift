@@ -74,7 +74,8 @@ public final class ControlPlane: ControlService {
     public static let connectOverHTTP: Connector = { node throws(ControlError) in
         NodeClient(
             endpoint: try APIEndpoint(node.adminEndpoint),
-            storeIdentity: node.storeIdentity
+            storeIdentity: node.storeIdentity,
+            otherStoreIdentities: node.otherStoreIdentities ?? []
         )
     }
 

@@ -50,8 +50,14 @@ extension ControlPlane {
                 // Gone is what we want.
             }
             return .done
-        case .rollback(let name):
-            let after = try await node.rollback(volume: volume.id, snapshot: name)
+        case .rollback(let name, let topLayer):
+            let after = try await rollback(
+                volume,
+                to: name,
+                from: topLayer,
+                node,
+                isFirstAttempt: isFirstAttempt
+            )
             return .volume(byteCount: after.byteCount)
         case .attach(let attachment, let takeover):
             var all = try await attachmentsRecord(volume.id)
@@ -160,6 +166,23 @@ extension ControlPlane {
         )
     }
 
+    private func rollback(
+        _ volume: VolumeRecord,
+        to name: String,
+        from topLayer: UInt64?,
+        _ node: any NodeService,
+        isFirstAttempt: Bool
+    ) async throws(ControlError) -> NodeVolume {
+        do throws(ControlError) {
+            return try await node.rollback(volume: volume.id, snapshot: name)
+        } catch  where error.isRefusal && !isFirstAttempt {
+            // As with a snapshot: that it refuses now does not mean that it did then.
+            let held = try await node.volume(volume.id)
+            guard let topLayer, let now = held.topLayer, now != topLayer else { throw error }
+            return held
+        }
+    }
+
     /// Tells the node who may use a volume; those who had it under an earlier epoch lose it
     /// before it answers.
     ///
@@ -251,7 +274,7 @@ extension PendingOperation.Kind {
         case .resize: "resizing"
         case .createSnapshot(let name): "snapshot '\(name)'"
         case .deleteSnapshot(let name): "deletion of snapshot '\(name)'"
-        case .rollback(let name): "rollback to '\(name)'"
+        case .rollback(let name, _): "rollback to '\(name)'"
         case .attach(let attachment, _): "attaching to '\(attachment.host)'"
         case .detach(let host): "detaching from '\(host)'"
         }
@@ -282,7 +305,7 @@ extension PendingOperation.Kind {
             "resized from \(Self.size(volume.byteCount)) to \(Self.size(byteCount))"
         case .createSnapshot(let name): "snapshot '\(name)' taken"
         case .deleteSnapshot(let name): "snapshot '\(name)' deleted"
-        case .rollback(let name): "rolled back to snapshot '\(name)'"
+        case .rollback(let name, _): "rolled back to snapshot '\(name)'"
         case .attach(let attachment, let takeover):
             (takeover ? "taken over by" : "attached to") + " host '\(attachment.host)'"
                 + (attachment.readOnly ? ", read-only" : "") + ", epoch \(attachment.epoch)"

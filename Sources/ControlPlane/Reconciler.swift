@@ -203,7 +203,7 @@ extension ControlPlane: Service {
 
     /// Carries on a node's pending operations, until it is silent to one.
     ///
-    /// - Returns: Whether it answered to the last.
+    /// - Returns: Whether it answers.
     /// - Throws: ``MetadataError``.
     private func resumePending(on name: String) async throws -> Bool {
         let pending = try await metadata.allVolumes().map(\.value).filter {
@@ -234,7 +234,36 @@ extension ControlPlane: Service {
                 "an operation stays pending",
                 metadata: ["volume": "\(volume.name)", "reason": "\(error.detail)"]
             )
-            return false
+            return await mayGoOn(with: volume.primary, after: error, until: deadline)
+        }
+    }
+
+    /// Whether it is of use to ask a node for others of its volumes after one was to no avail.
+    ///
+    /// One store of several that has stopped answers at once that nothing can be done or known of
+    /// its volumes; that says nothing of the others. A node that hangs costs each question its
+    /// time, so nobody asks it another one.
+    ///
+    /// - Parameters:
+    ///   - name: The node.
+    ///   - error: What came of the question.
+    ///   - deadline: When the question was given up, at the latest.
+    /// - Returns: Whether the node answers.
+    func mayGoOn(
+        with name: String,
+        after error: ControlError,
+        until deadline: ContinuousClock.Instant
+    ) async -> Bool {
+        guard !error.isRefusal else { return true }
+        guard .now < deadline, let node = try? await nodeService(name) else { return false }
+        let limit = ContinuousClock.now + .milliseconds(viewMillisecondsMax)
+        do throws(ControlError) {
+            _ = try await answered(by: name, until: limit) { () throws(ControlError) in
+                try await node.report()
+            }
+            return true
+        } catch {
+            return error.isRefusal
         }
     }
 
@@ -242,9 +271,11 @@ extension ControlPlane: Service {
     func reconcile(_ name: String) async {
         do {
             guard try await resumePending(on: name) else { return }
-            let held = try await nodeService(name).volumes()
-            let known = try await metadata.allVolumes().map(\.value)
-            await compare(name, held: held, known: known.filter { $0.primary == name })
+            let (held, unknown) = try await heldVolumes(of: name)
+            let known = try await metadata.allVolumes().map(\.value).filter {
+                $0.primary == name && !unknown.contains($0.id)
+            }
+            await compare(name, held: held, known: known)
         } catch {
             logger.warning(
                 "could not compare a node with the metadata",

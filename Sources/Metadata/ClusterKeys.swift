@@ -38,7 +38,8 @@ struct ClusterKeys: Sendable {
     func live(_ name: String) -> String { live + name }
 
     /// Volumes that were forgotten with their node.
-    func lost(_ volume: UInt64) -> String { root + "lost/" + Self.hex(volume) }
+    var lost: String { root + "lost/" }
+    func lost(_ volume: UInt64) -> String { lost + Self.hex(volume) }
 
     var operations: String { root + "op/" }
     func operation(_ key: String) -> String {

@@ -159,7 +159,7 @@ extension ClusterMetadata {
         case .deleteSnapshot(let name):
             change.require(.exists(keys.snapshot(record.id, name)))
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
-        case .rollback(let name):
+        case .rollback(let name, _):
             change.require(.exists(keys.snapshot(record.id, name)))
         case .create, .clone, .resize, .attach, .detach:
             break
@@ -242,10 +242,15 @@ extension ClusterMetadata {
     /// Forgets a volume whose node is lost, with its snapshots, images and attachments, and the
     /// operation that was pending.
     ///
+    /// - Parameters:
+    ///   - volume: Its record as read.
+    ///   - storeIdentities: The node's stores, one of which has it.
+    ///   - event: What happened, for people.
     /// - Returns: False when it changed meanwhile.
     /// - Throws: ``MetadataError``; some of its images may be forgotten already.
     public func forgetVolume(
         _ volume: Versioned<VolumeRecord>,
+        ofStores storeIdentities: [String],
         event: EventRecord
     ) async throws(MetadataError) -> Bool {
         let record = volume.value
@@ -268,6 +273,7 @@ extension ClusterMetadata {
         let lost = LostVolumeRecord(
             name: record.name,
             node: record.primary,
+            storeIdentities: storeIdentities,
             epoch: record.epoch,
             lostAt: event.time
         )
@@ -279,6 +285,23 @@ extension ClusterMetadata {
     /// What is known of a volume that was forgotten with its node.
     public func lostVolume(_ id: UInt64) async throws(MetadataError) -> LostVolumeRecord? {
         try await get(LostVolumeRecord.self, keys.lost(id))?.value
+    }
+
+    /// The volumes that were forgotten with their nodes.
+    public func lostVolumeIDs() async throws(MetadataError) -> [UInt64] {
+        var ids: [UInt64] = []
+        var last: String?
+        while true {
+            let operation = MetaOperation.range(
+                prefix: keys.lost,
+                after: last,
+                countMax: MetaLimits.rangeCountMax
+            )
+            let page = try await store.transact(MetaTransaction(success: [operation])).records[0]
+            ids += page.compactMap { UInt64($0.key.dropFirst(keys.lost.count), radix: 16) }
+            last = page.last?.key
+            guard page.count == MetaLimits.rangeCountMax else { return ids }
+        }
     }
 
     /// Forgets that a volume was forgotten: it is gone from its node, too.

@@ -114,7 +114,10 @@ public struct PendingOperation: Sendable, Hashable, Codable {
         /// Deletes a snapshot.
         case deleteSnapshot(name: String)
         /// Goes back to a snapshot; nobody may write while it is pending.
-        case rollback(snapshot: String)
+        ///
+        /// `topLayer` took the volume's writes before, where the node tells: once another one
+        /// does, it has gone back.
+        case rollback(snapshot: String, topLayer: UInt64?)
         /// Gives the volume to a host; with `takeover` everyone else loses it.
         case attach(AttachmentRecord, takeover: Bool)
         /// Takes it from a host.
@@ -240,15 +243,24 @@ public struct LostVolumeRecord: Sendable, Hashable, Codable {
     public var name: String
     /// The node.
     public var node: String
+    /// The identities of the node's stores, one of which has it; nil in records of older versions.
+    public var storeIdentities: [String]?
     /// Its epoch then.
     public var epoch: UInt64
     /// When it was forgotten.
     public var lostAt: Date
 
     /// Creates a record.
-    public init(name: String, node: String, epoch: UInt64, lostAt: Date) {
+    public init(
+        name: String,
+        node: String,
+        storeIdentities: [String]?,
+        epoch: UInt64,
+        lostAt: Date
+    ) {
         self.name = name
         self.node = node
+        self.storeIdentities = storeIdentities
         self.epoch = epoch
         self.lostAt = lostAt
     }
@@ -266,8 +278,10 @@ public struct NodeRecord: Sendable, Hashable, Codable {
     public var nbdUnixPath: String?
     /// Whether its NBD server wants TLS: `off`, `allow` or `require`; nil for off.
     public var nbdTLS: String?
-    /// The identity of its store.
+    /// The identity of its first store.
     public var storeIdentity: String
+    /// The identities of its other stores; nil when it has none, or does not tell.
+    public var otherStoreIdentities: [String]?
     /// Its program's version.
     public var version: String
     /// Its machine.
@@ -285,6 +299,7 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         nbdUnixPath: String?,
         nbdTLS: String?,
         storeIdentity: String,
+        otherStoreIdentities: [String]? = nil,
         version: String,
         machineID: String?,
         draining: Bool,
@@ -296,10 +311,22 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         self.nbdUnixPath = nbdUnixPath
         self.nbdTLS = nbdTLS
         self.storeIdentity = storeIdentity
+        self.otherStoreIdentities = otherStoreIdentities
         self.version = version
         self.machineID = machineID
         self.draining = draining
         self.incarnation = incarnation
+    }
+}
+
+extension NodeRecord {
+    /// The identities of all its stores that are known.
+    public var storeIdentities: [String] { [storeIdentity] + (otherStoreIdentities ?? []) }
+
+    /// Whether it has every store that a lost volume may be in.
+    public func hasStores(of lost: LostVolumeRecord) -> Bool {
+        guard let wanted = lost.storeIdentities else { return false }
+        return Set(wanted).isSubset(of: storeIdentities)
     }
 }
 

@@ -35,6 +35,7 @@ struct NodeAdmin: NodeService {
             name: name,
             version: Volnode.version,
             storeIdentity: await identityText(),
+            storeIdentities: await identities(),
             space: await space(),
             engine: node.engines.map { "\($0)" },
             nbdEndpoint: nbdEndpoint,
@@ -43,8 +44,18 @@ struct NodeAdmin: NodeService {
         )
     }
 
-    /// The first store's identity: the node's, as the metadata service knows it.
+    /// The first store's identity.
     func identityText() async -> String { await node.identity()?.hexText ?? "" }
+
+    /// The identities of all stores, in their order: the metadata service knows the node by them.
+    func identities() async -> [String] {
+        var identities: [String] = []
+        for index in node.storePaths.indices {
+            guard let identity = await node.identity(store: index) else { continue }
+            identities.append(identity.hexText)
+        }
+        return identities
+    }
 
     /// Where the bytes of all stores are.
     func space() async -> StoreSpaceUsage { StoreSpaceUsage(stores: await stores().map(\.space)) }

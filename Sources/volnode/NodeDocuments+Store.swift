@@ -105,6 +105,7 @@ extension VolumeSummary {
             epoch: specification.epoch,
             descriptor: String(decoding: specification.descriptor, as: UTF8.self),
             layerCount: layerCount,
+            topLayer: topLayer.rawValue,
             snapshots: snapshots.map(\.document),
             space: SpaceUsage(
                 logicalByteCount: space.logicalByteCount,

@@ -23,6 +23,7 @@ actor Registration: Service {
     private let name: String
     private let admin: NodeAdmin
     private let advertised: Addresses
+    private let lostStores: [String]
     private let logger: Logger
     private var adminEndpoint: APIEndpoint?
     private var session: UInt64?
@@ -35,12 +36,14 @@ actor Registration: Service {
         name: String,
         admin: NodeAdmin,
         advertised: Addresses,
+        lostStores: [String],
         logger: Logger
     ) {
         self.client = client
         self.name = name
         self.admin = admin
         self.advertised = advertised
+        self.lostStores = lostStores
         self.logger = logger
     }
 
@@ -110,7 +113,8 @@ actor Registration: Service {
                 storeIdentity: await admin.identityText(),
                 version: Volnode.version,
                 space: StoreSpaceUsage(stores: stores.map(\.space)),
-                stores: NodeStore.told(stores)
+                stores: NodeStore.told(stores),
+                lostStores: lostStores.isEmpty ? nil : lostStores
             )
         )
         session = result.session

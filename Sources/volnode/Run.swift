@@ -53,6 +53,16 @@ struct Run: AsyncParsableCommand {
     var identity: [StoreIdentity] = []
 
     @Option(
+        help: ArgumentHelp(
+            "A store that the node had and comes back without, because its disk is lost; repeat for "
+                + "more. The metadata service refuses a node that lacks one.",
+            valueName: "identity"
+        ),
+        transform: StoreIdentity.argument
+    )
+    var lostStore: [StoreIdentity] = []
+
+    @Option(
         help: ArgumentHelp("Where to serve NBD over TCP.", valueName: "host:port"),
         transform: HostPort.argument
     )
@@ -174,6 +184,14 @@ struct Run: AsyncParsableCommand {
         if meta != nil, admin == nil {
             throw ValidationError("--meta needs --admin, where the metadata service reaches us.")
         }
+        guard lostStore.isEmpty || meta != nil else {
+            throw ValidationError("--lost-store needs --meta: it is for the metadata service.")
+        }
+        guard lostStore.count <= APILimits.nodeStoreCountMax else {
+            throw ValidationError(
+                "--lost-store is given at most \(APILimits.nodeStoreCountMax) times."
+            )
+        }
         if meta != nil, !volume.isEmpty {
             throw ValidationError(
                 "--volume is for a node without --meta; in a cluster 'volctl volume create' makes "
@@ -237,6 +255,7 @@ struct Run: AsyncParsableCommand {
         raiseDescriptorLimit()
         if let admin { try await requireFree(admin) }
         let node = try await start(logger)
+        await warnOfAnyStore(node, logger)
         do {
             try await makeVolumes(node, logger)
             try await serve(node, logger)
@@ -259,6 +278,20 @@ struct Run: AsyncParsableCommand {
         do throws(NodeError) {
             return try await StorageNode.start(configuration) { log.record($0) }
         } catch { throw Failure(error) }
+    }
+
+    /// Says that whatever lies at the paths is opened: names of disks change places.
+    private func warnOfAnyStore(_ node: StorageNode, _ logger: Logger) async {
+        guard meta != nil, identity.isEmpty else { return }
+        var options: [String] = []
+        for index in node.storePaths.indices {
+            guard let found = await node.identity(store: index) else { continue }
+            options.append("--identity \(found.hexText)")
+        }
+        logger.warning(
+            "no --identity: whatever store is at a path is opened",
+            metadata: ["help": "Add \(options.joined(separator: " "))."]
+        )
     }
 
     private var nodeConfiguration: NodeConfiguration {
@@ -326,6 +359,7 @@ struct Run: AsyncParsableCommand {
                         admin: advertiseAdmin,
                         tls: tls.document
                     ),
+                    lostStores: lostStore.map(\.hexText),
                     logger: logger
                 )
             }

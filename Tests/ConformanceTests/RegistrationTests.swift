@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 extension Conformance {
@@ -62,6 +63,92 @@ extension Conformance {
                 try await cluster.json("dev", "up", "--data", cluster.dataPath)
                 let again = try await cluster.attach("v")
                 try await cluster.io(again, "read -P 7 0 1M")
+            }
+        }
+
+        /// A node with two stores of its own, beside those of the cluster.
+        private struct TwoStores {
+            let cluster: Cluster
+            let endpoint: String
+            let port: UInt16
+            let admin: UInt16
+
+            init(_ cluster: Cluster) async throws {
+                self.cluster = cluster
+                let status = try await cluster.json("dev", "status", "--data", cluster.dataPath)
+                endpoint = try #require(status["endpoint"] as? String)
+                port = try FreePort.next()
+                admin = try FreePort.next()
+                for name in ["store-a", "store-b", "store-c"] {
+                    try await succeed(
+                        TestEnvironment.program("volnode"),
+                        ["format", cluster.scratch.file(name), "--size", "256MiB"]
+                    )
+                }
+            }
+
+            /// Starts it with two of the stores.
+            func start(_ stores: [String], _ arguments: [String] = []) throws -> ChildProcess {
+                try ChildProcess(
+                    TestEnvironment.program("volnode"),
+                    [
+                        "run", "--name", "two", "--listen-nbd", "127.0.0.1:\(port)",
+                        "--admin", "127.0.0.1:\(admin)", "--meta", endpoint,
+                    ] + stores.flatMap { ["--store", cluster.scratch.file($0)] } + arguments
+                )
+            }
+
+            /// Waits until it has logged something.
+            func require(_ text: String, of node: ChildProcess) async throws {
+                let isThere = try await isEventually(within: .seconds(30)) {
+                    node.errorOutput.contains(text)
+                }
+                #expect(isThere, "\(node.errorOutput.suffix(3000))")
+            }
+        }
+
+        @Test(
+            "a node whose second store was swapped is refused, until that is said to be lost",
+            .needs("qemu-io")
+        )
+        func restart_withSecondStoreSwapped_isRefused() async throws {
+            try await withCluster { cluster in
+                let two = try await TwoStores(cluster)
+                let lost = try await NodeServer.identity(ofStore: cluster.scratch.file("store-b"))
+                var node = try two.start(["store-a", "store-b"])
+                try await two.require("registered with the metadata service", of: node)
+                // Nobody keeps it from opening whatever is there.
+                #expect(node.errorOutput.contains("no --identity"), "\(node.errorOutput)")
+                #expect(node.errorOutput.contains("--identity \(lost)"), "\(node.errorOutput)")
+                // Each of the two stores gets one.
+                for name in ["v", "w"] {
+                    try await cluster.json(
+                        "volume",
+                        "create",
+                        name,
+                        "--size",
+                        "64MiB",
+                        "--node",
+                        "two"
+                    )
+                    let uri = try await cluster.attach(name)
+                    try await succeed("/usr/bin/qemu-io", ["-f", "raw", "-c", "write 0 32M", uri])
+                    try await cluster.json("detach", name, "--host", "h1")
+                }
+                #expect(await node.stop() == 0)
+                node = try two.start(["store-a", "store-c"])
+                try await two.require("came without its store \(lost)", of: node)
+                #expect(node.errorOutput.contains("'--lost-store \(lost)'"))
+                // Nor does it confirm the deletion of what it does not have.
+                for name in ["v", "w"] {
+                    let message = try await cluster.refuse("volume", "delete", name)
+                    #expect(message.contains("does not have its store"), "\(message)")
+                }
+                #expect(await node.stop() == 0)
+                node = try two.start(["store-a", "store-c"], ["--lost-store", lost])
+                try await two.require("registered with the metadata service", of: node)
+                for name in ["v", "w"] { try await cluster.json("volume", "delete", name) }
+                #expect(await node.stop() == 0)
             }
         }
 

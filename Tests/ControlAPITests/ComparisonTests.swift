@@ -55,6 +55,46 @@ struct ComparisonTests {
         #expect(try await findings(of: plane) == [])
     }
 
+    @Test("One store of several that has stopped hides nothing of what the others hold")
+    func compare_oneStoreStopped_othersAreCompared() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let node = cluster.nodes[0]
+        for name in ["lost", "stuck", "hidden", "open"] {
+            let creation = VolumeCreation(name: name, byteCount: 4096)
+            _ = try await plane.createVolume(creation, operation: "create \(name)")
+        }
+        // One comes back with the node that it was lost with, and would be served there.
+        let lost = try await plane.volume("lost")
+        let record = try #require(try await cluster.metadata.volume(named: "lost"))
+        let event = EventRecord(time: .now, kind: "volume.lost", subject: "lost", message: "")
+        let stores = [Cluster.registration(0).storeIdentity]
+        _ = try await cluster.metadata.forgetVolume(record, ofStores: stores, event: event)
+        node.setAccess(lost.id, .readWrite)
+        // One was being changed when its store stopped, one is beside it.
+        cluster.faults.arm(.lostRequest, step: 1)
+        _ = await controlError { () throws(ControlError) in
+            let creation = SnapshotCreation(name: "s")
+            _ = try await plane.createSnapshot(of: "stuck", creation, operation: "k")
+        }
+        let stuck = try await plane.volume("stuck")
+        let hidden = try await plane.volume("hidden")
+        node.stopStore(of: [stuck.id, hidden.id])
+        let open = try await plane.volume("open")
+        node.setAccess(open.id, .readWrite)
+        try await plane.recover()
+        #expect(try await findings(of: plane) == ["volume.access_restored open"])
+        #expect(node.held[open.id]?.access == NodeVolumeAccess.none)
+        #expect(node.held[lost.id]?.access == NodeVolumeAccess.none)
+        #expect(try await cluster.metadata.volume(named: "stuck")?.value.pending != nil)
+        // Once the store is back, the change is made, and nothing was taken for lost.
+        node.stopStore(of: [])
+        try await plane.recover()
+        #expect(try await cluster.metadata.volume(named: "stuck")?.value.pending == nil)
+        #expect(try await findings(of: plane) == ["volume.access_restored open"])
+    }
+
     @Test("What is so, and not on its way, is a finding")
     func compare_realDifferences_areReported() async throws {
         let (cluster, plane) = try await Cluster.serving()

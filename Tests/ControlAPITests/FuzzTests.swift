@@ -92,6 +92,7 @@ private struct RequestMaker {
         ("description", [#""text""#]),
         ("admin_endpoint", [#""http://127.0.0.1:1""#]),
         ("store_identity", [#""\#(String(repeating: "0", count: 32))""#]),
+        ("lost_stores", ["[]", #"["\#(String(repeating: "1", count: 32))"]"#, #"["1"]"#]),
         (
             "space",
             [

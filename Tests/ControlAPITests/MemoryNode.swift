@@ -11,6 +11,8 @@ final class MemoryNode: NodeService {
         var access = NodeVolumeAccess.none
         var epoch: UInt64 = 0
         var snapshots: [NodeSnapshot] = []
+        /// The layer that takes its writes.
+        var topLayer: UInt64 = 0
         /// The volume that holds the snapshot it stands on.
         var parent: UInt64?
         /// How often connections were dropped.
@@ -22,6 +24,10 @@ final class MemoryNode: NodeService {
     private struct State {
         var volumes: [UInt64: Held] = [:]
         var nextLayer: UInt64 = 1
+        /// Those in a store that has stopped.
+        var stopped: Set<UInt64> = []
+        /// What the next changes of volumes are refused with.
+        var refusals: [ControlError] = []
     }
 
     let name: String
@@ -52,6 +58,35 @@ final class MemoryNode: NodeService {
     /// Has something done in the middle of every update of a volume.
     func whenUpdating(_ work: @escaping @Sendable (UInt64) async -> Void) {
         whenUpdating.withLock { $0 = work }
+    }
+
+    /// Refuses the next snapshot or rollback.
+    func refuseNext(_ error: ControlError) {
+        state.withLock { $0.refusals.append(error) }
+    }
+
+    /// A layer of its own for a volume that is to be changed, unless that is to be refused.
+    private func newLayer() throws(ControlError) -> UInt64 {
+        let result = state.withLock { state -> Result<UInt64, ControlError> in
+            guard state.refusals.isEmpty else { return .failure(state.refusals.removeFirst()) }
+            state.nextLayer += 1
+            return .success(state.nextLayer)
+        }
+        return try result.get()
+    }
+
+    /// Stops the store that volumes are in; with an empty set it is back.
+    func stopStore(of ids: Set<UInt64>) {
+        state.withLock { $0.stopped = ids }
+    }
+
+    /// What a node says of what may be in a store that has stopped.
+    private func requireStores(for id: UInt64? = nil) throws(ControlError) {
+        let isKnown = state.withLock { state in
+            if let id, state.volumes[id] != nil { return !state.stopped.contains(id) }
+            return state.stopped.isEmpty
+        }
+        guard isKnown else { throw ControlError(.unavailable, "A store has stopped.") }
     }
 
     /// Loses a volume.
@@ -85,6 +120,7 @@ final class MemoryNode: NodeService {
     }
 
     func volumes() async throws(ControlError) -> [NodeVolume] {
+        try requireStores()
         let list = held.values.map(Self.document).sorted { $0.name < $1.name }
         if let work = whenListed.withLock({ $0.take() }) { await work() }
         return list
@@ -135,10 +171,7 @@ final class MemoryNode: NodeService {
         guard !volume.snapshots.contains(where: { $0.name == name }) else {
             throw ControlError(.alreadyExists, "The snapshot exists.")
         }
-        let layer = state.withLock { state in
-            state.nextLayer += 1
-            return state.nextLayer
-        }
+        let layer = try newLayer()
         let snapshot = NodeSnapshot(
             name: name,
             layer: layer,
@@ -147,6 +180,7 @@ final class MemoryNode: NodeService {
             cloneCount: 0
         )
         volume.snapshots.append(snapshot)
+        volume.topLayer = try newLayer()
         store(volume)
         return snapshot
     }
@@ -164,6 +198,7 @@ final class MemoryNode: NodeService {
     ) async throws(ControlError) -> NodeVolume {
         var volume = try require(id)
         volume.creation.byteCount = try require(name, of: volume).byteCount
+        volume.topLayer = try newLayer()
         volume.rollbacks.append(name)
         return Self.document(store(volume))
     }
@@ -192,6 +227,7 @@ final class MemoryNode: NodeService {
     // MARK: - State
 
     private func require(_ id: UInt64) throws(ControlError) -> Held {
+        try requireStores(for: id)
         guard let volume = held[id] else {
             throw ControlError(.volumeNotFound, "There is no volume \(id).")
         }
@@ -230,6 +266,7 @@ final class MemoryNode: NodeService {
             epoch: volume.epoch,
             descriptor: volume.creation.descriptor,
             layerCount: volume.snapshots.count + 1,
+            topLayer: volume.topLayer,
             snapshots: volume.snapshots,
             space: SpaceUsage(
                 logicalByteCount: volume.creation.byteCount,

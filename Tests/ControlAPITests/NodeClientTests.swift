@@ -65,6 +65,17 @@ struct NodeClientTests {
                 try await other.deleteVolume(7)
             }
             #expect(missing?.code == .unavailable)
+            // Nor one that has the first store, and another one in the place of the second.
+            let swapped = NodeClient(
+                endpoint: endpoint,
+                storeIdentity: own,
+                otherStoreIdentities: [String(repeating: "f", count: 32)]
+            )
+            let lacking = await controlError { () throws(ControlError) in
+                try await swapped.deleteVolume(7)
+            }
+            #expect(lacking?.code == .unavailable)
+            #expect(lacking?.detail.contains("does not have its store ffff") == true)
             let same = NodeClient(endpoint: endpoint, storeIdentity: own.uppercased())
             let made = try await same.createVolume(creation)
             #expect(made.id == 7)

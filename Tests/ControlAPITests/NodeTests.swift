@@ -205,6 +205,96 @@ struct NodeTests {
         #expect(await purge() == .volumeNotFound)
     }
 
+    @Test("A purge that finds nothing keeps what closes a lost volume until its store is there")
+    func purge_otherStore_keepsRecord() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let node = cluster.nodes[0]
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "k1")
+        _ = try await plane.attach("v", AttachmentCreation(host: "h1"), operation: "k2")
+        let held = try #require(node.held[volume.id])
+        func forget() async throws {
+            try await cluster.store.expireLeases(now: .now + .seconds(60))
+            try await plane.deleteNode("n1", isLost: true)
+        }
+        // Under its name comes a node with another disk.
+        try await forget()
+        node.lose(volume.id)
+        _ = try await plane.registerNode("n1", Cluster.registration(5))
+        let refused = await controlError { () throws(ControlError) in
+            try await plane.deleteStray(volume.id, of: "n1")
+        }
+        #expect(refused?.code == .volumeNotFound)
+        #expect(refused?.detail.contains("another store") == true, "\(refused?.detail ?? "")")
+        // The old disk comes back after all.
+        try await forget()
+        node.plant(held.creation)
+        node.setAccess(volume.id, held.access, epoch: held.epoch)
+        try await cluster.register(with: plane)
+        try await plane.recover()
+        #expect(node.held[volume.id]?.access == NodeVolumeAccess.none)
+        try await plane.deleteStray(volume.id, of: "n1")
+        #expect(try await cluster.metadata.lostVolume(volume.id) == nil)
+    }
+
+    /// What a node with these stores says, as it does from its second start on.
+    private func registration(_ stores: Int..., lost: Int...) -> NodeRegistration {
+        func identity(_ number: Int) -> String { String(repeating: "\(number)", count: 32) }
+        var registration = Cluster.registration(stores[0])
+        registration.stores = stores.map { number in
+            NodeStore(path: "/dev/\(number)", identity: identity(number), space: .empty)
+        }
+        registration.lostStores = lost.isEmpty ? nil : lost.map(identity)
+        return registration
+    }
+
+    @Test("A node gains stores, and loses none that it had, whichever it is")
+    func register_oneStoreMissing_isRefused() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane()
+        func refusal(
+            _ registration: NodeRegistration,
+            _ name: String = "n1"
+        ) async -> ControlError? {
+            await controlError { () throws(ControlError) in
+                _ = try await plane.registerNode(name, registration)
+            }
+        }
+        // Its first word is of one store, as that of older programs.
+        _ = try await plane.registerNode("n1", Cluster.registration(1))
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        _ = try await plane.createVolume(creation, operation: "k")
+        #expect(await refusal(registration(1, 2)) == nil)
+        #expect(await refusal(registration(2, 1, 3)) == nil)
+        for wrong in [
+            registration(2, 1), registration(1, 2, 4), registration(1), registration(2, 3, 4),
+        ] {
+            let error = await refusal(wrong)
+            #expect(error?.code == .alreadyExists)
+            #expect(error?.detail.contains("came without its store") == true)
+            #expect(error?.help?.contains("--lost-store") == true)
+        }
+        // Nor does one of its stores go to another node.
+        let taken = await refusal(registration(7, 3), "n2")
+        #expect(taken?.detail.contains("belongs to the node 'n1'") == true)
+        // Of what it does not tell nobody knows, and it is held against it later on.
+        var silent = registration(1, 2, 3)
+        silent.stores?[2].identity = nil
+        #expect(await refusal(silent) == nil)
+        #expect(await refusal(Cluster.registration(1)) == nil)
+        #expect(await refusal(registration(1, 2))?.code == .alreadyExists)
+        let stores = try await cluster.metadata.node("n1")?.value.storeIdentities.count
+        #expect(stores == 3)
+        // Somebody says that it is lost, and from then on it is not missed.
+        #expect(await refusal(registration(1, 2, lost: 3)) == nil)
+        #expect(await refusal(registration(1, 2)) == nil)
+        let events = try await plane.events(after: 0, countMax: 100).events
+        #expect(events.contains { $0.message.contains("without the store 3333") })
+        // Without volumes there is nothing to lose.
+        try await plane.deleteVolume("v", operation: "d")
+        #expect(await refusal(registration(1)) == nil)
+    }
+
     @Test("A node that drains gets no new volumes, not even by name, but clones of what it has")
     func draining_byName_isRefused() async throws {
         let (cluster, plane) = try await Cluster.serving(nodeNames: ["n1", "n2"])

@@ -254,6 +254,50 @@ struct RecoveryTests {
         try await cluster.requireAgreement("a clone without its snapshot")
     }
 
+    @Test(
+        "A rollback that the node has made is not refused because it would refuse another one",
+        arguments: [ControlError.Code.noSpace, .limitReached]
+    )
+    func interruptedRollback_refusedLater_hasHappened(code: ControlError.Code) async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let rollback = try #require(OperationCase.all.first { $0.name == "rollback" })
+        try await rollback.prepare(plane)
+        cluster.faults.arm(.lostAnswer, step: 1)
+        let error = await controlError { () throws(ControlError) in
+            try await rollback.run(plane, "key")
+        }
+        #expect(error?.code == .outcomeUnknown)
+        cluster.nodes[0].refuseNext(ControlError(code, "The node refused."))
+        try await rollback.run(plane, "key")
+        #expect(try await rollback.hasHappened(cluster))
+        #expect(cluster.nodes[0].held.values.first?.rollbacks == ["s"])
+        try await cluster.requireAgreement("a rollback whose repetition was refused")
+        let kinds = try await plane.events(after: 0, countMax: 100).events.map(\.kind)
+        #expect(kinds.last == "volume.rolled_back")
+    }
+
+    @Test("A rollback that the node has not made is given up when it refuses it")
+    func lostRollback_refusedLater_isRefused() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane(withFaults: true)
+        try await cluster.register(with: plane)
+        let rollback = try #require(OperationCase.all.first { $0.name == "rollback" })
+        try await rollback.prepare(plane)
+        cluster.faults.arm(.lostRequest, step: 1)
+        _ = await controlError { () throws(ControlError) in
+            try await rollback.run(plane, "key")
+        }
+        cluster.nodes[0].refuseNext(ControlError(.noSpace, "The store is full."))
+        let error = await controlError { () throws(ControlError) in
+            try await rollback.run(plane, "key")
+        }
+        #expect(error?.code == .noSpace)
+        #expect(try await !rollback.hasHappened(cluster))
+        try await cluster.requireAgreement("a rollback that was refused")
+    }
+
     @Test("A clone that the node has not made is given up when its snapshot has gone since")
     func lostClone_snapshotDeleted_isRefused() async throws {
         let cluster = try await Cluster()

@@ -163,6 +163,15 @@ extension BadInput {
             mentions: ["--meta"]
         ),
         node(
+            "a lost store without a metadata service",
+            [
+                "--listen-nbd", "127.0.0.1:PORT",
+                "--lost-store", "8f3a6c0d5b1e4792a4d0c7e916b25f38",
+            ],
+            exitCode: 2,
+            mentions: ["--lost-store", "--meta"]
+        ),
+        node(
             "a volume without a size",
             ["--listen-nbd", "127.0.0.1:PORT", "--volume", "v"],
             exitCode: 2,
