@@ -5,8 +5,8 @@ public import Hummingbird
 /// The routes that a node serves to the metadata service.
 ///
 /// A request that names stores, in the headers `Cairn-Store` and `Cairn-Other-Stores`, is served
-/// only while the node has all of them. Another node may have come to where the one it was meant for was, and "there is no
-/// such volume" from it would read as a deletion carried out.
+/// only while the node has all of them. Another node may have come to where the one it was meant
+/// for was, and "there is no such volume" from it would read as a deletion carried out.
 ///
 /// - Parameter service: The node.
 /// - Returns: A router for ``apiServer(router:endpoint:logger:onListening:)``.
