@@ -116,6 +116,10 @@ extension LogStore {
             recovery.isBehindUsed = true
             recovery.promisedSequence = max(recovery.promisedSequence, header.promisedSequence)
             recovery.gapLocation = recovery.gapLocation ?? gap.location
+            let first = header.records(in: block).first { _ in true }
+            if let first, LogStream(ofRecords: first.header.kind).isRepeated {
+                recovery.repeatedBehindGap = max(recovery.repeatedBehindGap, header.sequence)
+            }
             offset += 1 + Int(header.payloadBlockCount)
         }
         guard gap.quietBlockCount < LogGap.quietBlockCountMax else {
@@ -178,16 +182,19 @@ extension LogStore {
             next += 1
             kept += 1
         }
-        guard recovery.promisedSequence < next || configuration.acceptsLoss else {
-            // Going on without it would take back what was promised.
+        recovery.isCheckpointWhole = checkpointEnd.map { $0 < next } ?? false
+        if lacksDurable(recovery, from: next, kept) {
             let last = kept > 0 ? recovery.batches[kept - 1] : nil
             let end = last.map { $0.location + 1 + UInt64($0.payloadBlockCount) } ?? manifest
-            fail(.writesLost(offset: (recovery.gapLocation ?? end) * 4096))
-            return
+            let offset = (recovery.gapLocation ?? end) * 4096
+            guard configuration.acceptsLoss else {
+                fail(.writesLost(offset: offset))
+                return
+            }
+            acceptedLossOffset = offset
         }
         recovery.batches.removeSubrange(kept...)
         recovery.lastSequence = next - 1
-        recovery.isCheckpointWhole = checkpointEnd.map { $0 < next } ?? false
         for batch in recovery.batches.prefix(neededBatchCount(recovery)) {
             let segment = segments.index(of: batch.location)
             let last = segments.segments[segment].lastBatchSequence
@@ -195,6 +202,18 @@ extension LogStore {
             segments.segments[segment].content = batch.stream.content
         }
         announceOpening(recovery, superblock)
+    }
+
+    /// Whether going on without the batches from `next` on would take back what was promised.
+    ///
+    /// A checkpoint in force has all its batches, whatever crashes: where one is missing, it and
+    /// those behind it were lost to damage, and any that replay repeats may have been durable.
+    private func lacksDurable(_ recovery: Recovery, from next: UInt64, _ kept: Int) -> Bool {
+        if recovery.promisedSequence >= next { return true }
+        // The manifest of a store that was only formatted is in no batch.
+        guard !recovery.isCheckpointWhole, superblock?.incarnation ?? 0 > 0 else { return false }
+        return recovery.repeatedBehindGap >= next
+            || recovery.batches[kept...].contains { $0.stream.isRepeated }
     }
 
     /// Batches up to the last that replay does something with.

@@ -58,8 +58,11 @@ extension LogStore {
         case .top, .snapshot: return 0
         case .dropped: return layer.ownBlockCount * 4096
         case .unnamed:
-            guard layer.childCount > 0 else { return layer.ownBlockCount * 4096 }
-            guard let child = catalogue.onlyChild(of: slot) else { return 0 }
+            let children = catalogue.children(of: slot).filter {
+                catalogue.layers[$0].role != .dropped
+            }
+            guard let child = children.first else { return layer.ownBlockCount * 4096 }
+            guard children.count == 1 else { return 0 }
             return min(layer.ownBlockCount, catalogue.layers[child].ownBlockCount) * 4096
         }
     }

@@ -130,6 +130,9 @@ public final class LogStore {
     public internal(set) var counters = StoreCounters()
     /// The identity found on the device, once it was read.
     public internal(set) var identity: StoreIdentity?
+    /// Where the log was damaged, in bytes, when the store was opened in spite of that without
+    /// what was flushed behind (``LogStoreConfiguration/acceptsLoss``).
+    public internal(set) var acceptedLossOffset: UInt64?
 
     let configuration: LogStoreConfiguration
     let geometry: DeviceGeometry

@@ -75,6 +75,8 @@ final class Recovery {
     var gap: LogGap?
     /// The place of the first gap behind which there are batches, in blocks.
     var gapLocation: UInt64?
+    /// The last batch behind a gap that replay would repeat.
+    var repeatedBehindGap: UInt64 = 0
     /// Whether the segment announced before was used: then the next one may be.
     var isBehindUsed = true
     /// Whether every batch is there that the checkpoint itself wrote.

@@ -148,6 +148,8 @@ public enum NodeEvent: Sendable {
     case reactorStarted(index: Int, EngineReport)
     /// A store is open.
     case storeReady(path: String, milliseconds: UInt64)
+    /// A store was opened without flushed writes that its log has lost, as it was told to.
+    case lossAccepted(path: String, offset: UInt64)
     /// A store stopped; its volumes answer errors.
     case storeFailed(path: String, StoreError)
     /// A connection was refused because all are taken; at most one event per second.

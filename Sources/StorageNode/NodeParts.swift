@@ -140,7 +140,8 @@ extension Worker {
             place: hosts.count,
             path: configuration.path,
             device: device,
-            handle: reactor.attach(device, waitsForSpace: true),
+            // Through the page cache an error may be of an earlier write, and is told only once.
+            handle: reactor.attach(device, waitsForSpace: device.isDirect),
             store: LogStore(configuration: log, geometry: device.geometry),
             naming: shared.configuration.exportNaming,
             admittedCountMax: admittedCount,

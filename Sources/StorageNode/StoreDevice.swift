@@ -61,8 +61,10 @@ public enum StoreDevice {
         overwrites: Bool = false
     ) throws(DeviceFormatError) {
         let transfers = try DeviceTransfers(device)
-        let found = try content(transfers)
-        guard overwrites || found == .blank else { throw .notBlank(found) }
+        if !overwrites {
+            let found = try content(transfers)
+            guard found == .blank else { throw .notBlank(found) }
+        }
         let plan: [(offset: UInt64, bytes: [UInt8])]
         do throws(StoreFormatError) {
             plan = try StoreFormat.plan(
@@ -111,7 +113,8 @@ public enum StoreDevice {
         _ transfers: DeviceTransfers
     ) throws(DeviceFormatError) -> Bool {
         let byteCount = transfers.geometry.byteCount
-        let step = max(1, byteCount / sampleCountMax / sampleAlignment) * sampleAlignment
+        let alignedCount = (byteCount + sampleAlignment - 1) / sampleAlignment
+        let step = (alignedCount + sampleCountMax - 1) / sampleCountMax * sampleAlignment
         var offset = UInt64(headByteCount)
         while offset + 4096 <= byteCount {
             guard try transfers.read(byteCount: 4096, at: offset).isZero else { return false }

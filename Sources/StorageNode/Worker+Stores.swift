@@ -118,6 +118,9 @@ extension Worker {
             break
         case .ready:
             let nanoseconds = MonotonicClock.now().nanoseconds - host.openedAt.nanoseconds
+            if let offset = host.store.acceptedLossOffset {
+                shared.sink(.lossAccepted(path: host.path, offset: offset))
+            }
             shared.sink(.storeReady(path: host.path, milliseconds: nanoseconds / 1_000_000))
             publishExports(host)
             watch(host)
@@ -141,13 +144,13 @@ extension Worker {
     ///
     /// One that is opening cannot be closed before it is ready.
     func closeStores() {
+        // What could not be written has not been promised to be durable, and the node is to end.
+        for host in hosts { reactor.stopWaitingForSpace(host.deviceHandle) }
         for host in hosts where host.store.state == .ready { close(host) }
         finishClosing()
     }
 
     private func close(_ host: StoreHost) {
-        // What could not be written has not been promised to be durable, and the node is to end.
-        reactor.stopWaitingForSpace(host.deviceHandle)
         host.store.close()
         pump(host)
         // The store goes on in its next turn.

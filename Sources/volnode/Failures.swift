@@ -169,8 +169,8 @@ extension Failure {
             self.init(
                 "The log of the store on \(path) is damaged at byte \(offset): writes that were "
                     + "flushed cannot be replayed from there on.",
-                help: "Nothing was changed. Copy the store away first; 'volnode run --accept-loss' "
-                    + "opens it as it was before those writes."
+                help: "Nothing was changed. Copy the store away first; with '--accept-loss "
+                    + "\(path)' it opens as it was before those writes."
             )
         case .corrupt(let offset):
             self.init(

@@ -47,6 +47,11 @@ struct NodeLog: Sendable {
                 "writes refused: the store is full",
                 metadata: ["store": "\(path)", "count": "\(count)"]
             )
+        case .lossAccepted(let path, let offset):
+            logger.error(
+                "opened without flushed writes that its damaged log has lost, as --accept-loss says",
+                metadata: ["store": "\(path)", "damaged_at": "\(offset)"]
+            )
         case .requestsFailed(let path, let count):
             logger.error(
                 "requests failed: blocks are damaged or cannot be read; see 'dmesg', 'volnode check'",

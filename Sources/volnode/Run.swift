@@ -155,13 +155,13 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Go through the page cache where the file system refuses direct I/O.")
     var buffered = false
 
-    @Flag(
+    @Option(
         help: ArgumentHelp(
-            "Open a store whose log is damaged without the flushed writes behind the damage.",
-            visibility: .hidden
+            "Open this --store, whose log is damaged, without the flushed writes behind the damage.",
+            valueName: "path"
         )
     )
-    var acceptLoss = false
+    var acceptLoss: [String] = []
 
     @Option(help: "What to log.")
     var logLevel: LogLevel = .info
@@ -306,7 +306,7 @@ struct Run: AsyncParsableCommand {
                 )
                 store.log.mapMemoryByteCount = Int(mapMemory.byteCount)
                 store.log.cacheMemoryByteCount = Int(cacheMemory.byteCount)
-                store.log.acceptsLoss = acceptLoss
+                store.log.acceptsLoss = acceptLoss.contains(store.path)
                 store.device.allowsBuffered = buffered
                 return store
             },

@@ -153,6 +153,29 @@ import Testing
         #expect(bench.store.state == .ready)
     }
 
+    @Test("With a batch of the checkpoint gone, what lies behind it is not taken back either")
+    func checkpoint_headerRots_laterWriteRefused() throws {
+        let (bench, _) = try makeClosed()
+        try bench.crash()
+        let volume = try #require(bench.store.openVolume(VolumeID(1)))
+        // The first durable one behind the checkpoint: no header speaks of it.
+        let status = try bench.write(volume, at: 0, Self.block(700), flags: .forceUnitAccess)
+        try #require(status == .ok)
+        let surgery = StoreSurgery(image: bench.arena.region)
+        let manifest = try #require(try surgery.superblock().manifestExtents.last)
+        let header = Int(try surgery.header(of: manifest.location)) * 4096
+        surgery.flip(header)
+        bench.reopen(bench.configuration)
+        guard case .failed(.writesLost) = bench.store.state else {
+            Issue.record("\(bench.store.state)")
+            return
+        }
+        surgery.flip(header)
+        try bench.crash()
+        let again = try #require(bench.store.openVolume(VolumeID(1)))
+        #expect(try bench.read(again, at: 0, 4096) == Self.block(700))
+    }
+
     @Test("Wherever in the log a header rots, what was flushed is not taken back without a word")
     func log_anyHeaderRots_refused() throws {
         let bench = try StoreBench(byteCount: 8 << 20, segmentByteCount: 64 << 10)
@@ -183,6 +206,7 @@ import Testing
         surgery.flip(headers[7])
         bench.reopen(configuration)
         #expect(bench.store.state == .ready)
+        #expect(bench.store.acceptedLossOffset == UInt64(headers[7]))
         let rest = try #require(bench.store.openVolume(VolumeID(1)))
         for index in 0...count {
             let found = try bench.read(rest, at: UInt64(index) * 4096, 4096)
