@@ -84,6 +84,7 @@ public struct StoreCheck {
         guard let superblock else { return report }
         report.volumeCount = manifest.volumes.count
         report.layerCount = manifest.layers.count
+        report.layerOwners = layerOwners()
         claims = BlockClaims(superblock)
         mapPrints = [UInt64](repeating: 0, count: Int(superblock.segmentCount))
         owners = LayerOwners(manifest)
@@ -97,6 +98,25 @@ public struct StoreCheck {
 
     /// Whether what lies at an offset, in bytes, is live: a map named it when the check ran.
     public func holdsLive(_ offset: UInt64) -> Bool { claims.contains(offset / 4096) }
+
+    /// Whose each layer is: what people call what is damaged.
+    private func layerOwners() -> [UInt64: String] {
+        let names = Dictionary(manifest.volumes.map { ($0.id, $0.name) }) { first, _ in first }
+        var owners: [UInt64: String] = [:]
+        for layer in manifest.layers {
+            // Escaped: the device may hold anything.
+            let volume = String(decoding: names[layer.volume] ?? [], as: UTF8.self)
+            let snapshot = String(decoding: layer.name, as: UTF8.self)
+            owners[layer.id.rawValue] =
+                switch layer.role {
+                case .top: "volume \(volume.debugDescription)"
+                case .snapshot: "snapshot \((volume + "@" + snapshot).debugDescription)"
+                case .unnamed: "a deleted snapshot of \(volume.debugDescription)"
+                case .dropped: "what is being given back"
+                }
+        }
+        return owners
+    }
 
     mutating func note(_ problem: StoreProblem) { report.note(problem) }
 

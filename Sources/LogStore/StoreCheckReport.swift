@@ -57,6 +57,8 @@ public struct StoreCheckReport: Sendable, Hashable {
     public var volumeCount = 0
     /// Layers.
     public var layerCount = 0
+    /// Whose each layer is, by its id, in words.
+    public var layerOwners: [UInt64: String] = [:]
     /// Map pages verified.
     public var pageCount: UInt64 = 0
     /// Blocks verified.

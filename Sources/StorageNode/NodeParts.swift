@@ -37,13 +37,14 @@ struct NodeParts {
             try workers[storeWorkers[index]].addStore(Int32(index), store)
         }
         if configuration.stores.count > 1 { try Self.requireDistinct(workers.flatMap(\.hosts)) }
+        // Before what takes time: a port that is taken is said at once.
+        listeners = try Self.listen(configuration.listeners, workers[storeWorkers.first ?? 0])
         for worker in workers {
             worker.reactor.registerBuffers([worker.arena] + worker.hosts.map(\.store.deviceMemory))
         }
         self.shared = shared
         self.workers = workers
         self.storeWorkers = storeWorkers
-        listeners = try Self.listen(configuration.listeners, workers[storeWorkers.first ?? 0])
     }
 
     private static func check(_ configuration: NodeConfiguration) throws(NodeError) {

@@ -100,7 +100,7 @@ struct Check: ParsableCommand {
     }
 
     private func printText(_ report: StoreCheckReport) {
-        for problem in report.problems { print("\(path): \(problem.text)") }
+        for problem in report.problems { print("\(path): \(problem.text(report))") }
         let unlisted = report.problemCount - report.problems.count
         if unlisted > 0 { print("\(path): and \(unlisted) more") }
         for note in report.notes { print("\(path): note: \(note.text)") }
@@ -120,7 +120,7 @@ struct Check: ParsableCommand {
                 path: path,
                 identity: report.identity?.hexText,
                 problemCount: report.problemCount,
-                problems: report.problems.map(\.text),
+                problems: report.problems.map { $0.text(report) },
                 notes: report.notes.map(\.text),
                 volumeCount: report.volumeCount,
                 layerCount: report.layerCount,

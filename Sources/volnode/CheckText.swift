@@ -6,8 +6,30 @@ import LogStore
 import Reactor
 
 extension StoreProblem {
-    /// What is wrong where, in one line.
-    var text: String {
+    /// What is wrong where, and with whose bytes, in one line.
+    func text(_ report: StoreCheckReport) -> String {
+        guard let part, let owner = report.layerOwners[part.layer] else { return text }
+        return text + ": \(owner), \(part.byteCount) bytes at \(part.offset)"
+    }
+
+    /// The part of a layer that it is about, in bytes.
+    private var part: (layer: UInt64, offset: UInt64, byteCount: UInt64)? {
+        switch self {
+        case .pageDamaged(let layer, let level, let index, _),
+            .pageNotInLog(let layer, let level, let index, _):
+            let shift = 20 + 8 * UInt64(level)
+            return (layer, index << shift, 1 << shift)
+        case .badLocation(let layer, let block, _), .blockDamaged(let layer, let block, _),
+            .claimedTwice(let layer, let block, _), .blockNotInLog(let layer, let block, _):
+            return (layer, block << 12, 4096)
+        case .unusable, .cannotOpen, .superblockDamaged, .unreadable, .manifestDamaged,
+            .danglingLayer, .usageWrong, .layerCountWrong, .headerDamaged:
+            return nil
+        }
+    }
+
+    /// What is wrong where.
+    private var text: String {
         switch self {
         case .unusable(let error): "no superblock can be used: \(error.checkText)"
         case .cannotOpen(let error):

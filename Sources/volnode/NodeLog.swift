@@ -59,7 +59,7 @@ struct NodeLog: Sendable {
             )
         case .writesWait(let path):
             logger.error(
-                "writes wait: the file system of the store is full; make room there ('df PATH')",
+                "writes wait: the file system of the store is full; make room there ('df \(path)')",
                 metadata: ["store": "\(path)"]
             )
         case .writesGoOn(let path):
