@@ -281,10 +281,10 @@ final class Catalogue {
         volumeByName[record.name] = nil
     }
 
-    /// The snapshots of a volume, oldest first; after a rollback some may lie off its stack.
-    func snapshots(of id: VolumeID) -> [Int] {
-        index.layers(of: id)
-            .filter { layers[$0].role == .snapshot }
+    /// The snapshots among a volume's layers, oldest first; after a rollback some may lie off its
+    /// stack.
+    func snapshots(among own: [Int]) -> [Int] {
+        own.filter { layers[$0].role == .snapshot }
             .sorted { layers[$0].sealSequence < layers[$1].sealSequence }
     }
 

@@ -45,13 +45,15 @@ extension LogStore {
         else { return nil }
         let stack = catalogue.stack(of: top)
         let below = Set(stack)
+        let own = catalogue.layers(of: id)
+        let slots = catalogue.snapshots(among: own)
+        let snapshots = slots.map { summary(ofSnapshot: $0, isBelowVolume: below.contains($0)) }
+        let cloned = zip(slots, snapshots).filter { $1.cloneCount > 0 }.map { $0.0 }
         return VolumeSummary(
             specification: specification(of: record),
             topLayer: record.topLayer,
-            snapshots: catalogue.snapshots(of: id).map {
-                summary(ofSnapshot: $0, isBelowVolume: below.contains($0))
-            },
-            space: volumeSpace(record, stack: stack),
+            snapshots: snapshots,
+            space: volumeSpace(record, own: own, stack: stack, clonedSnapshots: cloned),
             layerCount: stack.count
         )
     }

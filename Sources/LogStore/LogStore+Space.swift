@@ -10,10 +10,20 @@ extension LogStore {
     /// that this one is a clone of, or a clone of this one stands on it. All others would come back
     /// with the volume: those of snapshots that a rollback left beside the stack too.
     ///
-    /// - Complexity: O(layers of the volume and of its stack, and their children).
-    func volumeSpace(_ record: VolumeRecord, stack: [Int]) -> VolumeSpace {
-        let own = catalogue.layers(of: record.id)
-        let shared = sharedLayers(own)
+    /// - Parameters:
+    ///   - record: The volume.
+    ///   - own: The layers made for it.
+    ///   - stack: Those that it is read through.
+    ///   - clonedSnapshots: Those of its snapshots that other volumes are clones of.
+    /// - Returns: Where they are.
+    /// - Complexity: O(layers, and the children of those without a name).
+    func volumeSpace(
+        _ record: VolumeRecord,
+        own: [Int],
+        stack: [Int],
+        clonedSnapshots: [Int]
+    ) -> VolumeSpace {
+        let shared = sharedLayers(own, clonedSnapshots)
         var space = VolumeSpace(logicalByteCount: record.byteCount)
         for slot in own {
             let byteCount = catalogue.layers[slot].ownBlockCount * 4096
@@ -33,15 +43,18 @@ extension LogStore {
         return space
     }
 
-    /// Those of a volume's layers that stacks of other volumes go through.
-    private func sharedLayers(_ own: [Int]) -> Set<Int> {
+    /// Those of a volume's layers that stacks of other volumes go through: its cloned snapshots,
+    /// the layers whose snapshot is gone but not the clone, and all below.
+    private func sharedLayers(_ own: [Int], _ clonedSnapshots: [Int]) -> Set<Int> {
+        let nameless = own.filter { slot in
+            catalogue.layers[slot].role == .unnamed
+                && catalogue.children(of: slot).contains { child in
+                    let layer = catalogue.layers[child]
+                    return layer.role != .dropped && layer.volume != catalogue.layers[slot].volume
+                }
+        }
         var shared: Set<Int> = []
-        for slot in own {
-            let isBase = catalogue.children(of: slot).contains { child in
-                let layer = catalogue.layers[child]
-                return layer.role != .dropped && layer.volume != catalogue.layers[slot].volume
-            }
-            guard isBase else { continue }
+        for slot in clonedSnapshots + nameless {
             var below = slot
             while below >= 0, shared.insert(below).inserted {
                 below = Int(catalogue.layers[below].parent)

@@ -79,4 +79,22 @@ import Testing
         bench.settle()
         #expect(try space(bench, 1) == [8, 0, 8, 0])
     }
+
+    @Test("What only the volume before a rollback stands on comes back whole")
+    func rollback_deletedSnapshotBeside_comesBack() throws {
+        let bench = try StoreBench(byteCount: 128 << 20)
+        bench.store.closeVolume(try bench.volume(1, block: 4096))
+        try write(bench, 1, mebibytes: 0..<4)
+        let first = try snapshot(bench, 1, "a")
+        try write(bench, 1, mebibytes: 0..<3)
+        let second = try snapshot(bench, 1, "b")
+        try write(bench, 1, mebibytes: 5..<7)
+        _ = try bench.command(.rollback(volume: VolumeID(1), layer: first))
+        _ = try bench.command(.deleteSnapshot(layer: second))
+        let before = try space(bench, 1)
+        bench.settle()
+        #expect(try space(bench, 1) == [4, 0, 4, 0])
+        // What is announced is what came back.
+        #expect(before[3] == before[0] - 4 && before[3] >= 3, "\(before)")
+    }
 }
