@@ -37,7 +37,7 @@ extension LogStore {
 
     /// Fewer blocks than this are not worth going on in: a header and seven blocks of data, or an
     /// eighth of a segment that is small.
-    private var resumeBlockCountMin: Int { min(8, segments.blockCount / 8) }
+    var resumeBlockCountMin: Int { min(8, segments.blockCount / 8) }
 
     /// Where the log ended in a segment.
     private struct LogEnd {

@@ -71,8 +71,10 @@ extension LogStore {
         let pages =
             map.dirtyCount + checkpoint.writtenPageCount
             + LogStore.dirtyPagesPerMovedBlock * movingCount
-        // A few pages find room in the head also when they were written in vain before.
-        let pageSegmentCount = 2 * pages <= mapHeadRoom ? 0 : segmentCount(ofBlocks: pages)
+        // A few pages find room in the head also when they were written in vain before, as long
+        // as opening goes on in it.
+        let isInHead = 2 * pages + resumeBlockCountMin <= mapHeadRoom
+        let pageSegmentCount = isInHead ? 0 : segmentCount(ofBlocks: pages)
         return pageSegmentCount + 2 * segmentCount(ofBlocks: manifestBlockCount)
     }
 

@@ -116,8 +116,7 @@ extension LogStore {
             recovery.isBehindUsed = true
             recovery.promisedSequence = max(recovery.promisedSequence, header.promisedSequence)
             recovery.gapLocation = recovery.gapLocation ?? gap.location
-            let first = header.records(in: block).first { _ in true }
-            if let first, LogStream(ofRecords: first.header.kind).isRepeated {
+            if let stream = header.records(in: block).stream, stream.isRepeated {
                 recovery.repeatedBehindGap = max(recovery.repeatedBehindGap, header.sequence)
             }
             offset += 1 + Int(header.payloadBlockCount)

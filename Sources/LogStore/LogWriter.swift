@@ -44,6 +44,15 @@ enum LogStream: Int, CaseIterable, BitwiseCopyable {
     }
 }
 
+extension RecordWalk {
+    /// The stream that the batch was written for, as its first record tells; nil when there is
+    /// none.
+    var stream: LogStream? {
+        var walk = self
+        return walk.next().map { LogStream(ofRecords: $0.header.kind) }
+    }
+}
+
 /// Who may take which of the last segments.
 enum LogPrivilege: Int, BitwiseCopyable {
     /// Client data: leaves the whole reserve alone.

@@ -16,11 +16,7 @@ struct ReplayBatch {
 
     var walk: RecordWalk { RecordWalk(records, count: recordCount) }
 
-    /// The stream that it was written for: its first record tells.
-    var stream: LogStream {
-        guard let first = walk.first(where: { _ in true }) else { return .client }
-        return LogStream(ofRecords: first.header.kind)
-    }
+    var stream: LogStream { walk.stream ?? .client }
 
     /// Whether a block lies in it.
     func contains(_ location: UInt64) -> Bool {
