@@ -98,6 +98,12 @@ extension BadInput {
             mentions: ["DIR/store.img", "the same"]
         ),
         node(
+            "the loss of a store that is not served",
+            ["--listen-nbd", "127.0.0.1:PORT", "--accept-loss", "./other.img"],
+            exitCode: 2,
+            mentions: ["--accept-loss", "./other.img", "DIR/store.img"]
+        ),
+        node(
             "an engine that does not exist",
             ["--listen-nbd", "127.0.0.1:PORT", "--engine", "magic"],
             exitCode: 2,
