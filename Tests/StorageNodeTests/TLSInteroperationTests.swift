@@ -3,6 +3,7 @@
 import BlockCore
 import Foundation
 import StorageNode
+import TestSupport
 import Testing
 
 /// An echo server for one connection, on a port of the kernel's choice; every wait has an end.
@@ -11,24 +12,8 @@ private final class TLSEchoServer {
     private let listener: Int32
 
     init() throws {
-        // Not for programs that another test starts: they would keep it open.
-        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-        listener = socket(AF_INET, kind, 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let listener = listener
-        // SAFETY: the address outlives both calls and has the size given.
-        let isBound = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                unsafe bind(listener, generic, byteCount) == 0
-                    && listen(listener, 1) == 0
-                    && getsockname(listener, generic, &byteCount) == 0
-            }
-        }
-        guard isBound else { throw TLSTestError(description: "no loopback: errno \(errno)") }
-        port = UInt16(bigEndian: address.sin_port)
+        let socket = try LoopbackSocket(backlog: 1)
+        (port, listener) = (socket.port, socket.descriptor)
         try limitWaits(listener)
     }
 

@@ -4,6 +4,42 @@ import Foundation
 import Glibc
 public import Synchronization
 
+/// A socket that listens on a loopback port of the kernel's choice; its owner closes it.
+public struct LoopbackSocket {
+    /// The socket.
+    public let descriptor: Int32
+    /// Its port.
+    public let port: UInt16
+
+    /// Listens at once.
+    ///
+    /// - Parameter backlog: Connections that may wait to be accepted.
+    /// - Throws: `POSIXError` when no port is to be had.
+    public init(backlog: Int32) throws {
+        // Not for programs that another test starts: they would keep it open.
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(AF_INET, kind, 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        // SAFETY: the address outlives the calls, whose length is that of its type.
+        let isListening = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                unsafe bind(descriptor, rebound, length) == 0
+                    && listen(descriptor, backlog) == 0
+                    && getsockname(descriptor, rebound, &length) == 0
+            }
+        }
+        guard isListening else {
+            close(descriptor)
+            throw POSIXError(.EADDRINUSE)
+        }
+        self.descriptor = descriptor
+        port = UInt16(bigEndian: address.sin_port)
+    }
+}
+
 /// Listens on a loopback port that the kernel chooses, and hands each connection to a closure.
 public final class LoopbackListener: Sendable {
     /// Its port.
@@ -25,23 +61,9 @@ public final class LoopbackListener: Sendable {
     ///   for; it closes the descriptor, or has another thread do so.
     /// - Throws: `POSIXError` when no port is to be had.
     public init(_ onConnection: @escaping @Sendable (Int32) -> Void) throws {
-        // Not for programs that another test starts: they would keep it open.
-        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-        descriptor = socket(AF_INET, kind, 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let socket = try LoopbackSocket(backlog: 8)
+        (port, descriptor) = (socket.port, socket.descriptor)
         let descriptor = descriptor
-        // SAFETY: the address outlives the calls, whose length is that of its type.
-        port = try unsafe withUnsafeMutablePointer(to: &address) { pointer in
-            try unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
-                guard unsafe bind(descriptor, rebound, length) == 0, listen(descriptor, 8) == 0,
-                    unsafe getsockname(descriptor, rebound, &length) == 0
-                else { throw POSIXError(.EADDRINUSE) }
-            }
-            return unsafe UInt16(bigEndian: pointer.pointee.sin_port)
-        }
         let (acceptEnd, progress) = (acceptEnd, progress)
         Thread.detachNewThread {
             defer {
