@@ -147,6 +147,60 @@ import Testing
         await node.stop()
     }
 
+    @Test("A node that is stopped while writes wait gives them up", .timeLimit(.minutes(1)))
+    func stop_writesWait_ends() async throws {
+        let plan = FaultPlan()
+        let directory = try TestDirectory()
+        guard try isDirect(in: directory) else { return }
+        let data = pattern(byteCount: 4096, seed: 1)
+        do {
+            let node = try await TestNode(directory: directory, isNew: true) {
+                $0.stores[0].device.faults = plan
+                $0.limits.shutdownSeconds = 1
+            }
+            try await node.makeVolume("disk", id: 1)
+            let client = try node.client("disk")
+            #expect(try client.call(1, 0, 4096, flags: 1, payload: data).error == 0)
+            await fillFileSystem(node, plan)
+            try client.send(client.request(1, 4096, 4096, flags: 1, payload: data).bytes)
+            #expect(try await isEventually { waits(node) == [true] })
+            await node.stop()
+        }
+        let node = try await TestNode(directory: directory)
+        let client = try node.client("disk")
+        #expect(try client.call(0, 0, 4096).data == data)
+        await node.stop()
+    }
+
+    private func fillFileSystem(_ node: TestNode, _ plan: FaultPlan) async {
+        _ = await node.node.valueOnReactor(0) {
+            for kind in [DeviceRequest.Kind.write, .writeDurable] {
+                plan.add(.fail(errno: ENOSPC), to: kind, count: .max)
+            }
+            return 0
+        }
+    }
+
+    @Test(
+        "A store that waits for space as it opens does not keep a node from ending",
+        .timeLimit(.minutes(1))
+    )
+    func start_otherStoreDamaged_ends() async throws {
+        let directory = try TestDirectory()
+        guard try isDirect(in: directory) else { return }
+        await (try TestNode(storeCount: 2, directory: directory, isNew: true)).stop()
+        try TestFiles.blank(directory.path + "/store0")
+        let plan = FaultPlan()
+        for kind in [DeviceRequest.Kind.write, .writeDurable] {
+            plan.add(.fail(errno: ENOSPC), to: kind, count: .max)
+        }
+        await #expect(throws: NodeError.self) {
+            _ = try await TestNode(storeCount: 2, directory: directory) {
+                $0.stores[1].device.faults = plan
+            }
+        }
+    }
+
     private func isDirect(in directory: TestDirectory) throws -> Bool {
         let path = directory.path + "/probe"
         try Device.create(path: path, byteCount: 1 << 20)

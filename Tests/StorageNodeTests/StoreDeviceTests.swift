@@ -1,6 +1,7 @@
 import BlockCore
 import Glibc
 import Reactor
+import StorageIO
 import StorageNode
 import TestSupport
 import Testing
@@ -26,6 +27,28 @@ import Testing
     @Test("A blank device is formatted")
     func format_blank_works() throws {
         try format(byteAt: nil)
+    }
+
+    @Test("With leave to overwrite nothing is looked at: what cannot be read is formatted too")
+    func format_overwriting_readsNothing() throws {
+        let directory = try TestDirectory()
+        let path = directory.path + "/disk"
+        try Device.create(path: path, byteCount: Self.byteCount)
+        try TestFiles.write([1], to: path, at: 0)
+        let plan = FaultPlan()
+        plan.add(.fail(errno: EIO), to: .read, count: .max)
+        var options = DeviceOptions()
+        options.allowsBuffered = true
+        options.faults = plan
+        let identity = StoreIdentity(high: 1, low: 2)
+        #expect(throws: DeviceFormatError.transfer(errno: EIO)) {
+            let device = try Device.open(path: path, options: options)
+            try StoreDevice.format(device, identity: identity)
+        }
+        let device = try Device.open(path: path, options: options)
+        try StoreDevice.format(device, identity: identity, overwrites: true)
+        plan.removeAll()
+        #expect(try StoreDevice.content(of: device) == .store(identity))
     }
 
     @Test(
