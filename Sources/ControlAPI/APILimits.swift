@@ -26,6 +26,8 @@ public enum APILimits {
     public static var nodeByteCountMax: UInt64 { 1 << 60 }
     /// The most stores that a node tells of one by one: 64 with long paths are half a body.
     public static var nodeStoreCountMax: Int { 64 }
+    /// Failed requests that a store is said to have had; beyond, the number stays there.
+    public static var failedRequestCountMax: UInt64 { 1_000_000_000_000 }
     /// The largest volume id: JSON readers keep integers exact up to here.
     public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
     /// The highest epoch of a volume: exact in JSON, and room above it for sums.

@@ -302,6 +302,20 @@ extension [NodeStore] {
             }
             if let identity = store.identity { try requireStoreIdentity(identity) }
             try store.space.check()
+            try store.failures?.check()
+        }
+    }
+}
+
+extension StoreFailures {
+    /// Refuses what a node cannot have meant.
+    fileprivate func check() throws(ControlError) {
+        if let volume { try ValidName.require(volume, of: "volume") }
+        guard requestCount <= APILimits.failedRequestCountMax else {
+            throw ControlError(
+                .invalidArgument,
+                "A node tells of at most \(APILimits.failedRequestCountMax) failed requests."
+            )
         }
     }
 }

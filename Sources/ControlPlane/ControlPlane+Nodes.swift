@@ -97,7 +97,7 @@ extension ControlPlane {
                 stores: registration.stores,
                 lastSeenAt: now
             )
-            await report(nodeTable.update(name, entry), on: name, registration.space)
+            await report(nodeTable.update(name, entry), on: name, entry)
             reconcileSoon.yield(name)
             return NodeRegistrationResult(
                 session: session,
@@ -221,29 +221,7 @@ extension ControlPlane {
             stores: heartbeat.stores,
             lastSeenAt: now
         )
-        await report(nodeTable.update(name, entry), on: name, heartbeat.space)
-    }
-
-    /// Reports what has become of the room on a node.
-    private func report(
-        _ change: NodeTable.RoomChange,
-        on name: String,
-        _ space: StoreSpaceUsage
-    ) async {
-        let rest = ByteSize(byteCount: space.availableByteCount)
-        let facts = "\(space.usedPercent)% of its fullest store is used, \(rest) are left in all"
-        let help = "; delete volumes or snapshots, or drain it"
-        let (kind, message): (String, String)
-        switch change {
-        case .none: return
-        case .filling: (kind, message) = ("node.filling", facts + help)
-        case .full: (kind, message) = ("node.full", "refuses writes: " + facts + help)
-        case .waiting:
-            kind = "node.waiting"
-            message = "writes wait: the file system of a store is full; make room there"
-        case .roomy: (kind, message) = ("node.roomy", facts)
-        }
-        await report(EventRecord(time: now, kind: kind, subject: name, message: message))
+        await report(nodeTable.update(name, entry), on: name, entry)
     }
 
     /// Takes a node out of placement or back in.

@@ -143,6 +143,9 @@ extension LogStore {
         let entry = requests[slot]
         precondition(entry.phase != .free, "request ended twice")
         var completion = StoreCompletion(token: entry.request.token, status: status)
+        if status == .mediaError {
+            lastFailedVolume = catalogue.open[Int(entry.request.volume.rawValue)].volume
+        }
         if status == .ok {
             switch entry.request.kind {
             case .read: describeRead(entry, &completion)

@@ -133,6 +133,8 @@ public final class LogStore {
     /// Where the log was damaged, in bytes, when the store was opened in spite of that without
     /// what was flushed behind (``LogStoreConfiguration/acceptsLoss``).
     public internal(set) var acceptedLossOffset: UInt64?
+    /// The volume of the last request that ended with ``StoreStatus/mediaError``.
+    public internal(set) var lastFailedVolume: VolumeID?
 
     let configuration: LogStoreConfiguration
     let geometry: DeviceGeometry

@@ -2,6 +2,17 @@
 
 package import BlockCore
 
+/// What a store could not serve.
+public struct FailureReport: Hashable, Sendable {
+    /// Whether the store has stopped: all its requests fail.
+    public var isStopped: Bool
+    /// Requests that failed since the node was started while the store was serving: blocks were
+    /// damaged, or the device could not read them.
+    public var requestCount: UInt64
+    /// The volume of the last of those, while it exists.
+    public var volume: String?
+}
+
 /// Gathers the failures of one store's requests.
 package struct FailureWatch {
     /// How long nothing is said after some were told, in seconds: a client that reads a bad block
@@ -10,13 +21,21 @@ package struct FailureWatch {
 
     /// Failures that were not told yet.
     package private(set) var count: UInt64 = 0
+    /// All there were.
+    package private(set) var totalCount: UInt64 = 0
+    /// The volume of the last one.
+    package private(set) var volume: VolumeID?
     private var silentUntil = Instant(nanoseconds: 0)
 
     /// Creates a watch that has seen none.
     package init() {}
 
     /// Notes one.
-    package mutating func onFailed() { count &+= 1 }
+    package mutating func onFailed(_ volume: VolumeID?) {
+        count &+= 1
+        totalCount &+= 1
+        self.volume = volume
+    }
 
     /// How many to tell of now, if any.
     package mutating func next(now: Instant) -> UInt64? {

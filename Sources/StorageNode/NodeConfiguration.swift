@@ -168,7 +168,9 @@ public enum NodeEvent: Sendable {
     case writesRefused(path: String, count: UInt64)
     /// Requests ended with an error because blocks are damaged or cannot be read; at most one event
     /// per minute.
-    case requestsFailed(path: String, count: UInt64)
+    ///
+    /// The volume is that of the last one.
+    case requestsFailed(path: String, volume: String?, count: UInt64)
     /// Writes wait: the file system that a store's file lies on is full, or a quota is used up.
     case writesWait(path: String)
     /// They go on.

@@ -267,6 +267,19 @@ public final class StorageNode: Sendable {
         }
     }
 
+    /// What a store could not serve.
+    public func failures(store: Int = 0) async -> FailureReport {
+        await onStore(store) { _, host, done in
+            var report = FailureReport(
+                isStopped: false,
+                requestCount: host.failures.totalCount,
+                volume: host.failedVolumeName
+            )
+            if case .failed = host.store.state { report.isStopped = true }
+            done(report)
+        }
+    }
+
     /// What a store did so far.
     public func storeCounters(store: Int = 0) async -> StoreCounters {
         await onStore(store) { _, host, done in done(host.store.counters) }

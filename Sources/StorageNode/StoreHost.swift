@@ -54,6 +54,10 @@ final class StoreHost {
     let device: Device
     let deviceHandle: DeviceHandle
     let store: LogStore
+    /// The volume of the last request that failed, while it exists.
+    var failedVolumeName: String? {
+        failures.volume.flatMap { store.specification(of: $0)?.name }
+    }
     /// When `onTurn` wants to be called again.
     var deadline: Instant?
     /// Requests submitted and not completed; at most `admittedCountMax`.

@@ -40,7 +40,10 @@ extension Worker {
                 switch completion.status {
                 case .noSpace: host.room.onRefused(now: now)
                 // Of a store that has stopped all fail, and that was told.
-                case .mediaError: if host.store.state == .ready { host.failures.onFailed() }
+                case .mediaError:
+                    if host.store.state == .ready {
+                        host.failures.onFailed(host.store.lastFailedVolume)
+                    }
                 case .ok, .invalid, .readOnly, .unavailable: break
                 }
                 let token = Token(rawValue: completion.token)
@@ -77,7 +80,8 @@ extension Worker {
     /// Tells what there is to tell of a store's room and of what failed; once a second.
     func watch(_ host: StoreHost) {
         if let count = host.failures.next(now: now) {
-            shared.sink(.requestsFailed(path: host.path, count: count))
+            let volume = host.failedVolumeName
+            shared.sink(.requestsFailed(path: host.path, volume: volume, count: count))
         }
         switch host.room.onLook(spaceWaitCount: reactor.spaceWaitCount(host.deviceHandle)) {
         case .some(true): shared.sink(.writesWait(path: host.path))

@@ -66,6 +66,7 @@ struct NodeAdmin: NodeService {
         for (index, path) in node.storePaths.enumerated() {
             let space = await node.space(store: index)
             let room = await node.room(store: index)
+            let failures = await node.failures(store: index)
             stores.append(
                 NodeStore(
                     path: path,
@@ -77,6 +78,11 @@ struct NodeAdmin: NodeService {
                         garbageByteCount: space.garbageByteCount,
                         fullestPercent: room.usedPercent,
                         room: StoreRoom(room.state)
+                    ),
+                    failures: StoreFailures(
+                        stopped: failures.isStopped,
+                        requestCount: failures.requestCount,
+                        volume: failures.volume
                     )
                 )
             )

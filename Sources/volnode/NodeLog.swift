@@ -52,10 +52,12 @@ struct NodeLog: Sendable {
                 "opened without flushed writes that its damaged log has lost, as --accept-loss says",
                 metadata: ["store": "\(path)", "damaged_at": "\(offset)"]
             )
-        case .requestsFailed(let path, let count):
+        case .requestsFailed(let path, let volume, let count):
             logger.error(
                 "requests failed: blocks are damaged or cannot be read; see 'dmesg', 'volnode check'",
-                metadata: ["store": "\(path)", "count": "\(count)"]
+                metadata: [
+                    "store": "\(path)", "count": "\(count)", "volume": "\(volume ?? "-")",
+                ]
             )
         case .writesWait(let path):
             logger.error(

@@ -388,6 +388,36 @@ struct NodeTests {
         #expect(events[2].message.hasPrefix("refuses writes: 93% of its fullest store is used, "))
     }
 
+    @Test("What a node could not serve is reported once a minute, a store that stops at once")
+    func heartbeat_requestsFail_isReported() async throws {
+        let cluster = try await Cluster()
+        let plane = cluster.plane()
+        let session = try #require(try await cluster.register(with: plane)["n1"])
+        let words: [StoreFailures?] = [
+            nil, .init(), .init(requestCount: 2, volume: "v"), .init(requestCount: 3, volume: "w"),
+            .init(stopped: true, requestCount: 3), .init(stopped: true, requestCount: 3),
+            // It was started anew, and its store stops again.
+            .init(), .init(stopped: true),
+        ]
+        for failures in words {
+            let store = NodeStore(path: "/a", identity: nil, space: .empty, failures: failures)
+            let beat = NodeHeartbeat(
+                session: session,
+                space: .empty,
+                stores: [NodeStore(path: "/b", identity: nil, space: .empty), store]
+            )
+            try await plane.heartbeat("n1", beat)
+        }
+        let events = try await plane.events(after: 0, countMax: 10).events
+        #expect(
+            events.map(\.kind) == [
+                "node.up", "node.damaged", "node.store_stopped", "node.store_stopped",
+            ]
+        )
+        let told = "2 requests failed since it was started, the last of volume v"
+        #expect(events[1].message.hasPrefix(told))
+    }
+
     @Test("A node's stores are shown one by one, as it last told of them")
     func node_stores_areShown() async throws {
         let cluster = try await Cluster()

@@ -119,8 +119,17 @@ struct RouterTests {
         var strange = store
         strange.path = "/dev/a"
         strange.identity = "x"
+        var failing = told[0]
+        failing.failures = StoreFailures(requestCount: .max, volume: "not a name")
+        #expect(
+            NodeStore.told([failing])[0].failures
+                == StoreFailures(requestCount: APILimits.failedRequestCountMax)
+        )
+        var named = told[0]
+        named.failures = StoreFailures(volume: "not a name")
+        failing.failures?.volume = nil
         let bodies = try [
-            body([store]), body([strange]),
+            body([store]), body([strange]), body([failing]), body([named]),
             body([NodeStore](repeating: told[0], count: APILimits.nodeStoreCountMax + 1)),
         ]
         try await application(plane).test(.router) { client in

@@ -14,13 +14,14 @@ import Testing
             watch.next(now: Instant(nanoseconds: seconds * 1_000_000_000))
         }
         #expect(next(seconds: 1) == nil)
-        watch.onFailed()
+        watch.onFailed(VolumeID(1))
         #expect(next(seconds: 2) == 1)
-        for _ in 0..<500 { watch.onFailed() }
+        for _ in 0..<500 { watch.onFailed(VolumeID(2)) }
         #expect(next(seconds: 61) == nil)
         #expect(watch.count == 500)
         #expect(next(seconds: 62) == 500)
         #expect(next(seconds: 1000) == nil)
+        #expect(watch.totalCount == 501 && watch.volume == VolumeID(2))
     }
 
     @Test("A node tells of a block that cannot be read")
@@ -39,10 +40,15 @@ import Testing
         #expect(
             try await isEventually {
                 node.events.all.contains { event in
-                    if case .requestsFailed(_, let count) = event { count > 0 } else { false }
+                    guard case .requestsFailed(_, let volume, let count) = event else {
+                        return false
+                    }
+                    return count > 0 && volume == "disk"
                 }
             }
         )
+        let report = await node.node.failures()
+        #expect(report.requestCount > 0 && report.volume == "disk" && !report.isStopped)
         await node.stop()
     }
 }

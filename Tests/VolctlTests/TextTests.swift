@@ -75,6 +75,33 @@ import volctl
         #expect(lines[2].hasPrefix("/dev/b    100GiB     0B    0%     100GiB  -"))
     }
 
+    @Test(
+        "a node whose stores could not serve everything is seen to",
+        arguments: [
+            ([.init(), .init()], "up", "none since it was started"),
+            ([.init(requestCount: 1)], "up, damaged", "1 request since it was started"),
+            (
+                [.init(requestCount: 2, volume: "a"), .init(requestCount: 1)], "up, damaged",
+                "3 requests since it was started, the last of volume a"
+            ),
+            (
+                [.init(requestCount: 1), .init(stopped: true)], "up, store stopped",
+                "a store has stopped, see the node's log; 1 request since it was started"
+            ),
+        ] as [([StoreFailures], String, String)]
+    )
+    func nodeTable_saysWhatFailed(failures: [StoreFailures], state: String, text: String) {
+        var node = node(.ample, usedPercent: 3)
+        let space = StoreSpaceUsage(stores: [])
+        node.stores = failures.map {
+            NodeStore(path: "/dev/a", identity: nil, space: space, failures: $0)
+        }
+        let terminal = Terminal(columnCount: nil, hasColor: false)
+        let line = nodeTable([node]).rendered(on: terminal).split(separator: "\n")[1]
+        #expect(line.contains(" \(state)  "))
+        #expect(nodeText(node).contains(text + "\n"))
+    }
+
     @Test("one that drains too is both")
     func nodeTable_drains_isBoth() {
         let terminal = Terminal(columnCount: nil, hasColor: false)

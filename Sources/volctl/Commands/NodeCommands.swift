@@ -68,6 +68,12 @@ private func nodeStateText(_ node: Node) -> String {
     case .waiting: words.append("disk full")
     case .ample, nil: break
     }
+    let failures = StoreFailures(stores: node.stores ?? [])
+    if failures.stopped {
+        words.append("store stopped")
+    } else if failures.requestCount > 0 {
+        words.append("damaged")
+    }
     return words.joined(separator: ", ")
 }
 
@@ -116,7 +122,7 @@ package func storeTable(_ stores: [NodeStore]) -> Table {
 package func nodeText(_ node: Node) -> String {
     fieldLines([
         ("Name", node.name),
-        ("State", node.state.rawValue),
+        ("State", nodeStateText(node)),
         ("Takes volumes", node.draining ? "no, it drains" : "yes"),
         ("Volumes", "\(node.volumeCount)"),
         ("NBD", node.nbdEndpoint ?? "-"),
@@ -130,7 +136,16 @@ package func nodeText(_ node: Node) -> String {
         ("Used", node.space.map(usedText) ?? "-"),
         ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
         ("Available", sizeText(node.space?.availableByteCount)),
+        ("Failures", failureText(StoreFailures(stores: node.stores ?? []))),
     ])
+}
+
+private func failureText(_ failures: StoreFailures) -> String {
+    let count = Int(clamping: failures.requestCount)
+    var text = failures.stopped ? "a store has stopped, see the node's log; " : ""
+    text += (count == 0 ? "none" : counted(count, "request")) + " since it was started"
+    if let volume = failures.volume { text += ", the last of volume \(volume)" }
+    return text
 }
 
 private func usedText(_ space: StoreSpaceUsage) -> String {
