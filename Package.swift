@@ -131,6 +131,7 @@ let hummingbirdTesting = Target.Dependency.product(
     package: "hummingbird"
 )
 let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 
 let controlTargets: [Target] = [
@@ -183,7 +184,7 @@ let controlTargets: [Target] = [
         name: "ControlAPITests",
         dependencies: [
             "ControlAPI", "ControlPlane", "Metadata", "TestSupport",
-            hummingbird, hummingbirdTesting, logging,
+            hummingbird, hummingbirdTesting, logging, yams,
         ],
         swiftSettings: control
     ),
@@ -225,6 +226,7 @@ let package = Package(
             .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+            .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         ],
     targets: controlPlaneOnly
         ? dataPathTargets.filter { ["COpenSSL", "CProcess", "TestSupport"].contains($0.name) }

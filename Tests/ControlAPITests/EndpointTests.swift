@@ -119,10 +119,10 @@ struct EndpointTests {
     func endpoint_isAsDescribed(text: String, isValid: Bool) throws {
         #expect(((try? APIEndpoint(text)) != nil) == isValid)
         let file = try OpenAPIFile()
-        let admin = try Regex(#require(file.patterns["admin_endpoint"]))
+        let admin = try Regex(#require(file.pattern(of: "admin_endpoint", in: "NodeRegistration")))
         #expect((text.wholeMatch(of: admin) != nil) == isValid)
         guard !text.contains("/") else { return }
-        let nbd = try Regex(#require(file.patterns["nbd_endpoint"]))
+        let nbd = try Regex(#require(file.pattern(of: "nbd_endpoint", in: "NodeRegistration")))
         #expect((text.wholeMatch(of: nbd) != nil) == isValid)
     }
 

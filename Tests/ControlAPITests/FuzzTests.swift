@@ -25,6 +25,17 @@ struct SeededGenerator: RandomNumberGenerator {
 
 /// Requests, half of them sensible.
 private struct RequestMaker {
+    /// A request.
+    struct Made {
+        /// What it began as.
+        var operation: String
+        var method: String
+        var path: String
+        /// Whether the path was replaced by another.
+        var isBent: Bool
+        var body: String?
+    }
+
     var random: SeededGenerator
     let operations: [(method: String, path: String)]
 
@@ -36,7 +47,7 @@ private struct RequestMaker {
         Int.random(in: 0..<100, using: &random) < percent
     }
 
-    mutating func next() -> (operation: String, method: String, path: String, body: String?) {
+    mutating func next() -> Made {
         let operation = one(of: operations)
         var method = operation.method
         if chance(5) { method = one(of: ["GET", "PUT", "TRACE", "OPTIONS", "HEAD", "FROB"]) }
@@ -45,9 +56,16 @@ private struct RequestMaker {
         }
         var path = "/" + parts.joined(separator: "/")
         if chance(20) { path += "?" + one(of: Self.queries) }
-        if chance(2) { path = one(of: ["/", "//", "/v1", "/v1/volumes/", "/%00", "/v1/%2e%2e"]) }
+        let isBent = chance(2)
+        if isBent { path = one(of: ["/", "//", "/v1", "/v1/volumes/", "/%00", "/v1/%2e%2e"]) }
         let body: String? = ["POST", "PUT", "PATCH"].contains(method) ? body() : nil
-        return ("\(method) \(operation.path)", method, path, body)
+        return Made(
+            operation: "\(method) \(operation.path)",
+            method: method,
+            path: path,
+            isBent: isBent,
+            body: body
+        )
     }
 
     private static let queries = [
@@ -93,6 +111,14 @@ private struct RequestMaker {
         ("admin_endpoint", [#""http://127.0.0.1:1""#]),
         ("store_identity", [#""\#(String(repeating: "0", count: 32))""#]),
         ("lost_stores", ["[]", #"["\#(String(repeating: "1", count: 32))"]"#, #"["1"]"#]),
+        (
+            "stores",
+            [
+                "[]",
+                #"[{"path":"/a","space":\#(space(capacity: 9, live: 1)),"#
+                    + #""failures":{"stopped":true,"request_count":2,"volume":"a"}}]"#,
+            ]
+        ),
         (
             "space",
             [
@@ -164,6 +190,17 @@ struct RandomRequestTests {
                     "seed \(Self.seed), request \(number): \(request) gave \(answer.status)"
                 )
                 try Self.check(answer, number)
+                guard !request.isBent,
+                    file.statuses[request.operation]?.contains(answer.status) == true,
+                    let type = answer.headers[.contentType]?.split(separator: ";").first
+                else { continue }
+                let wrong = try file.problems(
+                    answer.body,
+                    String(type),
+                    request.operation,
+                    answer.status
+                )
+                #expect(wrong == [], "seed \(Self.seed), request \(number)")
             }
             return statuses
         }
