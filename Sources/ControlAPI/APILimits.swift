@@ -166,7 +166,7 @@ public enum ValidSize {
             throw ControlError(
                 .invalidArgument,
                 "\(byteCount) bytes are not a multiple of \(granule).",
-                help: "The next size that is: \(above)."
+                help: "Round it up to \(above)."
             )
         }
     }

@@ -46,6 +46,9 @@ public struct Node: Sendable, Hashable, Codable {
     public var stores: [NodeStore]?
     /// The number of volumes placed on it.
     public var volumeCount: Int
+    /// The sizes of those volumes together, in bytes; thin as they are, it may be more than there
+    /// is room for.
+    public var provisionedByteCount: UInt64?
     /// When it was last heard from; absent until the first time since the service started.
     public var lastSeenAt: Date?
 
@@ -63,6 +66,7 @@ public struct Node: Sendable, Hashable, Codable {
         case space
         case stores
         case volumeCount
+        case provisionedByteCount
         case lastSeenAt
     }
 
@@ -80,6 +84,7 @@ public struct Node: Sendable, Hashable, Codable {
         space: StoreSpaceUsage?,
         stores: [NodeStore]? = nil,
         volumeCount: Int,
+        provisionedByteCount: UInt64? = nil,
         lastSeenAt: Date?
     ) {
         self.name = name
@@ -94,6 +99,7 @@ public struct Node: Sendable, Hashable, Codable {
         self.space = space
         self.stores = stores
         self.volumeCount = volumeCount
+        self.provisionedByteCount = provisionedByteCount
         self.lastSeenAt = lastSeenAt
     }
 }

@@ -9,13 +9,9 @@ extension ControlPlane {
     public func nodes() async throws(ControlError) -> [Node] {
         let records = try await meta(await metadata.nodes())
         let live = try await meta(await metadata.liveNodes())
-        let counts = try await volumeCounts()
+        let load = try await volumeLoad()
         return records.map { record in
-            document(
-                record,
-                isLive: live[record.name] != nil,
-                volumeCount: counts[record.name] ?? 0
-            )
+            document(record, isLive: live[record.name] != nil, load[record.name] ?? VolumeLoad())
         }
     }
 
@@ -23,15 +19,27 @@ extension ControlPlane {
     public func node(_ name: String) async throws(ControlError) -> Node {
         let record = try await requireNode(name).value
         let live = try await meta(await metadata.liveNode(name))
-        let counts = try await volumeCounts()
-        return document(record, isLive: live != nil, volumeCount: counts[name] ?? 0)
+        let load = try await volumeLoad()
+        return document(record, isLive: live != nil, load[name] ?? VolumeLoad())
     }
 
-    private func volumeCounts() async throws(ControlError) -> [String: Int] {
-        let volumes = try await meta(await metadata.allVolumes())
-        var counts: [String: Int] = [:]
-        for volume in volumes { counts[volume.value.primary, default: 0] += 1 }
-        return counts
+    /// The volumes that a node has.
+    private struct VolumeLoad {
+        var count = 0
+        var byteCount: UInt64 = 0
+
+        mutating func add(_ volume: VolumeRecord) {
+            count += 1
+            byteCount += min(volume.byteCount, .max - byteCount)
+        }
+    }
+
+    private func volumeLoad() async throws(ControlError) -> [String: VolumeLoad] {
+        var load: [String: VolumeLoad] = [:]
+        for volume in try await meta(await metadata.allVolumes()) {
+            load[volume.value.primary, default: VolumeLoad()].add(volume.value)
+        }
+        return load
     }
 
     func requireNode(_ name: String) async throws(ControlError) -> Versioned<NodeRecord> {
@@ -40,7 +48,7 @@ extension ControlPlane {
         return node
     }
 
-    private func document(_ record: NodeRecord, isLive: Bool, volumeCount: Int) -> Node {
+    private func document(_ record: NodeRecord, isLive: Bool, _ load: VolumeLoad) -> Node {
         let entry = nodeTable.entry(record.name)
         return Node(
             name: record.name,
@@ -54,7 +62,8 @@ extension ControlPlane {
             version: record.version,
             space: entry?.space,
             stores: entry?.stores,
-            volumeCount: volumeCount,
+            volumeCount: load.count,
+            provisionedByteCount: load.byteCount,
             lastSeenAt: entry?.lastSeenAt
         )
     }
@@ -174,7 +183,7 @@ extension ControlPlane {
                 )
             }
             if let missing = registration.missingStores(of: previous).first {
-                let count = try await volumeCounts()[name] ?? 0
+                let count = try await volumeLoad()[name]?.count ?? 0
                 guard count == 0 else {
                     throw isOther
                         ? .otherStore(name, missing, told[0], volumeCount: count)
@@ -251,7 +260,7 @@ extension ControlPlane {
         let record = try await requireNode(name)
         guard try await meta(await metadata.liveNode(name)) == nil else { throw .nodeUp(name) }
         if isLost { try await forgetVolumes(of: record.value) }
-        let count = try await volumeCounts()[name] ?? 0
+        let count = try await volumeLoad()[name]?.count ?? 0
         guard count == 0 else {
             throw ControlError(
                 .inUse,

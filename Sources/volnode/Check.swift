@@ -104,12 +104,17 @@ struct Check: ParsableCommand {
         let unlisted = report.problemCount - report.problems.count
         if unlisted > 0 { print("\(path): and \(unlisted) more") }
         for note in report.notes { print("\(path): note: \(note.text)") }
-        let verdict = report.problemCount == 0 ? "no problems" : "\(report.problemCount) problems"
+        let verdict =
+            report.problemCount == 0 ? "no problems" : counted(report.problemCount, "problem")
+        let verified = [
+            counted(report.volumeCount, "volume"), counted(report.layerCount, "layer"),
+            counted(Int(clamping: report.pageCount), "map page"),
+            counted(Int(clamping: report.blockCount), "block"),
+        ]
         print(
             """
-            \(path): \(verdict); \(report.volumeCount) volumes, \(report.layerCount) layers, \
-            \(report.pageCount) map pages, \(report.blockCount) blocks, \(report.headerCount) headers \
-            of the log verified
+            \(path): \(verdict); \(verified.joined(separator: ", ")), \(report.headerCount) \
+            headers of the log verified
             """
         )
     }

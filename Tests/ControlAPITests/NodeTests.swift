@@ -248,6 +248,18 @@ struct NodeTests {
         return registration
     }
 
+    @Test("A node says what its volumes would take if they were written in full")
+    func node_volumes_areProvisioned() async throws {
+        let (_, plane) = try await Cluster.serving()
+        #expect(try await plane.node("n1").provisionedByteCount == 0)
+        for (name, byteCount) in [("v", 4096), ("w", 1 << 40)] as [(String, UInt64)] {
+            let creation = VolumeCreation(name: name, byteCount: byteCount)
+            _ = try await plane.createVolume(creation, operation: name)
+        }
+        #expect(try await plane.node("n1").provisionedByteCount == (1 << 40) + 4096)
+        #expect(try await plane.nodes().map(\.provisionedByteCount) == [(1 << 40) + 4096])
+    }
+
     @Test("A node gains stores, and loses none that it had, whichever it is")
     func register_oneStoreMissing_isRefused() async throws {
         let cluster = try await Cluster()

@@ -102,6 +102,17 @@ import volctl
         #expect(nodeText(node).contains(text + "\n"))
     }
 
+    @Test("what its volumes would take in full stands beside what there is")
+    func nodeTable_thinVolumes_areTold() {
+        var node = node(.ample, usedPercent: 3)
+        node.provisionedByteCount = 300 << 30
+        let terminal = Terminal(columnCount: nil, hasColor: false)
+        let lines = nodeTable([node]).rendered(on: terminal).split(separator: "\n")
+        #expect(lines[0].contains("VOLUMES  PROVISIONED  CAPACITY"))
+        #expect(lines[1].contains("      1       300GiB    100GiB"))
+        #expect(nodeText(node).contains("1, 300GiB if they were written in full\n"))
+    }
+
     @Test("one that drains too is both")
     func nodeTable_drains_isBoth() {
         let terminal = Terminal(columnCount: nil, hasColor: false)

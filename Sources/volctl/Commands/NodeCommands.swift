@@ -43,13 +43,15 @@ struct NodeListCommand: ClusterCommand {
 /// The table of `volctl node list`.
 package func nodeTable(_ nodes: [Node]) -> Table {
     var table = Table([
-        .text("NAME"), .text("STATE"), .number("VOLUMES"), .number("CAPACITY"), .number("LIVE"),
+        .text("NAME"), .text("STATE"), .number("VOLUMES"), .number("PROVISIONED"),
+        .number("CAPACITY"), .number("LIVE"),
         .number("USED"), .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
     ])
     for node in nodes {
         table.append([
             node.name, nodeStateText(node),
-            "\(node.volumeCount)", sizeText(node.space?.capacityByteCount),
+            "\(node.volumeCount)", sizeText(node.provisionedByteCount),
+            sizeText(node.space?.capacityByteCount),
             sizeText(node.space?.liveByteCount), node.space.map { "\($0.usedPercent)%" } ?? "",
             sizeText(node.space?.availableByteCount),
             node.nbdEndpoint ?? "", node.version,
@@ -124,7 +126,7 @@ package func nodeText(_ node: Node) -> String {
         ("Name", node.name),
         ("State", nodeStateText(node)),
         ("Takes volumes", node.draining ? "no, it drains" : "yes"),
-        ("Volumes", "\(node.volumeCount)"),
+        ("Volumes", volumesText(node)),
         ("NBD", node.nbdEndpoint ?? "-"),
         ("NBD socket", node.nbdUnixPath ?? "-"),
         ("API", node.adminEndpoint),
@@ -138,6 +140,11 @@ package func nodeText(_ node: Node) -> String {
         ("Available", sizeText(node.space?.availableByteCount)),
         ("Failures", failureText(StoreFailures(stores: node.stores ?? []))),
     ])
+}
+
+private func volumesText(_ node: Node) -> String {
+    guard let byteCount = node.provisionedByteCount else { return "\(node.volumeCount)" }
+    return "\(node.volumeCount), \(sizeText(byteCount)) if they were written in full"
 }
 
 private func failureText(_ failures: StoreFailures) -> String {
