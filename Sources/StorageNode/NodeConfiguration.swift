@@ -172,9 +172,11 @@ public enum NodeEvent: Sendable {
     /// The volume is that of the last one.
     case requestsFailed(path: String, volume: String?, count: UInt64)
     /// Writes wait: the file system that a store's file lies on is full, or a quota is used up.
-    case writesWait(path: String)
-    /// They go on.
-    case writesGoOn(path: String)
+    ///
+    /// Told at once and then once a minute, with how long they have.
+    case writesWait(path: String, seconds: UInt64)
+    /// They go on, after so long.
+    case writesGoOn(path: String, seconds: UInt64)
     /// The exports changed.
     case exportsChanged(count: Int)
 }

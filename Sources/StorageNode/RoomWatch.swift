@@ -36,6 +36,14 @@ package struct RoomWatch {
         case refused(count: UInt64)
     }
 
+    /// What is to be told of writes that wait for space on the store's file system.
+    package enum SpaceWait: Hashable, Sendable {
+        /// They have waited so long.
+        case lasts(seconds: UInt64)
+        /// They go on, after so long.
+        case isOver(seconds: UInt64)
+    }
+
     /// What has to come free again before room is ample, in percent of the store, so that one that
     /// stays near the limit is not reported again and again.
     package static var amplePercentBelow: Int { 5 }
@@ -45,6 +53,9 @@ package struct RoomWatch {
     /// counts as refusing.
     package static var refusalSilenceSeconds: UInt64 { 60 }
 
+    /// How long nothing is said of writes that wait after it was told, in seconds.
+    package static var waitSilenceSeconds: UInt64 { 60 }
+
     private let scarcePercent: Int
     private var isScarce = false
     private var refusedCount: UInt64 = 0
@@ -53,6 +64,8 @@ package struct RoomWatch {
     private var spaceWaitCount: UInt64 = 0
     /// Whether a write has waited for space on the file system since the last look but one.
     package private(set) var isWaiting = false
+    private var waitingSince = Instant(nanoseconds: 0)
+    private var waitSilentUntil = Instant(nanoseconds: 0)
     /// What was used when it was looked at last, in bytes.
     private var lookedByteCount: UInt64 = 0
 
@@ -77,14 +90,28 @@ package struct RoomWatch {
 
     /// Notes how often a write has waited for space on the store's file system.
     ///
-    /// - Parameter spaceWaitCount: Of the device, since it was attached.
-    /// - Returns: Whether writes wait, when that has changed and is to be told.
-    package mutating func onLook(spaceWaitCount: UInt64) -> Bool? {
+    /// - Parameters:
+    ///   - spaceWaitCount: Of the device, since it was attached.
+    ///   - now: The time.
+    /// - Returns: That writes wait, at once and then once a minute, and that they go on.
+    package mutating func onLook(spaceWaitCount: UInt64, now: Instant) -> SpaceWait? {
         let waits = spaceWaitCount != self.spaceWaitCount
         self.spaceWaitCount = spaceWaitCount
-        guard waits != isWaiting else { return nil }
-        isWaiting = waits
-        return waits
+        if waits, !isWaiting {
+            isWaiting = true
+            waitingSince = now
+        } else if !waits {
+            defer { isWaiting = false }
+            return isWaiting ? .isOver(seconds: seconds(since: waitingSince, now)) : nil
+        } else if now < waitSilentUntil {
+            return nil
+        }
+        waitSilentUntil = now.advanced(byNanoseconds: Self.waitSilenceSeconds * 1_000_000_000)
+        return .lasts(seconds: seconds(since: waitingSince, now))
+    }
+
+    private func seconds(since start: Instant, _ now: Instant) -> UInt64 {
+        (now.nanoseconds - min(start.nanoseconds, now.nanoseconds)) / 1_000_000_000
     }
 
     /// How much room there is, as last looked at.

@@ -83,9 +83,10 @@ extension Worker {
             let volume = host.failedVolumeName
             shared.sink(.requestsFailed(path: host.path, volume: volume, count: count))
         }
-        switch host.room.onLook(spaceWaitCount: reactor.spaceWaitCount(host.deviceHandle)) {
-        case .some(true): shared.sink(.writesWait(path: host.path))
-        case .some(false): shared.sink(.writesGoOn(path: host.path))
+        let spaceWaitCount = reactor.spaceWaitCount(host.deviceHandle)
+        switch host.room.onLook(spaceWaitCount: spaceWaitCount, now: now) {
+        case .lasts(let seconds): shared.sink(.writesWait(path: host.path, seconds: seconds))
+        case .isOver(let seconds): shared.sink(.writesGoOn(path: host.path, seconds: seconds))
         case nil: break
         }
         guard host.store.state == .ready else { return }

@@ -59,13 +59,16 @@ struct NodeLog: Sendable {
                     "store": "\(path)", "count": "\(count)", "volume": "\(volume ?? "-")",
                 ]
             )
-        case .writesWait(let path):
+        case .writesWait(let path, let seconds):
             logger.error(
                 "writes wait: the file system of the store is full; make room there ('df \(path)')",
-                metadata: ["store": "\(path)"]
+                metadata: ["store": "\(path)", "seconds": "\(seconds)"]
             )
-        case .writesGoOn(let path):
-            logger.notice("writes go on", metadata: ["store": "\(path)"])
+        case .writesGoOn(let path, let seconds):
+            logger.notice(
+                "writes go on",
+                metadata: ["store": "\(path)", "seconds_waited": "\(seconds)"]
+            )
         case .exportsChanged(let count):
             logger.debug("exports changed", metadata: ["count": "\(count)"])
         }

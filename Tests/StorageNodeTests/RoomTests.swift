@@ -147,6 +147,24 @@ import Testing
         await node.stop()
     }
 
+    @Test("That writes wait is told at once, once a minute, and when it is over")
+    func watch_writesWait_isRepeated() {
+        var watch = RoomWatch(scarcePercent: 85)
+        func look(_ count: UInt64, seconds: UInt64) -> RoomWatch.SpaceWait? {
+            watch.onLook(
+                spaceWaitCount: count,
+                now: Instant(nanoseconds: seconds * 1_000_000_000)
+            )
+        }
+        #expect(look(0, seconds: 1) == nil)
+        #expect(look(4, seconds: 2) == .lasts(seconds: 0) && watch.isWaiting)
+        #expect(look(8, seconds: 61) == nil)
+        #expect(look(12, seconds: 62) == .lasts(seconds: 60))
+        #expect(look(12, seconds: 70) == .isOver(seconds: 68) && !watch.isWaiting)
+        #expect(look(12, seconds: 71) == nil)
+        #expect(look(13, seconds: 72) == .lasts(seconds: 0))
+    }
+
     @Test("A node that is stopped while writes wait gives them up", .timeLimit(.minutes(1)))
     func stop_writesWait_ends() async throws {
         let plan = FaultPlan()
