@@ -49,7 +49,7 @@ public final class FaultPlan: @unchecked Sendable {
     ///   - effect: What happens.
     ///   - kind: To operations of which kind.
     ///   - skipCount: How many operations of that kind pass first.
-    ///   - count: How many are then hit.
+    ///   - count: How many are then hit; each try of a write that waits for space counts.
     public func add(
         _ effect: Effect,
         to kind: DeviceRequest.Kind,

@@ -50,6 +50,8 @@ struct Operation: BitwiseCopyable {
     var firstByteCountMax = UInt64.max
     /// When it is started, while it is delayed.
     var dueNanoseconds: UInt64 = 0
+    /// Whether it is delayed because there was no space.
+    var isWaitingForSpace = false
     /// How often it was tried again.
     var retryCount: UInt16 = 0
     /// Of a send: regions in the vector, and the first that is not yet sent.

@@ -121,7 +121,7 @@ extension Reactor {
     // MARK: - Injected faults
 
     /// - Returns: Whether the fault took the operation over.
-    private func applyFault(_ kind: DeviceRequest.Kind, _ slot: Int, _ index: Int) -> Bool {
+    func applyFault(_ kind: DeviceRequest.Kind, _ slot: Int, _ index: Int) -> Bool {
         guard let effect = devices[index]?.faults?.next(kind) else { return false }
         counters.faultCount &+= 1
         switch effect {

@@ -3,6 +3,7 @@
 
 internal import BlockCore
 internal import CLinux
+internal import StorageIO
 
 extension Reactor {
     // MARK: - Transient errors
@@ -46,6 +47,7 @@ extension Reactor {
             operation.kind == .write || operation.kind == .writeDurable
         else { return false }
         attached[device].spaceWaitCount &+= 1
+        table.slots[slot].isWaitingForSpace = true
         delay(slot, nanoseconds: Self.spaceWaitNanoseconds)
         return true
     }
@@ -75,14 +77,23 @@ extension Reactor {
         var index = 0
         while index < delayedCount {
             let slot = Int(delayedSlots[index])
-            let plan = devices[Int(table.slots[slot].device)]?.faults
-            guard table.slots[slot].dueNanoseconds <= now || plan?.isEmpty == true else {
+            let operation = table.slots[slot]
+            let device = Int(operation.device)
+            let plan = devices[device]?.faults
+            guard operation.dueNanoseconds <= now || plan?.isEmpty == true else {
                 index += 1
                 continue
             }
             delayedCount -= 1
             delayedSlots[index] = delayedSlots[delayedCount]
             table.slots[slot].state = .inFlight
+            table.slots[slot].isWaitingForSpace = false
+            // A file system stays full: each try is one more that the plan decides about.
+            if operation.isWaitingForSpace,
+                applyFault(operation.kind == .write ? .write : .writeDurable, slot, device)
+            {
+                continue
+            }
             start(slot)
         }
     }

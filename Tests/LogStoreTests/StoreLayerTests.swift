@@ -136,6 +136,40 @@ import Testing
         #expect(bench.store.brokenInvariant() == nil)
     }
 
+    @Test("A volume deleted while a layer is merged is given back first, and then that goes on")
+    func deleteVolume_mergeUnderWay_comesFirst() throws {
+        let bench = try StoreBench(byteCount: 128 << 20, configuration: Self.largeMap)
+        let volume = try bench.volume(1, byteCount: 1 << 40, block: 4096)
+        let block = StoreBench.pattern(1, 4096)
+        var snapshots: [LayerID] = []
+        // A leaf for each block, so that merging takes many turns.
+        for round in 0..<2 as Range<UInt64> {
+            for index in 0..<2000 as Range<UInt64> {
+                try #require(try bench.write(volume, at: index << 20, block) == .ok)
+            }
+            let made = try bench.command(.createSnapshot(volume: VolumeID(1), name: "s\(round)"))
+            snapshots.append(made.layer)
+        }
+        let other = try bench.volume(2, byteCount: 8 << 20, block: 4096)
+        for index in 0..<8 as Range<UInt64> {
+            let bytes = StoreBench.pattern(2, 1 << 20)
+            try #require(try bench.write(other, at: index << 20, bytes) == .ok)
+        }
+        bench.store.closeVolume(other)
+        bench.settle()
+        for layer in snapshots { _ = try bench.command(.deleteSnapshot(layer: layer)) }
+        bench.settle(turnCount: 4)
+        try #require(bench.store.volume(VolumeID(1))?.layerCount == 3)
+        let before = bench.store.space.liveByteCount
+        _ = try bench.command(.deleteVolume(VolumeID(2)))
+        bench.settle(turnCount: 4)
+        #expect(bench.store.volume(VolumeID(1))?.layerCount == 3)
+        #expect(bench.store.space.liveByteCount + (8 << 20) <= before)
+        bench.settle(turnCount: 2000)
+        #expect(bench.store.volume(VolumeID(1))?.layerCount == 1)
+        #expect(bench.store.brokenInvariant() == nil)
+    }
+
     @Test("At the limit of layers every command that adds one is refused, rollbacks too")
     func rollback_layerLimit_refused() throws {
         var configuration = StoreBench.smallConfiguration

@@ -66,6 +66,33 @@ import Testing
         #expect(try space(bench, 1) == [9, 0, 9, 0])
     }
 
+    @Test("A deleted snapshot that a clone stands on is still shared, and all below it")
+    func deleteSnapshot_underClone_staysShared() throws {
+        let bench = try StoreBench(byteCount: 128 << 20)
+        bench.store.closeVolume(try bench.volume(1, block: 4096))
+        try write(bench, 1, mebibytes: 0..<3)
+        _ = try snapshot(bench, 1, "a")
+        try write(bench, 1, mebibytes: 3..<5)
+        let base = try snapshot(bench, 1, "b")
+        try write(bench, 1, mebibytes: 0..<1)
+        let clone = VolumeSpecification(
+            id: VolumeID(2),
+            name: "clone",
+            byteCount: 16 << 20,
+            logicalBlockByteCount: 4096
+        )
+        _ = try bench.command(.cloneSnapshot(layer: base, clone))
+        try write(bench, 2, mebibytes: 6..<8)
+        _ = try bench.command(.deleteSnapshot(layer: base))
+        bench.settle()
+        #expect(try space(bench, 1) == [6, 5, 1, 0])
+        #expect(try space(bench, 2) == [7, 5, 2, 0])
+        // Without the clone only the volume stands on it.
+        _ = try bench.command(.deleteVolume(VolumeID(2)))
+        bench.settle()
+        #expect(try space(bench, 1) == [6, 0, 6, 0])
+    }
+
     @Test("Of a deleted snapshot at most what lies over it comes back, and then it has")
     func deleteSnapshot_hidden_comesBack() throws {
         let bench = try StoreBench(byteCount: 128 << 20)

@@ -216,11 +216,19 @@ import Testing
         faults.add(.fail(errno: ENOSPC), to: .flush)
         harness.reactor.submit(.flush(token: 0), to: device, token: 2)
         #expect(try harness.wait(token: 2).errno == ENOSPC)
+        // For as long as that lasts.
+        faults.add(.fail(errno: ENOSPC), to: .writeDurable, count: 3)
+        submit(.writeDurable)
+        #expect(try harness.wait(token: 1).result == 4096)
+        #expect(harness.reactor.spaceWaitCount(device) == 5)
+        faults.add(.fail(errno: ENOSPC), to: .write, count: .max)
+        submit(.write)
+        #expect(harness.reactor.spaceWaitCount(device) == 6)
         harness.reactor.stopWaitingForSpace(device)
-        faults.add(.fail(errno: ENOSPC), to: .write)
+        #expect(try harness.wait(token: 1).errno == ENOSPC)
         submit(.write)
         #expect(try harness.wait(token: 1).errno == ENOSPC)
-        #expect(harness.reactor.spaceWaitCount(device) == 2)
+        #expect(harness.reactor.spaceWaitCount(device) == 6)
     }
 
     @Test(

@@ -344,7 +344,7 @@ import Testing
             configuration.reactor = ReactorOptions()
         }
         let taken = try TestFiles.residentByteCount() - before
-        #expect(taken < 600 << 20, "\(taken >> 20) MiB")
+        #expect(taken < 1000 << 20, "\(taken >> 20) MiB")
         try await node.makeVolume("disk", id: 1)
         _ = try node.client("disk").read(0, 4096)
         await node.stop()

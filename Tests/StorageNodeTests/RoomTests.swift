@@ -130,17 +130,16 @@ import Testing
             $0.stores[0].device.faults = plan
         }
         try await node.makeVolume("disk", id: 1)
-        _ = await node.node.valueOnReactor(0) {
-            for kind in [DeviceRequest.Kind.write, .writeDurable] {
-                plan.add(.fail(errno: ENOSPC), to: kind, count: 12)
-            }
-            return 0
-        }
+        await fillFileSystem(node, plan)
         let data = pattern(byteCount: 4096, seed: 1)
         let client = try node.client("disk")
         try client.send(client.request(1, 0, 4096, flags: 1, payload: data).bytes)
         #expect(try await isEventually { waits(node) == [true] })
         #expect(await node.node.room().state == .waiting)
+        _ = await node.node.valueOnReactor(0) {
+            plan.removeAll()
+            return 0
+        }
         #expect(try client.reply().error == 0)
         #expect(try await isEventually { waits(node) == [true, false] })
         #expect(await node.node.room().state == .ample)
