@@ -41,6 +41,14 @@ extension ControlPlane {
             for _ in 0..<Self.conflictCountMax {
                 let current = try await requireVolume(name)
                 if try await isPending(request, on: current.value) {
+                    // Unrecorded it could not be told apart from a new request afterwards.
+                    guard current.value.pending?.takesKeys == true else {
+                        throw ControlError(
+                            .busy,
+                            "The same change of '\(name)' has been asked for under too many keys.",
+                            help: "Repeat it under one of them, or wait until it has ended."
+                        )
+                    }
                     let joined = try await meta(
                         await metadata.join(key, current, request: request)
                     )

@@ -113,7 +113,7 @@ extension ClusterMetadata {
             ?? AttachmentsRecord()
     }
 
-    /// Forgets operations that ended and began before a time, so that their keys do not pile up.
+    /// Forgets operations that ended before a time, so that their keys do not pile up.
     ///
     /// - Returns: How many.
     public func trimOperations(before time: Date) async throws(MetadataError) -> Int {
@@ -130,7 +130,9 @@ extension ClusterMetadata {
             for record in page where change.operations.count < MetaLimits.operationCountMax {
                 let operation = try decode(OperationRecord.self, record).value
                 after = record.key
-                guard operation.startedAt < time, try await hasEnded(operation, record.key)
+                // One whose volume was forgotten has no end.
+                let end = operation.endedAt ?? operation.startedAt
+                guard end < time, try await hasEnded(operation, record.key)
                 else { continue }
                 change.delete(record.key)
             }

@@ -189,7 +189,7 @@ extension ClusterMetadata {
     ///
     /// - Parameters:
     ///   - key: The new name.
-    ///   - volume: The volume with its pending operation, as read.
+    ///   - volume: The volume with its pending operation, as read, which has room for a name.
     ///   - request: The request, equal to that of the operation.
     /// - Returns: The record with the name, or nil when the volume was changed since it was read
     ///   or the key is taken.
@@ -202,9 +202,8 @@ extension ClusterMetadata {
         guard var pending = volume.value.pending else {
             preconditionFailure("the caller has seen what is pending")
         }
-        let otherKeys = pending.otherKeys ?? []
-        guard otherKeys.count < PendingOperation.otherKeyCountMax else { return volume }
-        pending.otherKeys = otherKeys + [key]
+        precondition(pending.takesKeys, "the caller has seen that there is room")
+        pending.otherKeys = (pending.otherKeys ?? []) + [key]
         var record = volume.value
         record.pending = pending
         var change = MetaChange()
@@ -353,7 +352,7 @@ extension ClusterMetadata {
         } else {
             try change.put(record, keys.volume(record.id))
         }
-        try await end(pending, on: record.id, &change)
+        try await end(pending, on: record.id, at: time, &change)
         try change.put(event, keys.event(EventID.new(at: time)))
         return try await apply(change) != nil
     }
@@ -394,12 +393,14 @@ extension ClusterMetadata {
     private func end(
         _ pending: PendingOperation,
         on volume: UInt64,
+        at time: Date,
         _ change: inout MetaChange
     ) async throws(MetadataError) {
         for key in pending.keys.map(keys.operation) {
             // Missing when it was trimmed: its client is long gone.
             guard var operation = try await get(OperationRecord.self, key)?.value else { continue }
             operation.isDone = true
+            operation.endedAt = time
             try change.put(operation, key)
         }
     }

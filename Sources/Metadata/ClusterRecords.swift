@@ -135,8 +135,11 @@ public struct PendingOperation: Sendable, Hashable, Codable {
 
     /// The most further names.
     ///
-    /// Chosen so that all fit a transaction; one more repetition ends the operation all the same.
+    /// Chosen so that all fit a transaction.
     public static var otherKeyCountMax: Int { 16 }
+
+    /// Whether there is room for a further name.
+    public var takesKeys: Bool { (otherKeys ?? []).count < Self.otherKeyCountMax }
 
     /// All names for it.
     var keys: [String] { [key] + (otherKeys ?? []) }
@@ -162,6 +165,8 @@ public struct OperationRecord: Sendable, Hashable, Codable {
     public var isDone: Bool
     /// When it began.
     public var startedAt: Date
+    /// When it ended; absent before that, and in records of older programs.
+    public var endedAt: Date?
 
     /// Creates a record.
     public init(request: String, volumeID: UInt64?, isDone: Bool, startedAt: Date) {
