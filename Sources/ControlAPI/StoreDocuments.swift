@@ -82,7 +82,8 @@ public struct StoreSpaceUsage: Sendable, Hashable, Codable {
 
 /// What a store could not serve since its node was started, or the stores of a node.
 public struct StoreFailures: Sendable, Hashable, Codable {
-    /// Whether it has stopped, one of them at least: requests to its volumes fail.
+    /// Whether it has stopped, one of them at least: writes to its volumes fail, and so do new
+    /// connections; those that are open can still read.
     public var stopped: Bool
     /// Requests that failed because blocks are damaged or cannot be read.
     public var requestCount: UInt64

@@ -15,20 +15,24 @@ extension ControlPlane {
     ///
     /// - Throws: ``ControlError``.
     func heldVolumes(
-        of name: String
+        of name: String,
+        until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> (held: [NodeVolume], unknown: Set<UInt64>) {
         let node = try await nodeService(name)
         do throws(ControlError) {
-            return (try await node.volumes(), [])
+            let held = try await answered(by: name, until: deadline) { () throws(ControlError) in
+                try await node.volumes()
+            }
+            return (held, [])
         } catch  where error.code == .unavailable {
-            logger.warning(
+            logger.info(
                 "a node cannot tell of all its volumes",
                 metadata: ["node": "\(name)", "reason": "\(error.detail)"]
             )
             let known = try await meta(await metadata.allVolumes()).map(\.value)
             let lost = try await meta(await metadata.lostVolumeIDs())
             let ids = known.filter { $0.primary == name }.map(\.id) + lost
-            return try await answered(by: name, until: changeDeadline) {
+            return try await answered(by: name, until: deadline) {
                 () throws(ControlError) in
                 var held: [NodeVolume] = []
                 var unknown: Set<UInt64> = []

@@ -118,6 +118,8 @@ extension ControlPlane {
             return volume.epoch
         } catch  where error.code == .unreachable {
             throw .nodeGone(volume.primary)
+        } catch  where error.code == .unavailable {
+            throw error
         } catch {
             throw .nodeSilent(volume.primary)
         }

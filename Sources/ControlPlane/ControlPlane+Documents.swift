@@ -6,8 +6,8 @@ import Metadata
 
 /// What a node told of its volumes.
 enum NodeView: Sendable {
-    /// Its volumes, by id.
-    case volumes([UInt64: NodeVolume])
+    /// Its volumes, by id, and those of which it cannot tell: their store has stopped.
+    case volumes([UInt64: NodeVolume], unknown: Set<UInt64> = [])
     /// It did not answer.
     case silent
 }
@@ -23,10 +23,9 @@ extension ControlPlane {
 
     private func nodeView(_ name: String) async -> NodeView {
         do throws(ControlError) {
-            let volumes = try await askedBriefly(name) { node throws(ControlError) in
-                try await node.volumes()
-            }
-            return .volumes(Dictionary(volumes.map { ($0.id, $0) }) { first, _ in first })
+            let (held, unknown) = try await heldVolumes(of: name, until: viewDeadline)
+            let volumes = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
+            return .volumes(volumes, unknown: unknown)
         } catch {
             return .silent
         }
@@ -38,11 +37,13 @@ extension ControlPlane {
         _ question: @escaping @Sendable (any NodeService) async throws(ControlError) -> Value
     ) async throws(ControlError) -> Value {
         let node = try await nodeService(name)
-        let deadline = ContinuousClock.now + .milliseconds(viewMillisecondsMax)
-        return try await answered(by: name, until: deadline) { () throws(ControlError) in
+        return try await answered(by: name, until: viewDeadline) { () throws(ControlError) in
             try await question(node)
         }
     }
+
+    /// When a node that is asked now for what can be left out is waited for no more.
+    private var viewDeadline: ContinuousClock.Instant { .now + .milliseconds(viewMillisecondsMax) }
 
     /// A volume's document, with what its node says of it.
     func document(_ record: VolumeRecord) async throws(ControlError) -> Volume {
@@ -54,6 +55,8 @@ extension ControlPlane {
             view = .volumes([record.id: volume])
         } catch  where error.code == .volumeNotFound {
             view = .volumes([:])
+        } catch  where error.code == .unavailable {
+            view = .volumes([:], unknown: [record.id])
         } catch {
             // Silent; the document says so.
         }
@@ -113,10 +116,15 @@ extension ControlPlane {
         case .silent:
             let silence = "The node '\(record.primary)' does not answer."
             volume.warning = [silence, pending].compactMap(\.self).joined(separator: " ")
-        case .volumes(let volumes):
+        case .volumes(let volumes, let unknown):
             if let known = volumes[record.id] {
                 volume.layerCount = known.layerCount
                 volume.space = known.space
+            } else if unknown.contains(record.id) {
+                let stop =
+                    "Its store on the node '\(record.primary)' has stopped or is being opened; "
+                    + "the node's log says why."
+                volume.warning = [stop, pending].compactMap(\.self).joined(separator: " ")
             } else if record.pending == nil {
                 volume.warning = "The node '\(record.primary)' does not hold it any more."
             }

@@ -12,7 +12,7 @@ extension ControlPlane {
         _ entry: NodeTable.Entry
     ) async {
         let room = roomEvent(change.room, entry.space)
-        for (kind, message) in [room, failureEvent(change.failures)].compactMap(\.self) {
+        for (kind, message) in [room].compactMap(\.self) + change.failures.map(failureEvent) {
             await report(EventRecord(time: now, kind: kind, subject: name, message: message))
         }
     }
@@ -37,19 +37,24 @@ extension ControlPlane {
         }
     }
 
-    private func failureEvent(_ failures: StoreFailures?) -> (kind: String, message: String)? {
-        guard let failures else { return nil }
-        if failures.stopped {
+    private func failureEvent(
+        _ change: NodeTable.FailureChange
+    ) -> (kind: String, message: String) {
+        switch change {
+        case .stopped(let store):
             return (
                 "node.store_stopped",
-                "a store has stopped, and requests to its volumes fail; see the node's log"
+                "its store \(store) has stopped: writes to its volumes fail, as do new "
+                    + "connections; see the node's log"
+            )
+        case .damaged(let store, let requestCount, let volume):
+            let last = volume.map { ", the last of volume \($0)" } ?? ""
+            return (
+                "node.damaged",
+                "\(counted(Int(clamping: requestCount), "request")) to its store \(store) failed "
+                    + "since it was started\(last): blocks are damaged or cannot be read; see its "
+                    + "log, and 'dmesg' there"
             )
         }
-        let volume = failures.volume.map { ", the last of volume \($0)" } ?? ""
-        return (
-            "node.damaged",
-            "\(counted(Int(clamping: failures.requestCount), "request")) failed since it was started\(volume): "
-                + "blocks are damaged or cannot be read; see its log, and 'dmesg' there"
-        )
     }
 }

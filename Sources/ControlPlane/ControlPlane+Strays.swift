@@ -45,7 +45,8 @@ extension ControlPlane {
                     help: "'volctl volume delete \(known.value.name)' deletes it."
                 )
             }
-            let service = try await strayService(held, on: node)
+            // Of the same record: a node that came back with other stores meanwhile refuses.
+            let service = try await strayService(held, on: record)
             try await answered(by: node, until: deadline) { () throws(ControlError) in
                 do throws(ControlError) {
                     try await service.deleteVolume(id)
@@ -109,7 +110,7 @@ extension ControlPlane {
         until deadline: ContinuousClock.Instant
     ) async throws(ControlError) {
         guard held.access != .none else { return }
-        let service = try await strayService(held, on: node)
+        let service = try await strayService(held, on: try await requireNode(node).value)
         // Under the highest epoch it is closed all the same; only its name stays what it was.
         let epoch = held.epoch < APILimits.epochMax ? held.epoch + 1 : held.epoch
         try await answered(by: node, until: deadline) { [self] () throws(ControlError) in
@@ -157,13 +158,13 @@ extension ControlPlane {
     /// The API of the node, for a change of a volume of which it alone knows.
     private func strayService(
         _ held: NodeVolume,
-        on node: String
+        on node: NodeRecord
     ) async throws(ControlError) -> any NodeService {
         let operation = NodeOperation(
             term: term,
             revision: try await meta(await metadata.revision()),
             epochMax: held.epoch
         )
-        return try await nodeService(node).carryingOut(operation)
+        return try connect(node).carryingOut(operation)
     }
 }

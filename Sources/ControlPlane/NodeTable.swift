@@ -1,13 +1,13 @@
 // What heartbeats tell, kept in memory only: a few seconds after a restart it is whole again.
 
-import ControlAPI
-import Foundation
+package import ControlAPI
+package import Foundation
 import Synchronization
 
 /// The newest word from each node.
-final class NodeTable: Sendable {
+package final class NodeTable: Sendable {
     /// One node.
-    struct Entry: Sendable {
+    package struct Entry: Sendable {
         /// Its session.
         var session: UInt64
         /// Where its store's bytes are.
@@ -18,21 +18,48 @@ final class NodeTable: Sendable {
         var lastSeenAt: Date
         /// The least room that was reported since there was enough.
         var reportedRoom = StoreRoom.ample
-        /// The failures that were reported.
-        var reportedFailures = StoreFailures()
-        /// When that was.
-        var failuresReportedAt = Date.distantPast
+        /// What was reported of its stores' failures, by their paths.
+        var reported: [String: ReportedFailures] = [:]
+
+        /// Creates an entry of which nothing was reported.
+        package init(
+            session: UInt64,
+            space: StoreSpaceUsage,
+            stores: [NodeStore]?,
+            lastSeenAt: Date
+        ) {
+            self.session = session
+            self.space = space
+            self.stores = stores
+            self.lastSeenAt = lastSeenAt
+        }
     }
 
-    /// How long nothing is reported of a node's failed requests after some were, in seconds.
+    /// What was reported of a store's failures in the node's session.
+    struct ReportedFailures {
+        var isStopped = false
+        var requestCount: UInt64 = 0
+        /// When the count was.
+        var countedAt = Date.distantPast
+    }
+
+    /// How long nothing is reported of a store's failed requests after some were, in seconds.
     static var failureSilenceSeconds: TimeInterval { 60 }
 
     /// What is to be reported of a node.
-    struct Change {
+    package struct Change {
         /// Its room.
         var room: RoomChange
-        /// What its stores could not serve, when that is more than was reported.
-        var failures: StoreFailures?
+        /// What its stores could not serve and was not reported.
+        package var failures: [FailureChange]
+    }
+
+    /// What is to be reported of a store's failures.
+    package enum FailureChange: Hashable, Sendable {
+        /// It has stopped.
+        case stopped(store: String)
+        /// So many requests have failed, the last one of this volume.
+        case damaged(store: String, requestCount: UInt64, volume: String?)
     }
 
     /// What is to be reported of a node's room.
@@ -51,10 +78,13 @@ final class NodeTable: Sendable {
 
     private let entries = Mutex<[String: Entry]>([:])
 
+    /// Knows no node.
+    package init() {}
+
     /// Notes what a node said.
     ///
     /// - Returns: What is to be reported of it.
-    func update(_ name: String, _ entry: Entry) -> Change {
+    package func update(_ name: String, _ entry: Entry) -> Change {
         entries.withLock { entries in
             var entry = entry
             let previous = entries[name]
@@ -92,24 +122,33 @@ extension NodeTable.Entry {
         }
     }
 
-    /// Notes what is reported of its failures; nil when there is nothing new.
-    fileprivate mutating func noteFailures(after previous: Self?) -> StoreFailures? {
-        let failures = StoreFailures(stores: stores ?? [])
-        var reported = previous?.reportedFailures ?? StoreFailures()
-        // It was started anew.
-        if failures.requestCount < reported.requestCount { reported.requestCount = 0 }
-        if !failures.stopped { reported.stopped = false }
-        reportedFailures = reported
-        failuresReportedAt = previous?.failuresReportedAt ?? .distantPast
-        let hasStopped = failures.stopped && !reported.stopped
-        let isDue =
-            lastSeenAt.timeIntervalSince(failuresReportedAt)
-            >= NodeTable.failureSilenceSeconds
-        guard hasStopped || failures.requestCount > reported.requestCount && isDue else {
-            return nil
+    /// Notes what is reported of its stores' failures: that one has stopped at once, further
+    /// failed requests once a minute.
+    fileprivate mutating func noteFailures(after previous: Self?) -> [NodeTable.FailureChange] {
+        // A node that registers anew may have been started anew.
+        if let previous, previous.session == session { reported = previous.reported }
+        var changes: [NodeTable.FailureChange] = []
+        for store in stores ?? [] {
+            guard let failures = store.failures else { continue }
+            var known = reported[store.path] ?? NodeTable.ReportedFailures()
+            if failures.stopped, !known.isStopped { changes.append(.stopped(store: store.path)) }
+            known.isStopped = failures.stopped
+            let silence = lastSeenAt.timeIntervalSince(known.countedAt)
+            if failures.requestCount > known.requestCount,
+                silence >= NodeTable.failureSilenceSeconds
+            {
+                known.requestCount = failures.requestCount
+                known.countedAt = lastSeenAt
+                changes.append(
+                    .damaged(
+                        store: store.path,
+                        requestCount: failures.requestCount,
+                        volume: failures.volume
+                    )
+                )
+            }
+            reported[store.path] = known
         }
-        reportedFailures = failures
-        failuresReportedAt = lastSeenAt
-        return failures
+        return changes
     }
 }

@@ -271,7 +271,7 @@ extension ControlPlane: Service {
     func reconcile(_ name: String) async {
         do {
             guard try await resumePending(on: name) else { return }
-            let (held, unknown) = try await heldVolumes(of: name)
+            let (held, unknown) = try await heldVolumes(of: name, until: changeDeadline)
             let known = try await metadata.allVolumes().map(\.value).filter {
                 $0.primary == name && !unknown.contains($0.id)
             }

@@ -42,6 +42,7 @@ extension LogStore {
     }
 
     private func validate(_ request: StoreRequest) -> StoreStatus? {
+        guard Int(request.volume.rawValue) < catalogue.openVolumeCountMax else { return .invalid }
         switch state {
         case .ready: break
         case .failed(let error):
@@ -50,7 +51,6 @@ extension LogStore {
             return .unavailable
         case .opening, .closing, .closed: return .unavailable
         }
-        guard Int(request.volume.rawValue) < catalogue.openVolumeCountMax else { return .invalid }
         let volume = catalogue.open[Int(request.volume.rawValue)]
         guard volume.isUsed else { return .invalid }
         if request.kind == .flush { return nil }

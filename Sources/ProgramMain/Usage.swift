@@ -41,7 +41,9 @@ package enum Usage {
             if let number = Number(text) { return number }
             let isLarge = !text.isEmpty && text.allSatisfy { $0.isASCII && $0.isNumber }
             throw ValidationError(
-                "it takes \(limits), and that is \(isLarge ? "far more" : "no whole number")"
+                isLarge
+                    ? "it takes \(range.lowerBound) to \(range.upperBound), and that is far more"
+                    : "it takes \(limits), and that is no whole number"
             )
         }
     }

@@ -4,7 +4,8 @@ package import BlockCore
 
 /// What a store could not serve.
 public struct FailureReport: Hashable, Sendable {
-    /// Whether the store has stopped: all its requests fail.
+    /// Whether the store has stopped: it takes no changes, and nobody opens its volumes; who has
+    /// one open can read.
     public var isStopped: Bool
     /// Requests that failed since the node was started while the store was serving: blocks were
     /// damaged, or the device could not read them.

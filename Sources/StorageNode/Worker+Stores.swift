@@ -39,7 +39,7 @@ extension Worker {
                 host.requestCount -= 1
                 switch completion.status {
                 case .noSpace: host.room.onRefused(now: now)
-                // Of a store that has stopped all fail, and that was told.
+                // That a store has stopped was told: its changes fail.
                 case .mediaError:
                     if host.store.state == .ready {
                         host.failures.onFailed(host.store.lastFailedVolume)

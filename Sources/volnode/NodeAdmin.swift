@@ -74,7 +74,8 @@ struct NodeAdmin: NodeService {
                     space: StoreSpaceUsage(
                         capacityByteCount: space.capacityByteCount,
                         liveByteCount: space.liveByteCount,
-                        availableByteCount: space.availableByteCount,
+                        // Nothing can be written to one that has stopped.
+                        availableByteCount: failures.isStopped ? 0 : space.availableByteCount,
                         garbageByteCount: space.garbageByteCount,
                         fullestPercent: room.usedPercent,
                         room: StoreRoom(room.state)
@@ -183,6 +184,7 @@ struct NodeAdmin: NodeService {
         var best = 0
         var bestByteCount: UInt64 = 0
         for index in node.storePaths.indices {
+            guard await !node.failures(store: index).isStopped else { continue }
             let byteCount = await node.space(store: index).availableByteCount
             if byteCount > bestByteCount { (best, bestByteCount) = (index, byteCount) }
         }

@@ -27,6 +27,12 @@ extension Run {
         guard lostStore.isEmpty || meta != nil else {
             throw ValidationError("--lost-store needs --meta: it is for the metadata service.")
         }
+        guard store.count <= APILimits.nodeStoreCountMax else {
+            throw ValidationError(
+                "--store is given at most \(APILimits.nodeStoreCountMax) times; run another node "
+                    + "for the rest."
+            )
+        }
         guard lostStore.count <= APILimits.nodeStoreCountMax else {
             throw ValidationError(
                 "--lost-store is given at most \(APILimits.nodeStoreCountMax) times."

@@ -83,6 +83,20 @@ struct ComparisonTests {
         node.stopStore(of: [stuck.id, hidden.id])
         let open = try await plane.volume("open")
         node.setAccess(open.id, .readWrite)
+        // Lists tell which volumes it is, and everything of the others.
+        let listed = try await plane.volumes(after: nil, countMax: 10).volumes
+        #expect(listed.map(\.name) == ["hidden", "open", "stuck"])
+        #expect(listed.map { $0.space == nil } == [true, false, true])
+        let alone = try await plane.volume("hidden")
+        for warning in [listed[0].warning, listed[2].warning, alone.warning] {
+            #expect(warning?.hasPrefix("Its store on the node 'n1' has stopped") == true)
+        }
+        #expect(listed[1].warning == nil)
+        let taken = await controlError { () throws(ControlError) in
+            let host = AttachmentCreation(host: "h", force: true)
+            _ = try await plane.attach("hidden", host, operation: "take")
+        }
+        #expect(taken?.code == .unavailable && taken?.detail.contains("store") == true)
         try await plane.recover()
         #expect(try await findings(of: plane) == ["volume.access_restored open"])
         #expect(node.held[open.id]?.access == NodeVolumeAccess.none)

@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 import volctl
 
@@ -52,12 +53,46 @@ import volctl
     }
 
     @Test(
-        "a tool that stands still though its node answers has longer, and not for ever",
+        "a tool that stands still though its node refuses others has longer, and not for ever",
         .enabled(if: areInstalled("qemu-img"))
     )
     func run_standstill_hasLimit() throws {
         var node = node(port: try LoopbackPort.pick(avoiding: []))
         node.limits.answerSecondsMax = 30
+        let failure = #expect(throws: CommandFailure.self) {
+            try sleeper.run(["600"], servedBy: node) { _ in }
+        }
+        #expect(failure?.problem.contains("'n1' refuses a new connection: ") == true)
+        #expect(failure?.problem.contains("onnection refused") == true)
+    }
+
+    @Test(
+        "a tool that stands still though its node lets others in has longer, and not for ever",
+        .enabled(if: areInstalled("qemu-img", "qemu-nbd"))
+    )
+    func run_standstillOfToolAlone_hasLimit() async throws {
+        let directory = try TestDirectory()
+        let disk = try directory.file("disk", [UInt8](repeating: 0, count: 1 << 20))
+        let port = try LoopbackPort.pick(avoiding: [])
+        let null = try Descriptor.open("/dev/null", O_WRONLY)
+        defer { null.close() }
+        let server = try ChildSpecification(
+            try Tool(name: "qemu-nbd", package: "qemu-utils").located(),
+            ["-r", "-t", "-f", "raw", "-x", "v@s", "-b", "127.0.0.1", "-p", "\(port)", disk],
+            output: null.number,
+            error: null.number
+        ).start()
+        defer {
+            kill(server, SIGKILL)
+            _ = ChildEnd.wait(for: server)
+        }
+        var node = node(port: port)
+        node.limits.answerSecondsMax = 30
+        let look = ["info", "-f", "raw", node.uri]
+        let listens = try await isEventually {
+            (try? Tool.qemuImage.run(look, within: 30))??.isSuccess == true
+        }
+        try #require(listens)
         let failure = #expect(throws: CommandFailure.self) {
             try sleeper.run(["600"], servedBy: node) { _ in }
         }

@@ -54,7 +54,11 @@ import volctl
 
     @Test("stores are told apart by their paths")
     func storeTable_stores_haveLines() {
-        func store(_ path: String, _ liveByteCount: UInt64) -> NodeStore {
+        func store(
+            _ path: String,
+            _ liveByteCount: UInt64,
+            _ failures: StoreFailures?
+        ) -> NodeStore {
             NodeStore(
                 path: path,
                 identity: nil,
@@ -63,34 +67,46 @@ import volctl
                     liveByteCount: liveByteCount,
                     availableByteCount: (100 << 30) - liveByteCount,
                     garbageByteCount: 0
-                )
+                ),
+                failures: failures
             )
         }
         let terminal = Terminal(columnCount: nil, hasColor: false)
-        let table = storeTable([store("/dev/a", 25 << 30), store("/dev/b", 0)])
+        let table = storeTable([
+            store("/dev/a", 25 << 30, nil), store("/dev/b", 0, StoreFailures()),
+            store("/dev/c", 0, StoreFailures(requestCount: 1)),
+            store("/dev/d", 0, StoreFailures(stopped: true, requestCount: 1)),
+        ])
         let lines = table.rendered(on: terminal).split(separator: "\n")
-        #expect(lines.count == 3)
-        #expect(lines[0].hasPrefix("STORE   CAPACITY   LIVE  USED  AVAILABLE  IDENTITY"))
-        #expect(lines[1].hasPrefix("/dev/a    100GiB  25GiB   25%      75GiB  -"))
-        #expect(lines[2].hasPrefix("/dev/b    100GiB     0B    0%     100GiB  -"))
+        #expect(lines.count == 5)
+        #expect(lines[0].hasPrefix("STORE   STATE    CAPACITY   LIVE  USED  AVAILABLE  IDENTITY"))
+        #expect(lines[1].hasPrefix("/dev/a  -          100GiB  25GiB   25%      75GiB  -"))
+        #expect(lines[2].hasPrefix("/dev/b  good       100GiB     0B    0%     100GiB  -"))
+        #expect(lines[3].hasPrefix("/dev/c  damaged "))
+        #expect(lines[4].hasPrefix("/dev/d  stopped "))
     }
 
     @Test(
         "a node whose stores could not serve everything is seen to",
         arguments: [
-            ([.init(), .init()], "up", "none since it was started"),
+            ([nil], "up", "Failures:      -"),
+            ([.init(), nil], "up", "none since it was started"),
             ([.init(requestCount: 1)], "up, damaged", "1 request since it was started"),
             (
                 [.init(requestCount: 2, volume: "a"), .init(requestCount: 1)], "up, damaged",
                 "3 requests since it was started, the last of volume a"
             ),
             (
-                [.init(requestCount: 1), .init(stopped: true)], "up, store stopped",
-                "a store has stopped, see the node's log; 1 request since it was started"
+                [.init(requestCount: 1), .init(stopped: true)], "up, store stopped, damaged",
+                "a store has stopped, see the node's log; 1 request"
             ),
-        ] as [([StoreFailures], String, String)]
+            (
+                [.init(stopped: true)], "up, store stopped",
+                "a store has stopped, see the node's log"
+            ),
+        ] as [([StoreFailures?], String, String)]
     )
-    func nodeTable_saysWhatFailed(failures: [StoreFailures], state: String, text: String) {
+    func nodeTable_saysWhatFailed(failures: [StoreFailures?], state: String, text: String) {
         var node = node(.ample, usedPercent: 3)
         let space = StoreSpaceUsage(stores: [])
         node.stores = failures.map {

@@ -70,11 +70,9 @@ private func nodeStateText(_ node: Node) -> String {
     case .waiting: words.append("disk full")
     case .ample, nil: break
     }
-    let failures = StoreFailures(stores: node.stores ?? [])
-    if failures.stopped {
-        words.append("store stopped")
-    } else if failures.requestCount > 0 {
-        words.append("damaged")
+    if let failures = failures(of: node) {
+        if failures.stopped { words.append("store stopped") }
+        if failures.requestCount > 0 { words.append("damaged") }
     }
     return words.joined(separator: ", ")
 }
@@ -107,17 +105,24 @@ struct NodeShow: SingleNodeCommand {
 /// The table of a node's stores, for one that has several.
 package func storeTable(_ stores: [NodeStore]) -> Table {
     var table = Table([
-        .text("STORE"), .number("CAPACITY"), .number("LIVE"), .number("USED"),
+        .text("STORE"), .text("STATE"), .number("CAPACITY"), .number("LIVE"), .number("USED"),
         .number("AVAILABLE"), .text("IDENTITY"),
     ])
     for store in stores {
         table.append([
-            store.path, sizeText(store.space.capacityByteCount),
+            store.path, storeStateText(store.failures),
+            sizeText(store.space.capacityByteCount),
             sizeText(store.space.liveByteCount), "\(store.space.usedPercent)%",
             sizeText(store.space.availableByteCount), store.identity ?? "-",
         ])
     }
     return table
+}
+
+private func storeStateText(_ failures: StoreFailures?) -> String {
+    guard let failures else { return "" }
+    if failures.stopped { return "stopped" }
+    return failures.requestCount > 0 ? "damaged" : "good"
 }
 
 /// The text of `volctl node show`.
@@ -138,7 +143,7 @@ package func nodeText(_ node: Node) -> String {
         ("Used", node.space.map(usedText) ?? "-"),
         ("Garbage", "\(sizeText(node.space?.garbageByteCount)), given back by itself"),
         ("Available", sizeText(node.space?.availableByteCount)),
-        ("Failures", failureText(StoreFailures(stores: node.stores ?? []))),
+        ("Failures", failures(of: node).map(failureText) ?? "-"),
     ])
 }
 
@@ -147,12 +152,23 @@ private func volumesText(_ node: Node) -> String {
     return "\(node.volumeCount), \(sizeText(byteCount)) if they were written in full"
 }
 
+/// What a node's stores could not serve; nil when none of them tells.
+private func failures(of node: Node) -> StoreFailures? {
+    guard let stores = node.stores, stores.contains(where: { $0.failures != nil }) else {
+        return nil
+    }
+    return StoreFailures(stores: stores)
+}
+
 private func failureText(_ failures: StoreFailures) -> String {
-    let count = Int(clamping: failures.requestCount)
-    var text = failures.stopped ? "a store has stopped, see the node's log; " : ""
-    text += (count == 0 ? "none" : counted(count, "request")) + " since it was started"
-    if let volume = failures.volume { text += ", the last of volume \(volume)" }
-    return text
+    let count = counted(Int(clamping: failures.requestCount), "request")
+    let last = failures.volume.map { ", the last of volume \($0)" } ?? ""
+    return switch (failures.stopped, failures.requestCount) {
+    case (false, 0): "none since it was started"
+    case (false, _): "\(count) since it was started\(last)"
+    case (true, 0): "a store has stopped, see the node's log"
+    case (true, _): "a store has stopped, see the node's log; \(count)\(last)"
+    }
 }
 
 private func usedText(_ space: StoreSpaceUsage) -> String {

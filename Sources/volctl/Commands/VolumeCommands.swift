@@ -208,7 +208,7 @@ package func volumeText(_ volume: Volume) -> String {
             ("  reclaimable", "\(sizeText(space.reclaimableByteCount)) back by itself"),
         ]
     } else {
-        fields.append(("Space", "unknown: \(volume.primary) does not answer"))
+        fields.append(("Space", "unknown"))
     }
     return fieldLines(fields)
 }

@@ -28,7 +28,7 @@ package struct ServingNode: Hashable, Sendable {
     ///
     /// - Throws: ``CommandFailure`` that names the node and what helps.
     package func requireAnswer() throws {
-        guard try !isAnswering() else { return }
+        guard try answer() == nil else { return }
         throw silent("\(limits.answerSecondsText) after a connection was made, nothing has come")
     }
 
@@ -36,13 +36,21 @@ package struct ServingNode: Hashable, Sendable {
     ///
     /// - Throws: ``CommandFailure``, unless the node answers and there is hope.
     package func requireHope(afterStandstillOf seconds: Double) throws {
-        guard try isAnswering() else {
+        guard let answer = try answer() else {
             throw silent(
                 "nothing has moved for \(Int(seconds)) s, and a new connection got no answer in "
                     + limits.answerSecondsText
             )
         }
         guard seconds >= limits.standstillSecondsMax else { return }
+        guard answer.isSuccess else {
+            throw CommandFailure(
+                "unavailable",
+                "Nothing has moved for \(Int(seconds)) s, and the node '\(name)' refuses a new "
+                    + "connection: \(answer.reason)",
+                remedy: "See 'volctl node show \(name)' and the log of the node."
+            )
+        }
         throw CommandFailure(
             "unavailable",
             "Nothing has moved for \(Int(seconds)) s, although the node '\(name)' takes "
@@ -52,10 +60,10 @@ package struct ServingNode: Hashable, Sendable {
         )
     }
 
-    /// Whether it lets somebody open the export, or refuses to: all but silence is an answer.
-    private func isAnswering() throws -> Bool {
-        let arguments = ["info", "-f", "raw", uri]
-        return try Tool.qemuImage.run(arguments, within: limits.answerSecondsMax) != nil
+    /// What becomes of a new connection: it lets somebody open the export or refuses to; nil when
+    /// it is silent.
+    private func answer() throws -> ToolResult? {
+        try Tool.qemuImage.run(["info", "-f", "raw", uri], within: limits.answerSecondsMax)
     }
 
     private func silent(_ how: String) -> CommandFailure {
