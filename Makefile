@@ -10,8 +10,10 @@ data-path := CAIRN_TARGETS=data-path $(SWIFT)
 
 # What runs in seconds and has no clock, disk or network in it.
 smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|TidyTests
-# What sanitizers are for: memory and threads below the control plane.
+# What the address sanitizer is for: all memory below the control plane.
 sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
+# Those in which more than one thread runs.
+threaded := ReactorTests|StorageNodeTests
 
 # No test may hang for ever: the whole run, with its part of the build, has this long.
 test-seconds-max := 2100
@@ -67,7 +69,7 @@ fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
 
 sanitize: setup ## Run the data path's tests under the address and the thread sanitizer
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
-	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(sanitized))\.'
+	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(threaded))\.'
 
 bench: setup ## Measure beside qemu-nbd and the device, and what grows with scale (10 min)
 	@$(SWIFT) build $(release)
