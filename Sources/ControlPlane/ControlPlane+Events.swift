@@ -72,13 +72,16 @@ final class FollowerTable: Sendable {
 
     /// Makes room for a follower, for as long as it lives.
     func add(_ metadata: ClusterMetadata) throws(ControlError) -> Follower {
+        guard !isFinished else {
+            throw ControlError(.unavailable, "The metadata service is stopping.")
+        }
         let follower: Follower? = state.withLock { state in
-            guard state.ends.count < APILimits.followerCountMax, !state.isFinished else {
-                return nil
-            }
+            guard state.ends.count < APILimits.followerCountMax else { return nil }
             state.nextID += 1
             let follower = Follower(state.nextID, of: metadata, in: self)
             state.ends[state.nextID] = follower.end
+            // Others were told to end before this one was among them.
+            if state.isFinished { follower.end() }
             return follower
         }
         guard let follower else {

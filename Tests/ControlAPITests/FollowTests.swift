@@ -126,5 +126,9 @@ struct FollowTests {
         plane.stop()
         await reader.value
         for await _ in unread {}
+        let late = await controlError { () throws(ControlError) in
+            _ = try await plane.followEvents(after: 0)
+        }
+        #expect(late?.code == .unavailable)
     }
 }
