@@ -6,6 +6,15 @@ import Foundation
 import Logging
 import Metadata
 
+/// What a node holds.
+struct HeldVolumes: Sendable {
+    var held: [NodeVolume]
+    /// Those of which it cannot tell.
+    var unknown: Set<UInt64> = []
+    /// Why it cannot, in its own words.
+    var reason = ""
+}
+
 extension ControlPlane {
     /// What a node holds, and the volumes of which it cannot tell.
     ///
@@ -17,18 +26,19 @@ extension ControlPlane {
     func heldVolumes(
         of name: String,
         until deadline: ContinuousClock.Instant
-    ) async throws(ControlError) -> (held: [NodeVolume], unknown: Set<UInt64>) {
+    ) async throws(ControlError) -> HeldVolumes {
         let node = try await nodeService(name)
         do throws(ControlError) {
             let held = try await answered(by: name, until: deadline) { () throws(ControlError) in
                 try await node.volumes()
             }
-            return (held, [])
+            return HeldVolumes(held: held)
         } catch  where error.code == .unavailable {
             logger.info(
                 "a node cannot tell of all its volumes",
                 metadata: ["node": "\(name)", "reason": "\(error.detail)"]
             )
+            let reason = error.detail
             let known = try await meta(await metadata.allVolumes()).map(\.value)
             let lost = try await meta(await metadata.lostVolumeIDs())
             let ids = known.filter { $0.primary == name }.map(\.id) + lost
@@ -45,7 +55,7 @@ extension ControlPlane {
                         // On another node, or gone.
                     }
                 }
-                return (held, unknown)
+                return HeldVolumes(held: held, unknown: unknown, reason: reason)
             }
         }
     }

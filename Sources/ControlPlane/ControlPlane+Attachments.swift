@@ -80,6 +80,7 @@ extension ControlPlane {
         let own = current.first { $0.host == creation.host }
         if let own, !isForced {
             guard own.readOnly == readOnly else { throw .attachedOtherwise(volume.name, own) }
+            try await requireHeld(volume)
             return nil
         }
         let conflict = others.first { !readOnly || !$0.readOnly }
@@ -102,6 +103,20 @@ extension ControlPlane {
             attachedAt: now
         )
         return .attach(attachment, takeover: isForced)
+    }
+
+    /// Refuses to hand out again what the node says it has lost; one that does not answer may have
+    /// it.
+    private func requireHeld(_ volume: VolumeRecord) async throws(ControlError) {
+        do throws(ControlError) {
+            _ = try await askedBriefly(volume.primary) { node throws(ControlError) in
+                try await node.volume(volume.id)
+            }
+        } catch  where error.code == .volumeNotFound {
+            throw .volumeLost(volume.name, on: volume.primary)
+        } catch {
+            // It is attached all the same.
+        }
     }
 
     /// The epoch that a takeover must exceed.

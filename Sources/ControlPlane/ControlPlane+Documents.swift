@@ -6,8 +6,9 @@ import Metadata
 
 /// What a node told of its volumes.
 enum NodeView: Sendable {
-    /// Its volumes, by id, and those of which it cannot tell: their store has stopped.
-    case volumes([UInt64: NodeVolume], unknown: Set<UInt64> = [])
+    /// Its volumes, by id, and those of which it cannot tell, with its reason: their store has
+    /// stopped, or it is not the node that had them.
+    case volumes([UInt64: NodeVolume], unknown: Set<UInt64> = [], reason: String = "")
     /// It did not answer.
     case silent
 }
@@ -23,9 +24,9 @@ extension ControlPlane {
 
     private func nodeView(_ name: String) async -> NodeView {
         do throws(ControlError) {
-            let (held, unknown) = try await heldVolumes(of: name, until: viewDeadline)
-            let volumes = Dictionary(held.map { ($0.id, $0) }) { first, _ in first }
-            return .volumes(volumes, unknown: unknown)
+            let told = try await heldVolumes(of: name, until: viewDeadline)
+            let volumes = Dictionary(told.held.map { ($0.id, $0) }) { first, _ in first }
+            return .volumes(volumes, unknown: told.unknown, reason: told.reason)
         } catch {
             return .silent
         }
@@ -56,7 +57,7 @@ extension ControlPlane {
         } catch  where error.code == .volumeNotFound {
             view = .volumes([:])
         } catch  where error.code == .unavailable {
-            view = .volumes([:], unknown: [record.id])
+            view = .volumes([:], unknown: [record.id], reason: error.detail)
         } catch {
             // Silent; the document says so.
         }
@@ -116,15 +117,13 @@ extension ControlPlane {
         case .silent:
             let silence = "The node '\(record.primary)' does not answer."
             volume.warning = [silence, pending].compactMap(\.self).joined(separator: " ")
-        case .volumes(let volumes, let unknown):
+        case .volumes(let volumes, let unknown, let reason):
             if let known = volumes[record.id] {
                 volume.layerCount = known.layerCount
                 volume.space = known.space
             } else if unknown.contains(record.id) {
-                let stop =
-                    "Its store on the node '\(record.primary)' has stopped or is being opened; "
-                    + "the node's log says why."
-                volume.warning = [stop, pending].compactMap(\.self).joined(separator: " ")
+                let told = "The node '\(record.primary)' cannot tell of it: \(reason)"
+                volume.warning = [told, pending].compactMap(\.self).joined(separator: " ")
             } else if record.pending == nil {
                 volume.warning = "The node '\(record.primary)' does not hold it any more."
             }

@@ -17,6 +17,14 @@ extension ControlPlane {
         }
     }
 
+    /// Reports why a known node is refused: once, though it asks again and again.
+    func report(refusal: ControlError, of name: String) async {
+        guard nodeTable.noteRefusal(of: name, refusal.detail) else { return }
+        let message = [refusal.detail, refusal.help].compactMap(\.self).joined(separator: " ")
+        let event = EventRecord(time: now, kind: "node.refused", subject: name, message: message)
+        await report(event)
+    }
+
     private func roomEvent(
         _ change: NodeTable.RoomChange,
         _ space: StoreSpaceUsage

@@ -78,12 +78,17 @@ extension ControlPlane {
         for _ in 0..<Self.conflictCountMax {
             let previous = try await meta(await metadata.node(name))
             let before = try await meta(await metadata.liveNode(name))
-            try await requireSameStores(
-                name,
-                registration,
-                previous?.value,
-                isLive: before != nil
-            )
+            do throws(ControlError) {
+                try await requireSameStores(
+                    name,
+                    registration,
+                    previous?.value,
+                    isLive: before != nil
+                )
+            } catch {
+                if previous != nil { await report(refusal: error, of: name) }
+                throw error
+            }
             let identities = registration.storeIdentities(knownBefore: previous?.value)
             let record = NodeRecord(
                 name: name,

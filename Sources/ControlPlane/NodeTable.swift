@@ -77,6 +77,8 @@ package final class NodeTable: Sendable {
     }
 
     private let entries = Mutex<[String: Entry]>([:])
+    /// Why nodes were refused when they asked last, by their names.
+    private let refusals = Mutex<[String: String]>([:])
 
     /// Knows no node.
     package init() {}
@@ -85,7 +87,8 @@ package final class NodeTable: Sendable {
     ///
     /// - Returns: What is to be reported of it.
     package func update(_ name: String, _ entry: Entry) -> Change {
-        entries.withLock { entries in
+        refusals.withLock { $0[name] = nil }
+        return entries.withLock { entries in
             var entry = entry
             let previous = entries[name]
             let room = entry.noteRoom(after: previous)
@@ -100,8 +103,16 @@ package final class NodeTable: Sendable {
         entries.withLock { $0[name] }
     }
 
+    /// Notes why a node is refused.
+    ///
+    /// - Returns: Whether that is new.
+    func noteRefusal(of name: String, _ reason: String) -> Bool {
+        refusals.withLock { $0.updateValue(reason, forKey: name) != reason }
+    }
+
     /// Forgets a node.
     func remove(_ name: String) {
+        refusals.withLock { $0[name] = nil }
         entries.withLock { $0[name] = nil }
     }
 }

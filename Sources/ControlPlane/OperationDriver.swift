@@ -232,6 +232,9 @@ extension ControlPlane {
         _ = try await meta(await metadata.abandon(volume))
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
+        guard error.code != .volumeNotFound else {
+            return .volumeLost(volume.value.source?.volumeName ?? volume.value.name, on: name)
+        }
         guard error.code == .unreachable || error.code == .unavailable else { return error }
         guard error.code == .unavailable else { return .nodeGone(name) }
         let help = error.help ?? ControlError.helpWithSilence(of: name)
@@ -252,6 +255,17 @@ extension VolumeRecord {
 }
 
 extension ControlError {
+    /// The node answers for all that it has, and the volume is not among it.
+    static func volumeLost(_ volume: String, on node: String) -> Self {
+        ControlError(
+            .volumeNotFound,
+            "The node '\(node)' does not hold the volume '\(volume)' any more: the store that it "
+                + "was in is lost.",
+            help: "To forget it, take it from the hosts that have it ('volctl volume show "
+                + "\(volume)') and then: volctl volume delete \(volume)"
+        )
+    }
+
     /// The node was not reached, so it has not done anything: nobody takes a connection there.
     static func nodeGone(_ name: String) -> Self {
         ControlError(

@@ -46,7 +46,7 @@ extension ControlPlane {
         case .deleteSnapshot(let name):
             do throws(ControlError) {
                 try await node.deleteSnapshot(volume: volume.id, name: name)
-            } catch  where error.code == .snapshotNotFound {
+            } catch  where error.code == .snapshotNotFound || error.code == .volumeNotFound {
                 // Gone is what we want.
             }
             return .done
@@ -67,7 +67,11 @@ extension ControlPlane {
         case .detach(let host):
             var all = try await attachmentsRecord(volume.id)
             let epoch = all.detach(host, at: now, epoch: volume.epoch)
-            try await setAccess(all.access, epoch: epoch, volume.id, node)
+            do throws(ControlError) {
+                try await setAccess(all.access, epoch: epoch, volume.id, node)
+            } catch  where error.code == .volumeNotFound {
+                // Lost with its store: nobody has it any more.
+            }
             return .done
         }
     }

@@ -271,11 +271,11 @@ extension ControlPlane: Service {
     func reconcile(_ name: String) async {
         do {
             guard try await resumePending(on: name) else { return }
-            let (held, unknown) = try await heldVolumes(of: name, until: changeDeadline)
+            let told = try await heldVolumes(of: name, until: changeDeadline)
             let known = try await metadata.allVolumes().map(\.value).filter {
-                $0.primary == name && !unknown.contains($0.id)
+                $0.primary == name && !told.unknown.contains($0.id)
             }
-            await compare(name, held: held, known: known)
+            await compare(name, held: told.held, known: known)
         } catch {
             logger.warning(
                 "could not compare a node with the metadata",

@@ -92,5 +92,5 @@ package func writeText(_ text: String, to descriptor: Int32, for reader: Reader 
 
 /// The name that the program was called by.
 private var programName: String {
-    (CommandLine.arguments.first as NSString?)?.lastPathComponent ?? "cairn"
+    CommandLine.arguments.first.map(FilePath.name) ?? "cairn"
 }

@@ -66,6 +66,7 @@ package struct RoomWatch {
     package private(set) var isWaiting = false
     private var waitingSince = Instant(nanoseconds: 0)
     private var waitSilentUntil = Instant(nanoseconds: 0)
+    private var waitLookDue = Instant(nanoseconds: 0)
     /// What was used when it was looked at last, in bytes.
     private var lookedByteCount: UInt64 = 0
 
@@ -95,6 +96,10 @@ package struct RoomWatch {
     ///   - now: The time.
     /// - Returns: That writes wait, at once and then once a minute, and that they go on.
     package mutating func onLook(spaceWaitCount: UInt64, now: Instant) -> SpaceWait? {
+        // A write that waits is tried again four times a second: between two tries it seems to
+        // have ended.
+        guard now >= waitLookDue else { return nil }
+        waitLookDue = now.advanced(byNanoseconds: 1_000_000_000)
         let waits = spaceWaitCount != self.spaceWaitCount
         self.spaceWaitCount = spaceWaitCount
         if waits, !isWaiting {

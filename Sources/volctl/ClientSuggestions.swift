@@ -11,7 +11,9 @@ extension ControlClient {
         do throws(ControlError) {
             return try await work()
         } catch {
-            guard let names = await candidates(for: error, volume: name) else { throw error }
+            let names = await candidates(for: error, volume: name)
+            // What is there is not mistyped.
+            guard let names, !names.contains(name) else { throw error }
             throw error.suggesting(name, among: names)
         }
     }
@@ -29,9 +31,8 @@ extension ControlClient {
             {
                 throw error.suggesting(reference.snapshot, among: snapshots.map(\.name))
             }
-            guard let names = await candidates(for: error, volume: reference.volume) else {
-                throw error
-            }
+            let names = await candidates(for: error, volume: reference.volume)
+            guard let names, !names.contains(reference.volume) else { throw error }
             throw error.suggesting(reference.volume, among: names)
         }
     }

@@ -74,7 +74,7 @@ package enum DocumentFile {
         _ document: some Encodable,
         to path: String
     ) throws(CommandFailure) {
-        let directory = (path as NSString).deletingLastPathComponent
+        let directory = FilePath.parent(of: path)
         try makeDirectory(directory)
         guard let data = try? ControlJSON.encoder(pretty: true).encode(document) else {
             preconditionFailure("documents of this program are encodable")

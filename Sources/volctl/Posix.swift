@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import ProgramMain
 
 /// Calls of the system with paths; each leaves its reason in `errno`.
 package enum Path {
@@ -17,7 +18,7 @@ package enum Path {
     /// Makes a directory and those above it; one that is there already is as good.
     package static func makeDirectories(_ path: String) -> Bool {
         if status(path)?.kind == .directory { return true }
-        let parent = (path as NSString).deletingLastPathComponent
+        let parent = FilePath.parent(of: path)
         guard parent.isEmpty || parent == path || makeDirectories(parent) else { return false }
         // SAFETY: the C string lives for the call.
         guard unsafe mkdir(path, 0o777) != 0 else { return true }

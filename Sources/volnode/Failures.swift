@@ -70,7 +70,7 @@ extension Failure {
     init(path: String, _ error: DeviceError) {
         switch error {
         case .notFound:
-            let directory = (path as NSString).deletingLastPathComponent
+            let directory = FilePath.parent(of: path)
             guard directory.isEmpty || FileManager.default.fileExists(atPath: directory) else {
                 self.init(
                     "The directory \(directory) does not exist.",
@@ -112,7 +112,8 @@ extension Failure {
         case .noSpace:
             self.init(
                 "There is no room for \(path).",
-                help: "Choose a smaller --size, or see 'df -h'."
+                help: "Choose a smaller --size, or see 'df -h'. With '--preallocate none' it takes "
+                    + "space only as it is written."
             )
         case .system(let errno) where errno == EFBIG:
             self.init(

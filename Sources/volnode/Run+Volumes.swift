@@ -13,8 +13,10 @@ extension Run {
 
     /// Makes and exports the volumes of the command line.
     func makeVolumes(_ node: StorageNode, _ logger: Logger) async throws {
-        guard !volume.isEmpty else { return }
+        guard meta == nil else { return }
         var existing = await node.volumes()
+        try requireDistinctNames(existing, node)
+        guard !volume.isEmpty else { return }
         for argument in volume {
             let found = existing.first { $0.specification.name == argument.name }
             if let byteCount = found?.specification.byteCount, byteCount != argument.byteCount {
@@ -58,5 +60,25 @@ extension Run {
             }
         }
         logger.notice("standalone volumes", metadata: ["count": "\(volume.count)"])
+    }
+
+    /// Refuses stores that hold volumes of one name: which one a client gets would depend on the
+    /// order of the stores.
+    private func requireDistinctNames(_ volumes: [VolumeSummary], _ node: StorageNode) throws {
+        var seen: [String: VolumeID] = [:]
+        for volume in volumes {
+            let specification = volume.specification
+            guard let other = seen.updateValue(specification.id, forKey: specification.name) else {
+                continue
+            }
+            let paths = [other, specification.id].compactMap { id in
+                node.store(of: id).map { node.storePaths[$0] }
+            }
+            throw Failure(
+                "The volume '\(specification.name)' is in more than one store: "
+                    + "\(paths.joined(separator: ", ")).",
+                help: "Run a node for each of them."
+            )
+        }
     }
 }

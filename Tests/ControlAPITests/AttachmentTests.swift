@@ -172,4 +172,36 @@ struct AttachmentTests {
         }
         #expect(exports.count == 12)
     }
+
+    @Test("A volume that was lost with its store can be let go of, and is not given to anybody")
+    func lostVolume_isLetGo() async throws {
+        let (cluster, plane) = try await Cluster.serving()
+        let creation = VolumeCreation(name: "v", byteCount: 4096)
+        let volume = try await plane.createVolume(creation, operation: "create")
+        let snapshot = SnapshotCreation(name: "s")
+        _ = try await plane.createSnapshot(of: "v", snapshot, operation: "snapshot")
+        let host = AttachmentCreation(host: "h1")
+        _ = try await plane.attach("v", host, operation: "attach")
+        cluster.nodes[0].lose(volume.id)
+        let attempts: [@Sendable () async throws -> Void] = [
+            { _ = try await plane.attach("v", host, operation: "again") },
+            {
+                let taking = AttachmentCreation(host: "h2", force: true)
+                _ = try await plane.attach("v", taking, operation: "take")
+            },
+            {
+                let update = VolumeUpdate(byteCount: 8192)
+                _ = try await plane.updateVolume("v", update, operation: "grow")
+            },
+        ]
+        for attempt in attempts {
+            let error = await #expect(throws: ControlError.self) { try await attempt() }
+            #expect(error?.code == .volumeNotFound)
+            #expect(error?.detail.contains("does not hold the volume 'v' any more") == true)
+        }
+        #expect(try await plane.attachments(of: "v").map(\.host) == ["h1"])
+        try await plane.detach("v", from: "h1", operation: "detach")
+        try await plane.deleteVolume("v", operation: "delete")
+        #expect(try await plane.volumes(after: nil, countMax: 10).volumes == [])
+    }
 }

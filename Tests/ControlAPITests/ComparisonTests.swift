@@ -89,7 +89,7 @@ struct ComparisonTests {
         #expect(listed.map { $0.space == nil } == [true, false, true])
         let alone = try await plane.volume("hidden")
         for warning in [listed[0].warning, listed[2].warning, alone.warning] {
-            #expect(warning?.hasPrefix("Its store on the node 'n1' has stopped") == true)
+            #expect(warning?.hasPrefix("The node 'n1' cannot tell of it: ") == true)
         }
         #expect(listed[1].warning == nil)
         let taken = await controlError { () throws(ControlError) in

@@ -302,6 +302,10 @@ struct NodeTests {
         #expect(await refusal(registration(1, 2)) == nil)
         let events = try await plane.events(after: 0, countMax: 100).events
         #expect(events.contains { $0.message.contains("without the store 3333") })
+        // Each reason once, however often the node asks.
+        let refusals = events.filter { $0.kind == "node.refused" }.map(\.message)
+        #expect(refusals.contains { $0.contains("--lost-store") })
+        #expect(zip(refusals, refusals.dropFirst()).allSatisfy { $0 != $1 })
         // Without volumes there is nothing to lose.
         try await plane.deleteVolume("v", operation: "d")
         #expect(await refusal(registration(1)) == nil)

@@ -157,6 +157,8 @@ import Testing
         }
         #expect(look(0, seconds: 1) == nil)
         #expect(look(4, seconds: 2) == .lasts(seconds: 0) && watch.isWaiting)
+        // Looked at again at once, between two tries.
+        #expect(look(4, seconds: 2) == nil && watch.isWaiting)
         #expect(look(8, seconds: 61) == nil)
         #expect(look(12, seconds: 62) == .lasts(seconds: 60))
         #expect(look(12, seconds: 70) == .isOver(seconds: 68) && !watch.isWaiting)

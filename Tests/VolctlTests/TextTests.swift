@@ -137,6 +137,21 @@ import volctl
     }
 }
 
+@Suite struct FilePathTests {
+    @Test(
+        "a path has a directory and a name",
+        arguments: [
+            ("C", "", "C"), ("é", "", "é"), ("/", "/", "/"), ("/a", "/", "a"), ("a/b", "a", "b"),
+            ("./a", ".", "a"), ("/a/b//", "/a", "b"), ("a//b", "a", "b"), ("", "", ""),
+            ("/var/lib/store.img", "/var/lib", "store.img"),
+        ]
+    )
+    func parts(path: String, parent: String, name: String) {
+        #expect(FilePath.parent(of: path) == parent)
+        #expect(FilePath.name(of: path) == name)
+    }
+}
+
 @Suite struct TableTests {
     private func table() -> Table {
         var table = Table([.text("NAME"), .number("SIZE"), .text("NODE")])

@@ -87,7 +87,7 @@ struct ImageImportCommand: ClusterCommand {
         Interruption.watch()
         let progress = ProgressDisplay(progress, isJSON: cluster.json)
         let entry = catalogue.map { image in
-            let file = (source as NSString).lastPathComponent
+            let file = FilePath.name(of: source)
             return CatalogueEntry(
                 image: image,
                 description: Download.isURL(source) ? shownURL(source) : file

@@ -142,9 +142,20 @@ extension DevCluster {
     ) throws {
         let path = layout.storeFile(node.name)
         guard !Path.exists(path) else { return }
+        let unfinished = "\(path).unfinished"
+        if let identity = try self.node(node.name).storeIdentity {
+            // It was made, remembered, and then we were stopped.
+            if Path.rename(unfinished, to: path) { return }
+            throw CommandFailure(
+                "store_missing",
+                "\(path) is not there: the store \(identity) of \(node.name).",
+                remedy: "Put it back, or mount the file system that it is on. If it is lost for "
+                    + "good, remove store_identity of \(node.name) from \(layout.clusterFile), and "
+                    + "the next start makes another."
+            )
+        }
         let size = try options.size ?? defaultStoreSize()
         progress.note("formatting a store of \(size) for \(node.name)")
-        let unfinished = "\(path).unfinished"
         Path.remove(unfinished)
         let (end, identity) = try format(unfinished, of: node, size, options)
         guard end == .exited(0), let identity else {

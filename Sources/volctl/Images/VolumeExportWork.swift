@@ -84,7 +84,7 @@ package struct VolumeExportWork {
 
     /// Refuses before any work what the final rename would refuse, or should.
     private func checkFile() throws(CommandFailure) {
-        let directory = (path as NSString).deletingLastPathComponent
+        let directory = FilePath.parent(of: path)
         guard Path.isAccessible(directory, W_OK) else {
             throw CommandFailure(
                 "cannot_write",

@@ -271,6 +271,12 @@ extension BadInput {
             prepare: { try $0.resize("disk.img", to: 64 << 20) }
         ),
         BadInput(
+            name: "checking what is not there, named by one character",
+            area: .store,
+            command: ["volnode", "check", "C"],
+            mentions: ["C does not exist"]
+        ),
+        BadInput(
             name: "checking a store that is in use",
             area: .store,
             command: ["volnode", "check", "LIVE"],
