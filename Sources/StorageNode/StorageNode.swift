@@ -217,13 +217,16 @@ public final class StorageNode: Sendable {
 
     /// All volumes of all stores, by name within each.
     public func volumes() async -> [VolumeSummary] {
-        var volumes: [VolumeSummary] = []
-        for store in storePaths.indices {
-            volumes += await onStore(store) { _, host, done in
-                done(host.store.state == .ready ? host.store.volumes() : [])
-            }
+        var all: [VolumeSummary] = []
+        for store in storePaths.indices { all += await volumes(store: store) }
+        return all
+    }
+
+    /// All volumes of one store, by name; none while it does not serve.
+    public func volumes(store: Int) async -> [VolumeSummary] {
+        await onStore(store) { _, host, done in
+            done(host.store.state == .ready ? host.store.volumes() : [])
         }
-        return volumes
     }
 
     /// One volume, or nil when no store has it.

@@ -14,9 +14,9 @@ extension Run {
     /// Makes and exports the volumes of the command line.
     func makeVolumes(_ node: StorageNode, _ logger: Logger) async throws {
         guard meta == nil else { return }
-        var existing = await node.volumes()
-        try requireDistinctNames(existing, node)
+        try await requireDistinctVolumes(node)
         guard !volume.isEmpty else { return }
+        var existing = await node.volumes()
         for argument in volume {
             let found = existing.first { $0.specification.name == argument.name }
             if let byteCount = found?.specification.byteCount, byteCount != argument.byteCount {
@@ -62,23 +62,23 @@ extension Run {
         logger.notice("standalone volumes", metadata: ["count": "\(volume.count)"])
     }
 
-    /// Refuses stores that hold volumes of one name: which one a client gets would depend on the
-    /// order of the stores.
-    private func requireDistinctNames(_ volumes: [VolumeSummary], _ node: StorageNode) throws {
-        var seen: [String: VolumeID] = [:]
-        for volume in volumes {
-            let specification = volume.specification
-            guard let other = seen.updateValue(specification.id, forKey: specification.name) else {
-                continue
+    /// Refuses stores that hold volumes of one name or id, each made by a node of its own: which
+    /// one a client gets would depend on the order of the stores.
+    private func requireDistinctVolumes(_ node: StorageNode) async throws {
+        var names: [String: Int] = [:]
+        var ids: [VolumeID: Int] = [:]
+        for (index, path) in node.storePaths.enumerated() {
+            for volume in await node.volumes(store: index) {
+                let name = volume.specification.name
+                let sameName = names.updateValue(index, forKey: name)
+                let sameID = ids.updateValue(index, forKey: volume.specification.id)
+                guard let other = sameName ?? sameID else { continue }
+                throw Failure(
+                    "\(node.storePaths[other]) has a volume of the same "
+                        + "\(sameName == nil ? "id" : "name") as '\(name)' in \(path).",
+                    help: "Run a node for each of the stores."
+                )
             }
-            let paths = [other, specification.id].compactMap { id in
-                node.store(of: id).map { node.storePaths[$0] }
-            }
-            throw Failure(
-                "The volume '\(specification.name)' is in more than one store: "
-                    + "\(paths.joined(separator: ", ")).",
-                help: "Run a node for each of them."
-            )
         }
     }
 }

@@ -98,6 +98,18 @@ extension BadInput {
             mentions: ["DIR/store.img", "the same"]
         ),
         node(
+            "two stores with volumes of one name",
+            ["--store", "DIR/other.img", "--listen-nbd", "127.0.0.1:PORT"],
+            mentions: ["DIR/store.img", "same name as 'a' in DIR/other.img"],
+            prepare: { try await $0.makeStores(withVolumes: "a=16MiB", "a=32MiB") }
+        ),
+        node(
+            "two stores with volumes of one id",
+            ["--store", "DIR/other.img", "--listen-nbd", "127.0.0.1:PORT"],
+            mentions: ["DIR/store.img", "same id as 'b' in DIR/other.img"],
+            prepare: { try await $0.makeStores(withVolumes: "a=16MiB", "b=16MiB") }
+        ),
+        node(
             "the loss of a store that is not served",
             ["--listen-nbd", "127.0.0.1:PORT", "--accept-loss", "./other.img"],
             exitCode: 2,

@@ -190,11 +190,26 @@ extension BadInputCase {
             TestEnvironment.python,
             ["-m", "nbd", "-u", server.unixURI(), "-c", writes, "-c", "h.flush()"]
         )
+        try await keepStore(of: server, as: "store.img")
+    }
+
+    /// Leaves `store.img` and `other.img`, each with a volume that a node of its own made.
+    func makeStores(withVolumes first: String, _ second: String) async throws {
+        for (name, volume) in [("store.img", first), ("other.img", second)] {
+            var options = NodeServer.Options()
+            options.storeByteCount = 64 << 20
+            options.volumes = [volume]
+            try await keepStore(of: try await NodeServer.start(options), as: name)
+        }
+    }
+
+    /// Kills a node and keeps its store.
+    private func keepStore(of server: NodeServer, as name: String) async throws {
         server.process.signal(SIGKILL)
         _ = await server.process.exit(within: 20)
         try await succeed(
             "/usr/bin/cp",
-            ["--sparse=always", server.storePath, scratch.file("store.img")]
+            ["--sparse=always", server.storePath, scratch.file(name)]
         )
     }
 
