@@ -67,7 +67,7 @@ sim: setup ## Run the store and the replication under SEEDS=10000 seeds, and a t
 fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
 
-sanitize: setup ## Run the data path's tests under the address and the thread sanitizer
+sanitize: setup ## Data path under the address sanitizer, what has threads under the thread sanitizer
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
 	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(threaded))\.'
 
