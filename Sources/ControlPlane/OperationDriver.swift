@@ -233,7 +233,10 @@ extension ControlPlane {
         // An earlier attempt may have been carried out all the same.
         if !isFirstAttempt { reconcileSoon.yield(name) }
         guard error.code != .volumeNotFound else {
-            return .volumeLost(volume.value.source?.volumeName ?? volume.value.name, on: name)
+            // A clone in the making cannot be missing: what it was to be made of is.
+            let isInMaking = volume.value.state == .creating
+            let missing = isInMaking ? volume.value.source?.volumeName : nil
+            return .volumeLost(missing ?? volume.value.name, on: name)
         }
         guard error.code == .unreachable || error.code == .unavailable else { return error }
         guard error.code == .unavailable else { return .nodeGone(name) }
