@@ -62,8 +62,8 @@ let dataPathTargets: [Target] = [
     dataPath(
         "StorageNode",
         [
-            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "Reactor",
-            "CLinux", "COpenSSL",
+            "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "PeerWire",
+            "Reactor", "Replication", "CLinux", "COpenSSL",
         ]
     ),
     .executableTarget(
@@ -108,8 +108,8 @@ let dataPathTargets: [Target] = [
     dataPathTests(
         "StorageNodeTests",
         [
-            "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "StorageNode",
-            "CAllocationCounter", "TestSupport",
+            "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "Replication",
+            "StorageNode", "CAllocationCounter", "TestSupport",
         ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
@@ -154,8 +154,8 @@ let controlTargets: [Target] = [
     .executableTarget(
         name: "volnode",
         dependencies: [
-            "BlockCore", "StorageIO", "LogStore", "Reactor", "StorageNode", "ControlAPI",
-            "ProgramMain", argumentParser, logging, lifecycle, hummingbird,
+            "BlockCore", "StorageIO", "LogStore", "Reactor", "Replication", "StorageNode",
+            "ControlAPI", "ProgramMain", argumentParser, logging, lifecycle, hummingbird,
         ],
         swiftSettings: control
     ),

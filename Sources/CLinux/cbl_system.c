@@ -140,6 +140,8 @@ int cbl_discard(int fd, bool is_block_device, uint64_t offset, uint64_t byte_cou
 
 int cbl_close(int fd) { return result_or_errno(close(fd)); }
 
+int cbl_duplicate(int fd) { return result_or_errno(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
 int cbl_unlink(const char *path) { return result_or_errno(unlink(path)); }
 
 uint32_t cbl_punch_hole_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }

@@ -101,6 +101,13 @@ public struct Socket: Hashable, Sendable, BitwiseCopyable {
         _ = cbl_set_local_send_buffer(descriptor, byteCount)
     }
 
+    /// The same connection under another descriptor, which no reactor has operated on; nil when the
+    /// system refuses one.
+    public func duplicated() -> Socket? {
+        let result = cbl_duplicate(descriptor)
+        return result >= 0 ? Socket(descriptor: result) : nil
+    }
+
     /// Closes a socket that no reactor ever operated on.
     public func closeUnused() { _ = cbl_close(descriptor) }
 }

@@ -90,7 +90,7 @@ public final class PrimaryMachine {
     /// The epoch.
     public let epoch: Epoch
 
-    let policy: ReplicationPolicy
+    var policy: ReplicationPolicy
     let primary: PrimaryID
     /// The slot of the replica on this node, which reads are sent to first.
     let localSlot: Int?

@@ -106,6 +106,14 @@ extension ReplicaMachine {
         answer(address, .readDone(token: address.token, payload: payload, number: number))
     }
 
+    /// A client's read failed: a block is damaged here, and whoever asks asks another replica.
+    public func onReadFailed(_ address: ReplyAddress) {
+        answer(address, .readRefused(token: address.token))
+    }
+
+    /// Entries of one answer to a scan.
+    public var scanCountMax: Int { policy.scanCountMax }
+
     /// A block was read.
     public func onFetched(_ address: ReplyAddress, payload: PayloadID, number: WriteNumber) {
         answer(address, .fetched(token: address.token, payload: payload, number: number))

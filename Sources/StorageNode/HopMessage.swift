@@ -2,7 +2,9 @@
 
 internal import BlockCore
 internal import LogStore
+internal import PeerWire
 internal import Reactor
+internal import Replication
 
 /// A message from one reactor of a node to another.
 ///
@@ -22,6 +24,8 @@ struct HopMessage: BitwiseCopyable, Sendable {
         case request
         /// Its end.
         case completion
+        /// A replica's connection, `descriptor`, which began with `hello`.
+        case adoptPeer
     }
 
     var kind: Kind
@@ -41,6 +45,14 @@ struct HopMessage: BitwiseCopyable, Sendable {
         token: 0
     )
     var completion = StoreCompletion(token: 0, status: .ok)
+    var hello = PeerHello(
+        volume: .none,
+        instance: ReplicaInstance(0),
+        process: PrimaryID(0),
+        byteCount: 0
+    )
+    /// Reactors that do not have the replica.
+    var triedCount: Int32 = 0
 
     init(_ kind: Kind, worker: Int32) {
         self.kind = kind

@@ -72,6 +72,10 @@ public struct NodeConfiguration: Sendable {
     public var stores: [StoreConfiguration]
     /// Where to listen.
     public var listeners: [ListenAddress]
+    /// Where other nodes' primaries reach the replicas here; nil for a node without.
+    public var peerListener: ListenAddress?
+    /// Bytes for the payloads of replicated writes, per reactor; costs nothing until it is used.
+    public var replicationMemoryByteCount = 256 << 20
     /// The number of reactor threads; at least 1, at most ``reactorCountMax``.
     public var reactorCount = 1
     /// The engine and limits of each reactor.
@@ -97,7 +101,10 @@ public struct NodeConfiguration: Sendable {
     /// Operations that each reactor needs room for: what was asked for, at least what all
     /// connections and as many device transfers as there may be can have in flight together.
     var operationCountMax: Int {
-        let socketCount = limits.socketOperationCountMax(listenerCount: listeners.count)
+        let listenerCount = listeners.count + (peerListener == nil ? 0 : 1)
+        let socketCount =
+            limits.socketOperationCountMax(listenerCount: listenerCount)
+            + 3 * limits.peerLinkCountMax
         return max(reactor.operationCountMax, socketCount + limits.deviceOperationCount)
     }
 
@@ -107,7 +114,8 @@ public struct NodeConfiguration: Sendable {
 
     /// What the node maps at start, in bytes: at least what it then has, by some MiB more.
     public var memoryByteCount: Int {
-        let reactors = bufferMemoryByteCount.addingSaturated(reactorCount * Self.reactorByteCount)
+        let reactorByteCount = Self.reactorByteCount.addingSaturated(replicationMemoryByteCount)
+        let reactors = bufferMemoryByteCount.addingSaturated(reactorCount * reactorByteCount)
         return stores.reduce(reactors) { sum, store in
             sum.addingSaturated(store.memoryByteCount)
         }
@@ -179,6 +187,16 @@ public enum NodeEvent: Sendable {
     case writesGoOn(path: String, seconds: UInt64)
     /// The exports changed.
     case exportsChanged(count: Int)
+    /// A served volume has come this far, or fallen back.
+    case serviceChanged(volume: String, state: ServiceState)
+    /// A served volume stopped, and would go on under another epoch.
+    case serviceStopped(volume: String, reason: String)
+    /// Another process has a volume that was served here.
+    case serviceDeposed(volume: String)
+    /// A replica ended because its store refused to go on.
+    case replicaFailed(volume: VolumeID, path: String)
+    /// The other end of a replica's connection broke the protocol.
+    case peerViolation(volume: VolumeID, reason: String)
 }
 
 /// Takes a node's events; called on its reactor threads, so it must not block.
@@ -190,5 +208,15 @@ extension Int {
         let limit = 1 << 62
         let more = byteCount < 0 ? 0 : byteCount
         return self >= limit - more ? limit : self + more
+    }
+}
+
+extension NodeEvent {
+    /// Whether it changes what the metadata service is told of served volumes.
+    public var isAboutServices: Bool {
+        switch self {
+        case .serviceChanged, .serviceStopped, .serviceDeposed: true
+        default: false
+        }
     }
 }

@@ -23,6 +23,11 @@ public struct NodeLimits: Sendable, Hashable {
     /// A slot of a store takes about 250 bytes and is touched at start: 4 MiB for each store. More
     /// in flight than this no device makes use of, and one reactor alone (12,416) never waits.
     public var storeRequestCountMax: Int = 16_384
+    /// Requests of replicas in work in one store at most, beside those of clients.
+    public var replicaRequestCountMax: Int = 1024
+    /// Connections between primaries and replicas on one reactor: 256 volumes served with two
+    /// replicas elsewhere, and 512 replicas of others' volumes.
+    public var peerLinkCountMax: Int = 1024
     /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
     ///
     /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their

@@ -11,6 +11,7 @@ struct NodeParts {
     let workers: [Worker]
     let storeWorkers: [Int]
     let listeners: [ListenAddress]
+    let peerListener: ListenAddress?
 
     init(_ configuration: NodeConfiguration, sink: @escaping NodeEventSink) throws(NodeError) {
         try Self.check(configuration)
@@ -30,8 +31,12 @@ struct NodeParts {
             worker.peers = workers.map(\.mailbox)
             worker.peerWakers = workers.map(\.reactor.waker)
             worker.needsWake = Array(repeating: false, count: workers.count)
-            worker.storeWorkers = storeWorkers.map { Int32($0) }
-            worker.hostsByStore = Array(repeating: nil, count: configuration.stores.count)
+            // What a reactor serves itself comes behind the stores.
+            worker.storeWorkers = storeWorkers.map { Int32($0) } + workers.indices.map { Int32($0) }
+            worker.hostsByStore = Array(
+                repeating: nil,
+                count: configuration.stores.count + workers.count
+            )
         }
         for (index, store) in configuration.stores.enumerated() {
             try workers[storeWorkers[index]].addStore(Int32(index), store)
@@ -39,6 +44,7 @@ struct NodeParts {
         if configuration.stores.count > 1 { try Self.requireDistinct(workers.flatMap(\.hosts)) }
         // Before what takes time: a port that is taken is said at once.
         listeners = try Self.listen(configuration.listeners, workers[storeWorkers.first ?? 0])
+        peerListener = try Self.listenForPeers(configuration, workers[storeWorkers.first ?? 0])
         for worker in workers {
             worker.reactor.registerBuffers([worker.arena] + worker.hosts.map(\.store.deviceMemory))
         }
@@ -96,6 +102,17 @@ struct NodeParts {
         } catch { throw .tls(error) }
     }
 
+    /// Listens for other nodes, on the same reactor.
+    private static func listenForPeers(
+        _ configuration: NodeConfiguration,
+        _ worker: Worker
+    ) throws(NodeError) -> ListenAddress? {
+        guard let address = configuration.peerListener else { return nil }
+        let bound = try listen([address], worker).first
+        worker.listeners[worker.listeners.count - 1].isForPeers = true
+        return bound
+    }
+
     private static func listen(
         _ addresses: [ListenAddress],
         _ worker: Worker
@@ -135,7 +152,7 @@ extension Worker {
         // What all reactors can send it, as far as it is let in, and the store's own trims.
         let comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
         let admittedCount = min(comingCount, limits.storeRequestCountMax)
-        log.requestCountMax = admittedCount + 64
+        log.requestCountMax = admittedCount + 64 + limits.replicaRequestCountMax
         let host = StoreHost(
             index: index,
             place: hosts.count,
@@ -147,6 +164,7 @@ extension Worker {
             naming: shared.configuration.exportNaming,
             admittedCountMax: admittedCount,
             waitingCountMax: comingCount - admittedCount,
+            replicaRequestCountMax: limits.replicaRequestCountMax,
             scarceRoomPercent: limits.scarceRoomPercent
         )
         hosts.append(host)

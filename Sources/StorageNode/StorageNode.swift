@@ -23,6 +23,8 @@ public final class StorageNode: Sendable {
     public let listeners: [ListenAddress]
     /// The engine of each reactor, and why.
     public let engines: [EngineReport]
+    /// Where other nodes reach its replicas; nil when it does not listen for them.
+    public let peerListener: ListenAddress?
     /// The stores' paths.
     public let storePaths: [String]
 
@@ -31,13 +33,15 @@ public final class StorageNode: Sendable {
         workers = parts.workers
         storeWorkers = parts.storeWorkers
         listeners = parts.listeners
+        peerListener = parts.peerListener
         engines = parts.workers.map(\.reactor.report)
         storePaths = parts.shared.configuration.stores.map(\.path)
         let storeCount = storePaths.count
         directory = Mutex(
             StoreDirectory(
-                exports: Array(repeating: [], count: storeCount),
-                volumes: Array(repeating: [], count: storeCount)
+                // Behind the stores, what each reactor serves of other nodes' too.
+                exports: Array(repeating: [], count: storeCount + parts.workers.count),
+                volumes: Array(repeating: [], count: storeCount + parts.workers.count)
             )
         )
         threads = Mutex(WorkerThreads())
@@ -190,6 +194,9 @@ public final class StorageNode: Sendable {
         case .updateVolume(let specification):
             guard let store = store(of: specification.id) else { throw .volumeNotFound }
             return store
+        case .setReplica(let id, _):
+            guard let store = store(of: id) else { throw .volumeNotFound }
+            return store
         case .cloneSnapshot, .deleteSnapshot:
             // A layer's number says nothing of its store.
             guard storePaths.count == 1 else { throw .snapshotNotFound }
@@ -203,6 +210,9 @@ public final class StorageNode: Sendable {
             directory.volumes.firstIndex { $0.contains(volume) }
         }
     }
+
+    /// The reactor that a store lives on.
+    func storeWorker(_ store: Int) -> Int { storeWorkers[store] }
 
     /// Whether every store serves; what one that does not holds is unknown, not absent.
     public func areStoresReady() async -> Bool {

@@ -67,6 +67,10 @@ final class StoreHost {
     var deviceOperationCount = 0
     /// Requests that wait to be submitted, in order.
     let waiting: FixedRing<StoreRequest>
+    /// Requests of replicas submitted and not completed, and those that wait for that.
+    var replicaRequestCount = 0
+    let replicaRequestCountMax: Int
+    var waitingReplicaRequests = GrowingQueue<StoreRequest>()
     private(set) var opened: [ExportKey: OpenExport] = [:]
     private var waits: [DrainWait] = []
     var commands: [UInt64: (Result<StoreCommandResult, StoreCommandError>) -> Void] = [:]
@@ -93,6 +97,7 @@ final class StoreHost {
         naming: ExportNaming,
         admittedCountMax: Int,
         waitingCountMax: Int,
+        replicaRequestCountMax: Int,
         scarceRoomPercent: Int
     ) {
         self.index = index
@@ -104,6 +109,7 @@ final class StoreHost {
         self.naming = naming
         room = RoomWatch(scarcePercent: scarceRoomPercent)
         self.admittedCountMax = admittedCountMax
+        self.replicaRequestCountMax = replicaRequestCountMax
         waiting = FixedRing(capacityMin: max(waitingCountMax, 1))
         openedAt = Instant(nanoseconds: 0)
     }

@@ -8,6 +8,8 @@ internal import Reactor
 /// A listening socket of one worker.
 struct ListenerState {
     var listener: Listener
+    /// For other nodes' primaries, not for clients.
+    var isForPeers = false
     var isArmed = false
     var isClosed = false
 }
@@ -39,6 +41,7 @@ extension Worker {
         }
         let socket = Socket(descriptor: completion.result)
         guard !isStopping else { return socket.closeUnused() }
+        guard !listeners[index].isForPeers else { return adoptPeer(socket) }
         guard shared.connectionCount.add(limit: limits.connectionCountMax) || makeRoom() else {
             counters.refusedCount &+= 1
             return socket.closeUnused()
@@ -53,10 +56,11 @@ extension Worker {
     /// The worker for the next connection: that of the only store, else each in turn.
     private func placeOfNext() -> Int {
         let spreads = shared.configuration.spreadsConnections
-        if !spreads, storeWorkers.count == 1 { return Int(storeWorkers[0]) }
+        let storeCount = shared.configuration.stores.count
+        if !spreads, storeCount == 1 { return Int(storeWorkers[0]) }
         nextWorker += 1
         if spreads { return nextWorker % peers.count }
-        return Int(storeWorkers[nextWorker % storeWorkers.count])
+        return Int(storeWorkers[nextWorker % storeCount])
     }
 
     /// Lets the connection that has been in its handshake longest make room for a new one, which

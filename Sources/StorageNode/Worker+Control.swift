@@ -21,7 +21,7 @@ extension Worker {
         _ completion: @escaping (CommandResult) -> Void
     ) {
         switch command {
-        case .createVolume, .createSnapshot, .cloneSnapshot:
+        case .createVolume, .createSnapshot, .cloneSnapshot, .setReplica:
             submit(command, on: host, completion)
         case .resizeVolume(let volume, let byteCount):
             guard let now = host.store.specification(of: volume)?.byteCount, byteCount < now else {
@@ -34,7 +34,12 @@ extension Worker {
             guard host.store.specification(of: volume) != nil else {
                 return completion(.failure(.volumeNotFound))
             }
-            performWithdrawn(.volume(volume), command, on: host, completion)
+            guard let replica = replication.replicasByVolume[volume] else {
+                return performWithdrawn(.volume(volume), command, on: host, completion)
+            }
+            end(replica) { [self] in
+                performWithdrawn(.volume(volume), command, on: host, completion)
+            }
         case .deleteSnapshot(let layer):
             guard let volume = host.volume(ofSnapshot: layer) else {
                 return completion(.failure(.snapshotNotFound))

@@ -42,7 +42,13 @@ extension Worker {
             case .adopt: adopt(Socket(descriptor: message.descriptor))
             case .attach: onAttach(message)
             case .attached: onAttachedMessage(message)
-            case .detach: host(of: message)?.close(message.key)
+            case .detach: onDetach(message)
+            case .adoptPeer:
+                adoptPeer(
+                    Socket(descriptor: message.descriptor),
+                    message.hello,
+                    triedCount: Int(message.triedCount)
+                )
             case .request: onRequest(message)
             case .completion: finish(message.completion)
             }
@@ -59,17 +65,24 @@ extension Worker {
         var answer = HopMessage(.attached, worker: index)
         answer.connection = message.connection
         answer.key = message.key
-        if let host = host(of: message), host.store.state == .ready,
-            let handle = host.open(message.key)
-        {
+        if let host = host(of: message) {
+            if host.store.state == .ready, let handle = host.open(message.key) {
+                answer.handle = handle
+                answer.isOpened = true
+            }
+        } else if let handle = openService(message.key) {
             answer.handle = handle
             answer.isOpened = true
         }
         post(answer, to: Int(message.worker))
     }
 
+    private func onDetach(_ message: HopMessage) {
+        if let host = host(of: message) { return host.close(message.key) }
+        closeService(message.handle)
+    }
+
     private func onRequest(_ message: HopMessage) {
-        guard let host = host(of: message) else { preconditionFailure("a request for no store") }
         let entry = remotes.take(
             worker: message.worker,
             token: message.request.token,
@@ -77,6 +90,7 @@ extension Worker {
         )
         var request = message.request
         request.token = Token(kind: TokenKind.remoteRequest, index: UInt32(entry)).rawValue
+        guard let host = host(of: message) else { return submitToService(request) }
         submit(request, to: host)
     }
 
@@ -107,6 +121,7 @@ extension Worker {
             if message.isOpened {
                 var detach = HopMessage(.detach, worker: index)
                 detach.key = message.key
+                detach.handle = message.handle
                 post(detach, to: Int(message.worker))
             }
             return freeIfUnused(connection)

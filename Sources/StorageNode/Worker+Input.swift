@@ -234,6 +234,9 @@ extension Worker {
         connection.isReadOnlyExport = entry.isReadOnly
         connection.storeWorker = storeWorkers[storeIndex]
         connection.host = hostsByStore[storeIndex]
+        if connection.storeWorker == index, connection.host == nil {
+            return onAttached(connection, openService(entry.key))
+        }
         guard let host = connection.host else {
             connection.state = .opening
             connection.isAttaching = true
@@ -272,8 +275,10 @@ extension Worker {
         guard connection.isAttached, let key = connection.export else { return }
         connection.isAttached = false
         if let host = connection.host { return host.close(key) }
+        if connection.storeWorker == index { return closeService(connection.handle) }
         var message = HopMessage(.detach, worker: index)
         message.key = key
+        message.handle = connection.handle
         post(message, to: Int(connection.storeWorker))
     }
 

@@ -128,14 +128,14 @@ extension Worker {
 
     /// Sends a request, or a part of one, to its store: here, or on another reactor.
     func submit(_ slot: Int32, _ connection: Connection) {
-        let isLocal = connection.host != nil
         let token = Token(
             kind: TokenKind.localRequest,
             index: UInt32(slot),
             generation: slots[slot].generation
         ).rawValue
         let request = storeRequest(slot, connection, token: token)
-        guard let host = connection.host, isLocal else {
+        guard let host = connection.host else {
+            if connection.storeWorker == index { return submitToService(request) }
             counters.hopCount &+= 1
             var message = HopMessage(.request, worker: index)
             message.request = request

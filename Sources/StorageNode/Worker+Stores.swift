@@ -18,9 +18,26 @@ extension Worker {
         pump(host)
     }
 
+    /// Gives a replica's request to its store.
+    func submitOfReplica(_ request: StoreRequest, to host: StoreHost) {
+        guard host.replicaRequestCount < host.replicaRequestCountMax else {
+            return host.waitingReplicaRequests.append(request)
+        }
+        host.replicaRequestCount += 1
+        host.store.submit(request)
+        pump(host)
+    }
+
     /// Gives the store requests that waited for others to end; false when there are none.
     private func submitWaiting(_ host: StoreHost) -> Bool {
         var isAny = false
+        while host.replicaRequestCount < host.replicaRequestCountMax,
+            let request = host.waitingReplicaRequests.popFirst()
+        {
+            host.replicaRequestCount += 1
+            host.store.submit(request)
+            isAny = true
+        }
         while host.requestCount < host.admittedCountMax, let request = host.waiting.popFirst() {
             host.requestCount += 1
             host.store.submit(request)
@@ -36,7 +53,12 @@ extension Worker {
     func pump(_ host: StoreHost) {
         repeat {
             while let completion = host.store.completions.popFirst() {
-                host.requestCount -= 1
+                let token = Token(rawValue: completion.token)
+                if token.kind == TokenKind.replicaRequest {
+                    host.replicaRequestCount -= 1
+                } else {
+                    host.requestCount -= 1
+                }
                 switch completion.status {
                 case .noSpace: host.room.onRefused(now: now)
                 // That a store has stopped was told: its changes fail.
@@ -46,11 +68,10 @@ extension Worker {
                     }
                 case .ok, .invalid, .readOnly, .unavailable: break
                 }
-                let token = Token(rawValue: completion.token)
-                if token.kind == TokenKind.localRequest {
-                    finish(completion)
-                } else {
-                    returnHop(completion)
+                switch token.kind {
+                case TokenKind.localRequest: finish(completion)
+                case TokenKind.replicaRequest: onReplicaCompletion(completion)
+                default: returnHop(completion)
                 }
             }
         } while submitWaiting(host)
@@ -151,6 +172,7 @@ extension Worker {
     func closeStores() {
         // What could not be written has not been promised to be durable, and the node is to end.
         for host in hosts { reactor.stopWaitingForSpace(host.deviceHandle) }
+        stopReplication()
         for host in hosts where host.store.state == .ready { close(host) }
         finishClosing()
     }

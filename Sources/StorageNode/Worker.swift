@@ -16,6 +16,7 @@ internal import BlockCore
 internal import LogStore
 internal import NBDSession
 internal import Reactor
+internal import Replication
 internal import StorageIO
 
 /// What the reactors of a node share; everything in it that changes is an atomic.
@@ -24,6 +25,8 @@ final class NodeShared: Sendable {
     let tls: TLSContext?
     let sink: NodeEventSink
     let connectionCount = SharedCount()
+    /// This process, as replicas know primaries.
+    let process = PrimaryID(UInt64.random(in: 1...UInt64.max))
 
     init(configuration: NodeConfiguration, tls: TLSContext?, sink: @escaping NodeEventSink) {
         self.configuration = configuration
@@ -52,6 +55,11 @@ final class Worker: @unchecked Sendable {
         static let localRequest: UInt8 = 7
         /// Of a store request: from another worker.
         static let remoteRequest: UInt8 = 8
+        /// Of a store request: a replica's.
+        static let replicaRequest: UInt8 = 9
+        static let peerReceive: UInt8 = 10
+        static let peerSend: UInt8 = 11
+        static let peerClose: UInt8 = 12
     }
 
     let index: Int32
@@ -66,6 +74,8 @@ final class Worker: @unchecked Sendable {
     /// Slots in use beyond their connections' own; at most `limits.slotCount`.
     var sharedSlotCount = 0
     let remotes: RemoteTable
+    /// Replicated volumes: what it holds of them and serves.
+    let replication: ReplicationState
     /// What holes are answered with where the protocol has no word for them.
     let zeroes: ByteRegion
     let directory = ExportDirectory()
@@ -160,6 +170,10 @@ final class Worker: @unchecked Sendable {
         slots = SlotTable(count: slotCount)
         // All that is in work on the others.
         remotes = RemoteTable(count: limits.requestCountMax(reactorCount: workerCount - 1))
+        replication = ReplicationState(
+            process: shared.process,
+            byteCount: configuration.replicationMemoryByteCount
+        )
         ready = FixedRing(capacityMin: limits.placeCountMax)
         waiting = FixedRing(capacityMin: limits.placeCountMax)
         flushing = FixedRing(capacityMin: limits.placeCountMax)
@@ -197,9 +211,13 @@ final class Worker: @unchecked Sendable {
         resumeWaiting()
         advanceReady()
         submitAgain()
+        tickReplication()
+        settleReplication()
         for index in hosts.indices { endTurn(hosts[index]) }
+        settleReplication()
         // The device works while the replies are copied out.
         if !flushing.isEmpty { reactor.submitDeviceOperations() }
+        flushLinks()
         flushAll()
         if sweepAt <= now { sweep() }
         postBacklogs()
@@ -216,6 +234,7 @@ final class Worker: @unchecked Sendable {
             guard let due = hosts[index].deadline else { continue }
             deadline = min(deadline ?? due, due)
         }
+        if let due = replication.tickAt { deadline = min(deadline ?? due, due) }
         if hasBacklog {
             let due = now.advanced(byNanoseconds: Self.backlogNanoseconds)
             deadline = min(deadline ?? due, due)
@@ -242,6 +261,12 @@ final class Worker: @unchecked Sendable {
             onAccepted(Int(token.index), completion)
         case TokenKind.close:
             if let connection = connection(token) { onClosed(connection) }
+        case TokenKind.peerReceive:
+            if let link = link(token) { onPeerReceived(link, completion.result) }
+        case TokenKind.peerSend:
+            if let link = link(token) { onPeerSent(link, completion.result) }
+        case TokenKind.peerClose:
+            if let link = link(token) { onPeerClosed(link) }
         case TokenKind.listenerClose:
             listeners[Int(token.index)].isClosed = true
         default:

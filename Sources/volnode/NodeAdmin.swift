@@ -158,7 +158,8 @@ struct NodeAdmin: NodeService {
             logicalBlockByteCount: creation.logicalBlockByteCount,
             durability: creation.durability.store,
             epoch: creation.epoch ?? 0,
-            descriptor: Array(creation.descriptor.utf8)
+            descriptor: Array(creation.descriptor.utf8),
+            replica: creation.replica?.record ?? []
         )
         try await requireFree(creation.name, of: creation.id)
         // A repeated request goes where the first one went.

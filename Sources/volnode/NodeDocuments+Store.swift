@@ -113,7 +113,8 @@ extension VolumeSummary {
                 sharedByteCount: space.sharedByteCount,
                 exclusiveByteCount: space.exclusiveByteCount,
                 reclaimableByteCount: space.reclaimableByteCount
-            )
+            ),
+            replica: NodeReplica(record: specification.replica)
         )
     }
 }

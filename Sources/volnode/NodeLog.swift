@@ -71,6 +71,28 @@ struct NodeLog: Sendable {
             )
         case .exportsChanged(let count):
             logger.debug("exports changed", metadata: ["count": "\(count)"])
+        case .serviceChanged(let volume, let state):
+            logger.notice("volume", metadata: ["volume": "\(volume)", "state": "\(state.rawValue)"])
+        case .serviceStopped(let volume, let reason):
+            logger.warning(
+                "a volume needs another epoch to be served",
+                metadata: ["volume": "\(volume)", "reason": "\(reason)"]
+            )
+        case .serviceDeposed(let volume):
+            logger.warning(
+                "another process has taken a volume over",
+                metadata: ["volume": "\(volume)"]
+            )
+        case .replicaFailed(let volume, let path):
+            logger.error(
+                "a replica ended: its store refused to go on",
+                metadata: ["volume": "\(volume.rawValue)", "store": "\(path)"]
+            )
+        case .peerViolation(let volume, let reason):
+            logger.warning(
+                "a connection of a replica was cut",
+                metadata: ["volume": "\(volume.rawValue)", "reason": "\(reason)"]
+            )
         }
     }
 }

@@ -16,6 +16,9 @@ actor Registration: Service {
     struct Addresses: Sendable {
         var nbd: HostPort?
         var admin: HostPort?
+        var peer: HostPort?
+        /// What fails together with the node.
+        var failureDomain: FailureDomain?
         var tls = NBDTransportSecurity.off
     }
 
@@ -24,6 +27,7 @@ actor Registration: Service {
     private let admin: NodeAdmin
     private let advertised: Addresses
     private let lostStores: [String]
+    private let wake: WakeSignal
     private let logger: Logger
     private var adminEndpoint: APIEndpoint?
     private var session: UInt64?
@@ -37,6 +41,7 @@ actor Registration: Service {
         admin: NodeAdmin,
         advertised: Addresses,
         lostStores: [String],
+        wake: WakeSignal,
         logger: Logger
     ) {
         self.client = client
@@ -44,6 +49,7 @@ actor Registration: Service {
         self.admin = admin
         self.advertised = advertised
         self.lostStores = lostStores
+        self.wake = wake
         self.logger = logger
     }
 
@@ -54,7 +60,7 @@ actor Registration: Service {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 await self.step()
-                try? await Task.sleep(for: .milliseconds(self.pauseMilliseconds))
+                await self.wake.wait(milliseconds: self.pauseMilliseconds)
             }
         }
     }
@@ -73,7 +79,8 @@ actor Registration: Service {
                     NodeHeartbeat(
                         session: session,
                         space: StoreSpaceUsage(stores: stores.map(\.space)),
-                        stores: NodeStore.told(stores)
+                        stores: NodeStore.told(stores),
+                        services: try await admin.services()
                     )
                 )
             } else {
@@ -114,7 +121,9 @@ actor Registration: Service {
                 version: Volnode.version,
                 space: StoreSpaceUsage(stores: stores.map(\.space)),
                 stores: NodeStore.told(stores),
-                lostStores: lostStores.isEmpty ? nil : lostStores
+                lostStores: lostStores.isEmpty ? nil : lostStores,
+                peerEndpoint: advertised.peer.map { "\($0)" } ?? admin.peerEndpoint,
+                failureDomain: advertised.failureDomain
             )
         )
         session = result.session

@@ -27,6 +27,9 @@ extension Run {
         guard lostStore.isEmpty || meta != nil else {
             throw ValidationError("--lost-store needs --meta: it is for the metadata service.")
         }
+        guard listenPeer != nil || advertisePeer == nil else {
+            throw ValidationError("--advertise-peer needs --listen-peer.")
+        }
         guard store.count <= APILimits.nodeStoreCountMax else {
             throw ValidationError(
                 "--store is given at most \(APILimits.nodeStoreCountMax) times; run another node "

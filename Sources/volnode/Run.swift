@@ -79,6 +79,33 @@ struct Run: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Where other nodes reach the replicas that this one holds.",
+            valueName: "host:port"
+        ),
+        transform: HostPort.argument
+    )
+    var listenPeer: HostPort?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where other nodes reach the replicas, if not at --listen-peer.",
+            valueName: "host:port"
+        ),
+        transform: HostPort.advertised
+    )
+    var advertisePeer: HostPort?
+
+    @Option(help: "The zone that the node is in: replicas of a volume lie in different ones.")
+    var zone: String?
+
+    @Option(help: "The rack that the node is in.")
+    var rack: String?
+
+    @Option(help: "The machine that the node is on; default its name.")
+    var failureHost: String?
+
+    @Option(
+        help: ArgumentHelp(
             "Where hosts reach NBD over TCP, if not at --listen-nbd.",
             valueName: "host:port"
         ),
@@ -170,11 +197,12 @@ struct Run: AsyncParsableCommand {
         let logger = logLevel.startLogging(as: "volnode")
         raiseDescriptorLimit()
         if let admin { try await requireFree(admin) }
-        let node = try await start(logger)
+        let wake = WakeSignal()
+        let node = try await start(logger, wake)
         await warnOfAnyStore(node, logger)
         do {
             try await makeVolumes(node, logger)
-            try await serve(node, logger)
+            try await serve(node, logger, wake)
         } catch {
             await node.stop()
             throw error
@@ -184,7 +212,7 @@ struct Run: AsyncParsableCommand {
 
     // MARK: - Starting
 
-    private func start(_ logger: Logger) async throws -> StorageNode {
+    private func start(_ logger: Logger, _ wake: WakeSignal) async throws -> StorageNode {
         let log = NodeLog(logger: logger)
         let configuration = nodeConfiguration
         try AddressSpaceLimit.require(
@@ -192,7 +220,10 @@ struct Run: AsyncParsableCommand {
             advice: Failure.memoryAdvice
         )
         do throws(NodeError) {
-            return try await StorageNode.start(configuration) { log.record($0) }
+            return try await StorageNode.start(configuration) { event in
+                log.record(event)
+                if event.isAboutServices { wake.signal() }
+            }
         } catch { throw Failure(error) }
     }
 
@@ -228,6 +259,7 @@ struct Run: AsyncParsableCommand {
             },
             listeners: listeners
         )
+        configuration.peerListener = listenPeer.map { .tcp(host: $0.host, port: $0.port) }
         let cpuCount = ProcessInfo.processInfo.activeProcessorCount
         configuration.reactorCount = reactors ?? max(1, min(store.count, cpuCount))
         configuration.reactor.engine = engine
@@ -260,7 +292,8 @@ struct Run: AsyncParsableCommand {
 
     private func serve(
         _ node: StorageNode,
-        _ logger: Logger
+        _ logger: Logger,
+        _ wake: WakeSignal
     ) async throws {
         var services: [any Service] = [NodeRunner(node: node)]
         if let admin {
@@ -273,9 +306,12 @@ struct Run: AsyncParsableCommand {
                     advertised: Registration.Addresses(
                         nbd: advertiseNbd,
                         admin: advertiseAdmin,
+                        peer: advertisePeer,
+                        failureDomain: FailureDomain(zone: zone, rack: rack, host: failureHost),
                         tls: tls.document
                     ),
                     lostStores: lostStore.map(\.hexText),
+                    wake: wake,
                     logger: logger
                 )
             }

@@ -34,6 +34,7 @@ int cbl_flush_directory_of(const char *path);
 /// Gives a range back; the caller treats "not supported" as done.
 int cbl_discard(int fd, bool is_block_device, uint64_t offset, uint64_t byte_count);
 int cbl_close(int fd);
+int cbl_duplicate(int fd);
 int cbl_unlink(const char *path);
 /// FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
 uint32_t cbl_punch_hole_mode(void);

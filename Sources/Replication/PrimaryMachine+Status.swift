@@ -1,0 +1,66 @@
+// What a primary says about itself, and the limits that its owner may change while it runs.
+
+public import BlockCore
+
+/// What a primary knows of one of its replicas.
+public struct PeerSummary: Sendable, Hashable {
+    /// Which replica.
+    public var instance: ReplicaInstance
+    /// Whether a connection is there.
+    public var isLinked: Bool
+    /// Whether it takes the stream.
+    public var isStreaming: Bool
+    /// Whether it counts.
+    public var isComplete: Bool
+    /// Writes that it has not applied.
+    public var behindCount: UInt64
+    /// What it is given to become complete; nil when nothing is.
+    public var resync: ResyncPhase?
+}
+
+/// Where a replica is on its way back.
+public enum ResyncPhase: String, Sendable, Hashable {
+    /// Blocks that the lineage does not have are found and overwritten.
+    case strays
+    /// Blocks that it lacks are sent.
+    case missing
+    /// Its stream catches up.
+    case passing
+}
+
+extension PrimaryMachine {
+    /// Its replicas, by slot.
+    public var peerSummaries: [PeerSummary] {
+        peers.map { peer in
+            let resync: ResyncPhase? =
+                switch peer.resync?.phase {
+                case .strays: .strays
+                case .missing: .missing
+                case .passing, .told: .passing
+                case nil: nil
+                }
+            return PeerSummary(
+                instance: peer.instance,
+                isLinked: peer.isLinked,
+                isStreaming: peer.isStreaming,
+                isComplete: peer.isComplete,
+                behindCount: nextCounter - 1 - min(peer.applied, nextCounter - 1),
+                resync: resync
+            )
+        }
+    }
+
+    /// Whether W replicas that count are connected: otherwise requests wait.
+    public var hasQuorum: Bool {
+        peers.count { $0.isStreaming && $0.isComplete } >= policy.writeQuorum
+    }
+
+    /// Requests of clients that it takes before others have ended.
+    public var roomCount: Int { freeRequests.count }
+
+    /// Changes how many bytes of payload are kept for replicas that lag: all primaries of a
+    /// reactor share its memory.
+    public func limitWindow(byteCount: Int) {
+        policy.windowByteCountMax = max(byteCount, 1)
+    }
+}

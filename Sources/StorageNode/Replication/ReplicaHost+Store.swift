@@ -1,0 +1,235 @@
+// What a replica asks of its store, and what comes of it.
+
+internal import BlockCore
+internal import LogStore
+internal import Reactor
+internal import Replication
+
+/// A replica's request at a store; its place in the table is in the request's token.
+struct ReplicaRequest: BitwiseCopyable {
+    enum Kind: UInt8, BitwiseCopyable { case free, step, flush, look }
+    var kind = Kind.free
+    var replica: Int32 = -1
+    var look = ReplicaHost.Look(
+        kind: .read,
+        range: BlockRange(first: 0, count: 0),
+        address: ReplyAddress(link: LinkID(0), epoch: Epoch(0), token: 0)
+    )
+    /// Where what is read goes.
+    var payload = PayloadID.zeroes
+    /// Next in the list of free entries, or -1.
+    var next: Int32 = -1
+}
+
+extension Worker {
+    // MARK: - In order
+
+    /// Goes on with what must be done in order.
+    func step(_ replica: ReplicaHost) {
+        while replica.current == nil, let step = replica.steps.popFirst() {
+            switch step.kind {
+            case .flush: submitFlush(replica)
+            case .append, .fill, .persist:
+                replica.current = step
+                submit(step, replica)
+            }
+        }
+    }
+
+    private func submit(_ step: ReplicaHost.Step, _ replica: ReplicaHost) {
+        guard step.kind != .persist else { return persist(replica) }
+        var request = StoreRequest(
+            kind: step.payload == .zeroes
+                ? .trim : step.payload == .allocatedZeroes ? .writeZeroes : .write,
+            volume: replica.handle,
+            offset: step.range.first << BlockGeometry.blockShift,
+            byteCount: UInt64(step.range.byteCount),
+            region: replication.payloads.region(step.payload),
+            token: 0
+        )
+        request.number = step.number.rawValue
+        if step.kind == .append { request.flags.insert(.streamed) }
+        if step.payload == .allocatedZeroes { request.flags.insert(.noHole) }
+        submit(request, ReplicaRequest(kind: .step, replica: replica.index), replica)
+    }
+
+    private func submitFlush(_ replica: ReplicaHost) {
+        let request = StoreRequest(
+            kind: .flush,
+            volume: replica.handle,
+            offset: 0,
+            byteCount: 0,
+            token: 0
+        )
+        submit(request, ReplicaRequest(kind: .flush, replica: replica.index), replica)
+    }
+
+    private func persist(_ replica: ReplicaHost) {
+        guard let record = replica.records.first else {
+            preconditionFailure("a step of a record that is not there")
+        }
+        let command = StoreCommand.setReplica(volume: replica.volume, record: record.encoded())
+        replica.requestCount += 1
+        replica.host.submit(command) { [self] result in
+            replica.requestCount -= 1
+            guard !replica.isEnded else { return finishEnd(replica) }
+            switch result {
+            case .success:
+                _ = replica.records.popFirst()
+                replica.current = nil
+                replica.machine.onPersisted(now: now)
+                mark(replica)
+            case .failure(.noSpace), .failure(.tooMany):
+                replica.retryAt = now.advanced(byNanoseconds: ReplicaHost.retryNanoseconds)
+            case .failure: end(replica)
+            }
+        }
+        pump(replica.host)
+    }
+
+    /// Tries again what found no room.
+    func retry(_ replica: ReplicaHost) {
+        guard let due = replica.retryAt, due <= now, let step = replica.current else { return }
+        replica.retryAt = nil
+        submit(step, replica)
+        mark(replica)
+    }
+
+    // MARK: - Out of turn
+
+    /// Submits reads, as many as there may be.
+    func look(_ replica: ReplicaHost) {
+        while replica.requestCount < ReplicaHost.requestCountMax, let look = replica.looks.first {
+            let isScan = look.kind == .scan
+            let byteCount =
+                isScan
+                ? 16 * replica.machine.scanCountMax : look.range.byteCount
+            guard let payload = replication.payloads.allocate(byteCount: byteCount) else {
+                replication.isStarved = true
+                return
+            }
+            _ = replica.looks.popFirst()
+            var request = StoreRequest(
+                kind: isScan ? .scan : .read,
+                volume: replica.handle,
+                offset: look.range.first << BlockGeometry.blockShift,
+                byteCount: UInt64(look.range.byteCount),
+                region: replication.payloads.region(payload),
+                token: 0
+            )
+            if isScan {
+                let end = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+                guard request.offset < end else {
+                    replication.payloads.release(payload)
+                    replica.machine.onScanned(look.address, entries: [], next: nil)
+                    mark(replica)
+                    continue
+                }
+                request.byteCount = end - request.offset
+                request.number = look.above.rawValue
+            }
+            var entry = ReplicaRequest(kind: .look, replica: replica.index, look: look)
+            entry.payload = payload
+            submit(request, entry, replica)
+        }
+    }
+
+    private func submit(_ request: StoreRequest, _ entry: ReplicaRequest, _ replica: ReplicaHost) {
+        var request = request
+        let index = replication.take(entry)
+        request.token = Token(kind: TokenKind.replicaRequest, index: UInt32(index)).rawValue
+        replica.requestCount += 1
+        submitOfReplica(request, to: replica.host)
+    }
+
+    // MARK: - Ends
+
+    /// Takes the end of a replica's request; the store must not be called from here.
+    func onReplicaCompletion(_ completion: StoreCompletion) {
+        let entry = replication.release(Int32(Token(rawValue: completion.token).index))
+        let replica = replication.replicas[Int(entry.replica)]
+        replica.requestCount -= 1
+        mark(replica)
+        switch entry.kind {
+        case .step: finishStep(replica, completion.status)
+        case .flush: finishFlush(replica, completion.status)
+        case .look: finishLook(replica, entry, completion)
+        case .free: preconditionFailure("a request that ended twice")
+        }
+        if replica.isEnded { finishEnd(replica) }
+    }
+
+    private func finishStep(_ replica: ReplicaHost, _ status: StoreStatus) {
+        guard let step = replica.current else { preconditionFailure("no step is under way") }
+        if status == .noSpace, !replica.isEnded {
+            replica.retryAt = now.advanced(byNanoseconds: ReplicaHost.retryNanoseconds)
+            return
+        }
+        replica.current = nil
+        replication.payloads.release(step.payload)
+        guard !replica.isEnded else { return }
+        guard status == .ok else { return replication.failed.append(replica) }
+        if step.kind == .append {
+            replica.machine.onAppended(now: now)
+        } else {
+            replica.machine.onFilled(step.address)
+        }
+    }
+
+    private func finishFlush(_ replica: ReplicaHost, _ status: StoreStatus) {
+        guard !replica.isEnded else { return }
+        guard status == .ok else { return replication.failed.append(replica) }
+        replica.machine.onFlushed(now: now)
+    }
+
+    private func finishLook(
+        _ replica: ReplicaHost,
+        _ entry: ReplicaRequest,
+        _ completion: StoreCompletion
+    ) {
+        let address = entry.look.address
+        guard !replica.isEnded, completion.status == .ok else {
+            replication.payloads.release(entry.payload)
+            if !replica.isEnded, entry.look.kind == .read {
+                replica.machine.onReadFailed(address)
+            }
+            return
+        }
+        let number = WriteNumber(rawValue: completion.number)
+        switch entry.look.kind {
+        case .read:
+            replica.machine.onRead(address, payload: settled(entry, completion), number: number)
+        case .fetch:
+            replica.machine.onFetched(address, payload: settled(entry, completion), number: number)
+        case .scan:
+            let region = replication.payloads.region(entry.payload)
+            let entries = (0..<Int(completion.extentCount)).map { index in
+                ScanEntry(
+                    block: region.load(16 * index, as: UInt64.self),
+                    number: WriteNumber(rawValue: region.load(16 * index + 8, as: UInt64.self))
+                )
+            }
+            replication.payloads.release(entry.payload)
+            let end = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+            let offset = entry.look.range.first << BlockGeometry.blockShift
+            let next = offset + completion.byteCount
+            replica.machine.onScanned(
+                address,
+                entries: entries,
+                next: next < end && completion.byteCount > 0
+                    ? next >> BlockGeometry.blockShift : nil
+            )
+        }
+    }
+
+    /// What was read, in the payload's own memory; zeroes take none.
+    private func settled(_ entry: ReplicaRequest, _ completion: StoreCompletion) -> PayloadID {
+        guard !completion.region.isEmpty else {
+            replication.payloads.release(entry.payload)
+            return .zeroes
+        }
+        let region = replication.payloads.region(entry.payload)
+        if !region.holds(completion.region) { region.copy(from: completion.region) }
+        return entry.payload
+    }
+}

@@ -1,0 +1,253 @@
+// One replica on its store: what its machine wants is done in the order that the machine counts on.
+//
+// Invariants
+//   the writes of the stream enter the store's log one after the other: each is submitted when the
+//   one before is in the log
+//   a record is submitted when everything asked for before it is in the log; what was asked for
+//   after it waits until it is durable
+//   a payload is held from the message that brought it until its step has ended
+// Faults: a store without room is tried again; one that has stopped ends the replica, which the
+// primaries see as a lost connection.
+
+internal import BlockCore
+internal import LogStore
+internal import Replication
+
+/// A replica that this node holds; belongs to its store's reactor.
+final class ReplicaHost {
+    /// Who is at the other end of a link.
+    enum Sink {
+        /// A primary of the same reactor.
+        case primary(PrimaryHost, slot: Int)
+        /// A connection.
+        case peer(PeerLink)
+    }
+
+    /// What the machine wants of the store, in order.
+    struct Step: BitwiseCopyable {
+        enum Kind: UInt8, BitwiseCopyable { case append, fill, persist, flush }
+        var kind: Kind
+        var number = WriteNumber.zero
+        var range = BlockRange(first: 0, count: 0)
+        var payload = PayloadID.zeroes
+        var address = ReplyAddress(link: LinkID(0), epoch: Epoch(0), token: 0)
+    }
+
+    /// A look at the store that needs no turn.
+    struct Look: BitwiseCopyable {
+        enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan }
+        var kind: Kind
+        var range: BlockRange
+        var above = WriteNumber.zero
+        var address: ReplyAddress
+    }
+
+    /// Its place in the reactor's table.
+    let index: Int32
+    /// The volume that it is a replica of.
+    let volume: VolumeID
+    let host: StoreHost
+    let handle: VolumeHandle
+    let machine: ReplicaMachine
+    var sinks: [LinkID: Sink] = [:]
+    var steps = GrowingQueue<Step>()
+    var records = GrowingQueue<ReplicaRecord>()
+    /// The step that was submitted and has not ended, or waits for room.
+    var current: Step?
+    var looks = GrowingQueue<Look>()
+    /// Requests at the store.
+    var requestCount = 0
+    /// When to try a step again that found no room.
+    var retryAt: Instant?
+    /// It stands in the queue of those with something to do.
+    var isMarked = false
+    /// Its store has stopped, or it is being taken away.
+    var isEnded = false
+    /// Told when it has ended and the store has nothing of it in work.
+    var onIdle: (() -> Void)?
+
+    /// Requests at the store at the same time: reads of clients and of a resync.
+    static let requestCountMax = 64
+    /// How long to wait before a step that found no room is tried again.
+    static let retryNanoseconds: UInt64 = 100_000_000
+
+    init(
+        index: Int32,
+        volume: VolumeID,
+        host: StoreHost,
+        handle: VolumeHandle,
+        record: ReplicaRecord,
+        incarnation: Incarnation,
+        startedAt: Instant
+    ) {
+        self.index = index
+        self.volume = volume
+        self.host = host
+        self.handle = handle
+        guard let policy = ReplicationPolicy(replicaCount: 1, writeQuorum: 1) else {
+            preconditionFailure("one of one is a quorum")
+        }
+        let position = WriteNumber(rawValue: host.store.streamPosition(of: volume))
+        machine = ReplicaMachine(
+            record: record,
+            streamed: position.epoch == record.accepted ? position.counter : 0,
+            incarnation: incarnation,
+            policy: policy,
+            isNew: record.promised == Epoch(0),
+            now: startedAt
+        )
+    }
+
+    /// Whether the store has nothing of it in work.
+    var isIdle: Bool { requestCount == 0 && (current == nil || retryAt != nil) }
+}
+
+extension Worker {
+    // MARK: - Finding
+
+    /// The replica of a volume that a store of this reactor holds, as `instance`.
+    func replica(of volume: VolumeID, instance: ReplicaInstance) -> ReplicaHost? {
+        if let found = replication.replicasByVolume[volume] {
+            return found.machine.record.instance == instance && !found.isEnded ? found : nil
+        }
+        guard !isStopping else { return nil }
+        for host in hosts where host.store.state == .ready {
+            guard let specification = host.store.specification(of: volume),
+                let record = ReplicaRecord(decoding: specification.replica)
+            else { continue }
+            guard record.instance == instance,
+                let handle = host.store.openVolume(volume, layer: nil)
+            else { return nil }
+            let replica = ReplicaHost(
+                index: Int32(replication.replicas.count),
+                volume: volume,
+                host: host,
+                handle: handle,
+                record: record,
+                incarnation: Incarnation(UInt64.random(in: 1...UInt64.max)),
+                startedAt: host.openedAt
+            )
+            replication.replicas.append(replica)
+            replication.replicasByVolume[volume] = replica
+            return replica
+        }
+        return nil
+    }
+
+    // MARK: - Messages
+
+    /// Gives a replica a message of a primary.
+    ///
+    /// A payload in it is held once for the replica, which lets go of it when it is of no use.
+    func deliver(_ message: PrimaryMessage, to replica: ReplicaHost, from link: LinkID) {
+        let before = replica.machine.actions.count
+        replica.machine.onMessage(message, from: link, now: now)
+        switch message.body {
+        case .write(_, _, let payload), .fill(_, _, _, let payload):
+            if replica.machine.actions.count == before { replication.payloads.release(payload) }
+        default: break
+        }
+        mark(replica)
+    }
+
+    /// Has a replica's actions carried out before the turn ends.
+    func mark(_ replica: ReplicaHost) {
+        guard !replica.isMarked else { return }
+        replica.isMarked = true
+        replication.markedReplicas.append(replica.index)
+    }
+
+    /// Carries out what the machine wants.
+    func carryOut(_ replica: ReplicaHost) {
+        let machine = replica.machine
+        for index in 0..<machine.actions.count {
+            switch machine.actions[index] {
+            case .send(let link, let message): send(message, over: link, from: replica)
+            case .append(let number, let range, let payload):
+                replica.steps.append(
+                    ReplicaHost.Step(kind: .append, number: number, range: range, payload: payload)
+                )
+            case .fill(let block, let number, let payload, let address):
+                replica.steps.append(
+                    ReplicaHost.Step(
+                        kind: .fill,
+                        number: number,
+                        range: BlockRange(first: block, count: 1),
+                        payload: payload,
+                        address: address
+                    )
+                )
+            case .persist(let record):
+                replica.records.append(record)
+                replica.steps.append(ReplicaHost.Step(kind: .persist))
+            case .flush: replica.steps.append(ReplicaHost.Step(kind: .flush))
+            case .read(let range, let address):
+                replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
+            case .fetch(let block, let address):
+                let range = BlockRange(first: block, count: 1)
+                replica.looks.append(ReplicaHost.Look(kind: .fetch, range: range, address: address))
+            case .scan(let above, let from, let address):
+                let range = BlockRange(first: from, count: 0)
+                replica.looks.append(
+                    ReplicaHost.Look(kind: .scan, range: range, above: above, address: address)
+                )
+            }
+        }
+        machine.actions.removeAll(keepingCapacity: true)
+        look(replica)
+        step(replica)
+    }
+
+    private func send(_ message: ReplicaMessage, over link: LinkID, from replica: ReplicaHost) {
+        switch replica.sinks[link] {
+        case .primary(let primary, let slot): deliver(message, to: primary, slot: slot)
+        case .peer(let peer): send(message, over: peer)
+        case nil: release(payloadOf: message)
+        }
+        // Whoever took it holds it for itself.
+    }
+
+    /// Lets go of what a message carried that reaches nobody.
+    func release(payloadOf message: ReplicaMessage) {
+        switch message.body {
+        case .readDone(_, let payload, _), .fetched(_, let payload, _):
+            replication.payloads.release(payload)
+        default: break
+        }
+    }
+
+    // MARK: - The end
+
+    /// Ends a replica: its links are cut, and when the store has nothing of it in work the volume
+    /// is closed.
+    func end(_ replica: ReplicaHost, _ onIdle: (() -> Void)? = nil) {
+        if let onIdle { replica.onIdle = onIdle }
+        if !replica.isEnded {
+            replica.isEnded = true
+            for (_, sink) in replica.sinks {
+                switch sink {
+                case .primary(let primary, let slot): loseLink(primary, slot)
+                case .peer(let link): close(link)
+                }
+            }
+            replica.sinks = [:]
+            while let step = replica.steps.popFirst() {
+                replication.payloads.release(step.payload)
+            }
+            while replica.looks.popFirst() != nil {}
+            while replica.records.popFirst() != nil {}
+        }
+        finishEnd(replica)
+    }
+
+    func finishEnd(_ replica: ReplicaHost) {
+        guard replica.isEnded, replica.isIdle else { return }
+        if replication.replicasByVolume[replica.volume] === replica {
+            replication.replicasByVolume[replica.volume] = nil
+            replica.host.store.closeVolume(replica.handle)
+        }
+        let onIdle = replica.onIdle
+        replica.onIdle = nil
+        onIdle?()
+    }
+}

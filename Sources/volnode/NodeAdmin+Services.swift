@@ -1,0 +1,142 @@
+// Replicated volumes in the node API: what this node serves, and the replicas that it holds.
+
+import BlockCore
+import ControlAPI
+import LogStore
+import Replication
+import StorageNode
+
+extension NodeAdmin {
+    func services() async throws(ControlError) -> [NodeServiceStatus] {
+        await node.services().map(\.document)
+    }
+
+    func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        let asked = try ServiceAssignment(assignment)
+        do throws(ServiceError) {
+            return try await node.serve(asked).document
+        } catch {
+            switch error {
+            case .outdated:
+                throw ControlError(
+                    .outdated,
+                    "The node serves '\(assignment.name)' under a higher epoch."
+                )
+            case .invalid(let needed):
+                throw ControlError(.invalidArgument, "A volume to serve has \(needed).")
+            case .stopping: throw ControlError(.unavailable, "The node is stopping.")
+            }
+        }
+    }
+
+    func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
+        await node.stopServing(VolumeID(volume), leaseEpoch: Epoch(leaseEpoch))
+    }
+
+    /// Where primaries reach the replicas here, as `HOST:PORT`.
+    var peerEndpoint: String? { node.peerListener.map { "\($0)" } }
+}
+
+extension ServiceAssignment {
+    fileprivate init(_ document: NodeServiceAssignment) throws(ControlError) {
+        var placements: [ServicePlacement] = []
+        for placement in document.placements {
+            var address: PeerAddress?
+            if let text = placement.peerEndpoint {
+                guard let parsed = try? HostPort.advertised(text) else {
+                    throw ControlError(
+                        .invalidArgument,
+                        "'\(text)' is not where a node's replicas can be reached.",
+                        help: "A peer endpoint is HOST:PORT."
+                    )
+                }
+                address = PeerAddress(host: parsed.host, port: parsed.port)
+            }
+            placements.append(
+                ServicePlacement(
+                    node: placement.node,
+                    instance: ReplicaInstance(placement.instance),
+                    address: address
+                )
+            )
+        }
+        self.init(
+            volume: VolumeID(document.volume),
+            name: document.name,
+            byteCount: document.byteCount,
+            logicalBlockByteCount: document.logicalBlockByteCount,
+            durability: document.durability.store,
+            leaseEpoch: Epoch(document.leaseEpoch),
+            exportEpoch: document.exportEpoch,
+            access: document.access.store,
+            writeQuorum: document.writeQuorum,
+            placements: placements
+        )
+    }
+}
+
+extension ServiceStatus {
+    var document: NodeServiceStatus {
+        let peers = zip(assignment.placements, peers).map { placement, peer in
+            NodePeerStatus(
+                node: placement.node,
+                instance: peer.instance.rawValue,
+                isLinked: peer.isLinked,
+                isComplete: peer.isComplete,
+                behindCount: peer.behindCount,
+                resync: peer.resync?.rawValue
+            )
+        }
+        return NodeServiceStatus(
+            volume: assignment.volume.rawValue,
+            name: assignment.name,
+            leaseEpoch: assignment.leaseEpoch.rawValue,
+            exportEpoch: assignment.exportEpoch,
+            access: NodeVolumeAccess(assignment.access),
+            state: NodeServiceState(state),
+            stopReason: stopReason,
+            needsEpoch: needsEpoch,
+            connectionCount: connectionCount,
+            replicas: peers
+        )
+    }
+}
+
+extension NodeServiceState {
+    fileprivate init(_ state: ServiceState) {
+        switch state {
+        case .sealing: self = .sealing
+        case .renewing: self = .renewing
+        case .opening: self = .opening
+        case .serving: self = .serving
+        case .suspended: self = .suspended
+        case .stopped: self = .stopped
+        }
+    }
+}
+
+extension NodeReplica {
+    /// What a store keeps of a replica; nil when the bytes are not a record.
+    init?(record bytes: [UInt8]) {
+        guard let record = ReplicaRecord(decoding: bytes) else { return nil }
+        self.init(
+            instance: record.instance.rawValue,
+            promisedEpoch: record.promised.rawValue,
+            acceptedEpoch: record.accepted.rawValue,
+            isComplete: record.isComplete,
+            isBlank: record.isBlank,
+            remembers: record.remembers
+        )
+    }
+}
+
+extension NodeReplicaCreation {
+    /// The record that the replica begins with.
+    var record: [UInt8] {
+        let instance = ReplicaInstance(instance)
+        let record: ReplicaRecord = isReplacement ? .replacing(instance) : .created(instance)
+        return record.encoded()
+    }
+}

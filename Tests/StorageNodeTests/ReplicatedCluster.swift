@@ -1,0 +1,141 @@
+// Nodes in the test's own process that hold and serve one replicated volume.
+
+import BlockCore
+import LogStore
+import Replication
+import StorageNode
+import TestSupport
+
+/// Several nodes, with a replica of the volume `disk` on each of the first.
+final class ReplicatedCluster {
+    static let volume = VolumeID(7)
+
+    private(set) var nodes: [TestNode]
+    let replicaCount: Int
+    let byteCount: UInt64
+    let durability: Durability
+    private(set) var instances: [UInt64]
+    private(set) var epoch: UInt64 = 0
+
+    init(
+        nodeCount: Int = 3,
+        replicaCount: Int = 3,
+        byteCount: UInt64 = 64 << 20,
+        durability: Durability = .writeback
+    ) async throws {
+        self.replicaCount = replicaCount
+        self.byteCount = byteCount
+        self.durability = durability
+        nodes = []
+        instances = []
+        for _ in 0..<nodeCount { nodes.append(try await Self.start(nil)) }
+        for index in 0..<replicaCount {
+            instances.append(UInt64(index + 100))
+            try await makeReplica(on: index, instance: instances[index], isReplacement: false)
+        }
+    }
+
+    private static func start(_ directory: TestDirectory?) async throws -> TestNode {
+        try await TestNode(directory: directory) { configuration in
+            configuration.peerListener = .tcp(host: "127.0.0.1", port: 0)
+            configuration.replicationMemoryByteCount = 64 << 20
+        }
+    }
+
+    private func makeReplica(
+        on index: Int,
+        instance: UInt64,
+        isReplacement: Bool
+    ) async throws {
+        let name = ReplicaInstance(instance)
+        let record: ReplicaRecord = isReplacement ? .replacing(name) : .created(name)
+        _ = try await nodes[index].node.perform(
+            .createVolume(
+                VolumeSpecification(
+                    id: Self.volume,
+                    name: "disk",
+                    byteCount: byteCount,
+                    durability: durability,
+                    replica: record.encoded()
+                )
+            ),
+            store: 0
+        )
+    }
+
+    /// Where the replica in a slot is now; the port of a node changes when it starts again.
+    private func placement(_ slot: Int, on node: Int) -> ServicePlacement {
+        var address: PeerAddress?
+        if case .tcp(let host, let port)? = nodes[node].node.peerListener {
+            address = PeerAddress(host: host, port: port)
+        }
+        return ServicePlacement(
+            node: "n\(node + 1)",
+            instance: ReplicaInstance(instances[slot]),
+            address: address
+        )
+    }
+
+    /// Which node has the replica of each slot.
+    var homes: [Int] { Array(0..<replicaCount).map { movedTo[$0] ?? $0 } }
+    private var movedTo: [Int: Int] = [:]
+
+    func assignment(leaseEpoch: UInt64) -> ServiceAssignment {
+        ServiceAssignment(
+            volume: Self.volume,
+            name: "disk",
+            byteCount: byteCount,
+            logicalBlockByteCount: 512,
+            durability: durability,
+            leaseEpoch: Epoch(leaseEpoch),
+            exportEpoch: 1,
+            access: .readWrite,
+            writeQuorum: replicaCount / 2 + 1,
+            placements: homes.enumerated().map { placement($0.offset, on: $0.element) }
+        )
+    }
+
+    /// Has a node serve the volume under the next epoch.
+    func serve(on node: Int) async throws {
+        epoch += 1
+        _ = try await nodes[node].node.serve(assignment(leaseEpoch: epoch))
+    }
+
+    /// Tells the node that serves where the replicas are now.
+    func tell(_ node: Int) async throws {
+        _ = try await nodes[node].node.serve(assignment(leaseEpoch: epoch))
+    }
+
+    func stop(_ node: Int) async { await nodes[node].stop() }
+
+    /// Starts a node again on what its store holds.
+    func restart(_ node: Int) async throws {
+        nodes[node] = try await Self.start(nodes[node].directory)
+    }
+
+    /// Puts a new replica on another node into a slot.
+    func replace(_ slot: Int, on node: Int) async throws {
+        instances[slot] += 1000
+        movedTo[slot] = node
+        try await makeReplica(on: node, instance: instances[slot], isReplacement: true)
+    }
+
+    func client(_ node: Int) throws -> TestClient { try nodes[node].client("disk") }
+
+    /// Waits until the service on a node is as `condition` wants it.
+    func wait(
+        _ node: Int,
+        seconds: Int = 20,
+        until condition: (ServiceStatus) -> Bool
+    ) async throws {
+        for _ in 0..<seconds * 50 {
+            let statuses = await nodes[node].node.services()
+            if let status = statuses.first, condition(status) { return }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        let statuses = await nodes[node].node.services()
+        throw ClientError("the service did not become what was expected: \(statuses)")
+    }
+
+    func stopAll() async { for node in nodes { await node.stop() } }
+}
