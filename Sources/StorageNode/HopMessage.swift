@@ -49,7 +49,7 @@ struct HopMessage: BitwiseCopyable, Sendable {
         volume: .none,
         instance: ReplicaInstance(0),
         process: PrimaryID(0),
-        byteCount: 0
+        volumeByteCount: 0
     )
     /// Reactors that do not have the replica.
     var triedCount: Int32 = 0

@@ -2,6 +2,7 @@
 
 internal import BlockCore
 internal import LogStore
+internal import PeerWire
 internal import Reactor
 internal import Replication
 
@@ -26,6 +27,9 @@ final class ReplicationState {
     var markedLinks: [Int32] = []
     /// Replicas whose store refused something for good.
     var failed: [ReplicaHost] = []
+    /// Room for the checksums of one payload.
+    private let checksumMemory: ByteRegion
+    private let arena: MemoryArena
     /// Somebody wanted memory and there was none; and how much had come free then.
     var isStarved = false
     var starvedMark: UInt64 = 0
@@ -45,6 +49,8 @@ final class ReplicationState {
     init(process: PrimaryID, byteCount: Int) {
         self.process = process
         payloads = PayloadTable(byteCount: byteCount)
+        arena = MemoryArena(byteCount: 4096, usesHugePages: false)
+        checksumMemory = arena.allocate(byteCount: 4 * PeerLimits.payloadBlockCountMax)
     }
 
     /// Whether there is anything replicated here.
@@ -63,6 +69,11 @@ final class ReplicationState {
     func nextLink() -> LinkID {
         lastLink += 1
         return LinkID(lastLink)
+    }
+
+    /// The checksums of a payload's blocks; valid until the next call.
+    func checksums(of payload: ByteRegion) -> ByteRegion {
+        PeerFrameWriter.blockChecksums(of: payload, into: checksumMemory)
     }
 
     /// Has the clocks looked at soon.

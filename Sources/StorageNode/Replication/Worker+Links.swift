@@ -25,7 +25,7 @@ extension Worker {
             volume: link.volume,
             instance: link.instance,
             process: replication.process,
-            byteCount: primary.assignment.byteCount
+            volumeByteCount: primary.assignment.byteCount
         )
         link.filling.didWrite(byteCount: PeerFrameWriter.encode(hello, into: link.filling.room))
         markLink(link)
@@ -55,45 +55,39 @@ extension Worker {
         link.volume = hello.volume
         link.instance = hello.instance
         guard let replica = replica(of: hello.volume, instance: hello.instance) else {
-            guard triedCount + 1 < peers.count else { return refuse(link, .unknownVolume) }
+            guard triedCount + 1 < peers.count else { return refuse(link, hello, .unknownVolume) }
             return handOver(link, hello, triedCount: triedCount + 1)
         }
         let byteCount = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
-        guard hello.byteCount > byteCount else { return accept(link, replica) }
+        guard hello.volumeByteCount > byteCount else { return accept(link, hello, replica) }
         // The volume has grown while this replica was away.
         let generation = link.generation
-        replica.host.submit(.resizeVolume(replica.volume, byteCount: hello.byteCount)) {
+        replica.host.submit(.resizeVolume(replica.volume, byteCount: hello.volumeByteCount)) {
             [self] result in
             guard let link = replication.links[Int(link.index)], link.generation == generation,
                 link.state == .awaitingHello
             else { return }
-            guard case .success = result, !replica.isEnded else { return refuse(link, .busy) }
-            accept(link, replica)
+            guard case .success = result, !replica.isEnded else {
+                return refuse(link, hello, .busy)
+            }
+            accept(link, hello, replica)
         }
         pump(replica.host)
     }
 
-    private func accept(_ link: PeerLink, _ replica: ReplicaHost) {
+    private func accept(_ link: PeerLink, _ hello: PeerHello, _ replica: ReplicaHost) {
         let name = replication.nextLink()
         replica.sinks[name] = .peer(link)
         link.role = .replica(replica, name)
         link.state = .open
-        let answer = PeerHelloAnswer(
-            volume: link.volume,
-            instance: link.instance,
-            outcome: .accepted
-        )
+        let answer = PeerHelloAnswer(to: hello)
         link.filling.didWrite(byteCount: PeerFrameWriter.encode(answer, into: link.filling.room))
         markLink(link)
         parse(link)
     }
 
-    private func refuse(_ link: PeerLink, _ outcome: PeerHelloAnswer.Outcome) {
-        let answer = PeerHelloAnswer(
-            volume: link.volume,
-            instance: link.instance,
-            outcome: outcome
-        )
+    private func refuse(_ link: PeerLink, _ hello: PeerHello, _ refusal: PeerRefusal) {
+        let answer = PeerHelloAnswer(to: hello, refusal: refusal)
         link.filling.didWrite(byteCount: PeerFrameWriter.encode(answer, into: link.filling.room))
         link.state = .draining
         markLink(link)
@@ -105,7 +99,7 @@ extension Worker {
     private func handOver(_ link: PeerLink, _ hello: PeerHello, triedCount: Int) {
         guard link.receiveEnd == link.receiveStart, !link.isReceiving,
             let copy = link.socket.duplicated()
-        else { return refuse(link, .busy) }
+        else { return refuse(link, hello, .busy) }
         var message = HopMessage(.adoptPeer, worker: index)
         message.descriptor = copy.descriptor
         message.hello = hello
@@ -119,11 +113,16 @@ extension Worker {
     private func receive(_ link: PeerLink) {
         guard !link.isReceiving, !link.isBlocked, link.state.takesInput else { return }
         link.makeRoom()
-        // Until it is known whose the connection is no more than the hello is taken from it.
-        let byteCount =
-            link.state == .awaitingHello
-            ? PeerHello.frameByteCount - (link.receiveEnd - link.receiveStart)
-            : link.chunk.byteCount - link.receiveEnd
+        var byteCount = link.chunk.byteCount - link.receiveEnd
+        if link.state == .awaitingHello {
+            // Until it is known whose the connection is no more than the hello is taken from it.
+            let input = link.input
+            var wanted = PeerLimits.headerByteCount
+            if input.byteCount >= wanted, let header = try? PeerFrameReader.header(input) {
+                wanted += header.bodyByteCount
+            }
+            byteCount = min(wanted - input.byteCount, byteCount)
+        }
         guard byteCount > 0 else { return }
         link.isReceiving = true
         reactor.receive(
@@ -146,7 +145,7 @@ extension Worker {
     /// Handles the frames that are there.
     private func parse(_ link: PeerLink) {
         link.isBlocked = false
-        do throws(PeerWireError) {
+        do throws(PeerFault) {
             while link.state.takesInput, try parseFrame(link) {}
         } catch {
             shared.sink(.peerViolation(volume: link.volume, reason: error.text))
@@ -155,17 +154,17 @@ extension Worker {
     }
 
     /// Handles one frame; false when it is not whole, or there is no memory for it.
-    private func parseFrame(_ link: PeerLink) throws(PeerWireError) -> Bool {
+    private func parseFrame(_ link: PeerLink) throws(PeerFault) -> Bool {
         let input = link.input
-        guard input.byteCount >= PeerFrameHeader.byteCount else { return false }
-        let header = try PeerFrameReader.header(input.slice(0, PeerFrameHeader.byteCount))
-        let bodyEnd = PeerFrameHeader.byteCount + Int(header.bodyByteCount)
-        let frameByteCount = bodyEnd + Int(header.payloadByteCount)
+        guard input.byteCount >= PeerLimits.headerByteCount else { return false }
+        let header = try wire { () throws(PeerWireError) in try PeerFrameReader.header(input) }
+        let bodyEnd = PeerLimits.headerByteCount + header.bodyByteCount
+        let frameByteCount = bodyEnd + header.payloadByteCount
         guard input.byteCount >= frameByteCount else { return false }
-        let head = input.slice(0, bodyEnd)
+        let body = input.slice(PeerLimits.headerByteCount, header.bodyByteCount)
         var payload = PayloadID.zeroes
         if header.payloadByteCount > 0 {
-            let bytes = input.slice(bodyEnd, Int(header.payloadByteCount))
+            let bytes = input.slice(bodyEnd, header.payloadByteCount)
             guard let taken = replication.payloads.allocate(byteCount: bytes.byteCount) else {
                 link.isBlocked = true
                 replication.isStarved = true
@@ -174,10 +173,14 @@ extension Worker {
             replication.payloads.region(taken).copy(from: bytes)
             payload = taken
         }
-        do throws(PeerWireError) {
-            let frame = try PeerFrameReader.frame(header, frame: head, payload: payload)
-            if header.payloadByteCount > 0 {
-                try PeerFrameReader.check(replication.payloads.region(payload), of: header, frame: head)
+        do throws(PeerFault) {
+            let frame = try wire { () throws(PeerWireError) in
+                try PeerFrameReader.frame(header, body: body, payload: payload)
+            }
+            let checksums = PeerFrameReader.blockChecksums(of: header, body: body)
+            let bytes = replication.payloads.region(payload)
+            guard PeerFrameReader.payloadMatches(bytes, checksums: checksums) else {
+                throw .payloadDamaged
             }
             link.consume(frameByteCount)
             try handle(frame, header, payload, link)
@@ -193,22 +196,31 @@ extension Worker {
         _ header: PeerFrameHeader,
         _ payload: PayloadID,
         _ link: PeerLink
-    ) throws(PeerWireError) {
+    ) throws(PeerFault) {
         switch (frame, link.role, link.state) {
         case (.hello(let hello), .none, .awaitingHello):
             onHello(link, hello, triedCount: 0)
         case (.helloAnswer(let answer), .primary(let primary, let slot), .greeting):
-            guard answer.outcome == .accepted else { return close(link) }
+            guard answer.refusal == nil else { return close(link) }
             link.state = .open
             onPeerOpen(primary, slot)
         case (.primary(let message), .replica(let replica, let name), .open):
-            guard header.volume == link.volume else { throw .outOfTurn }
+            let byteCount = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+            guard header.volume == link.volume,
+                frame.endBlock <= byteCount >> BlockGeometry.blockShift
+            else { throw .outOfTurn }
             deliver(message, to: replica, from: name)
         case (.replica(let message), .primary(let primary, let slot), .open):
             guard header.volume == link.volume else { throw .outOfTurn }
             deliver(message, to: primary, slot: slot)
         default: throw .outOfTurn
         }
+    }
+
+    private func wire<Value>(
+        _ body: () throws(PeerWireError) -> Value
+    ) throws(PeerFault) -> Value {
+        do throws(PeerWireError) { return try body() } catch { throw .wire(error) }
     }
 
     /// Goes on with links that waited for memory.
@@ -273,9 +285,10 @@ extension Worker {
         let bytes = replication.payloads.region(payload)
         guard hasRoom(link, bytes) else { return false }
         let byteCount = PeerFrameWriter.encode(
-            message,
+            primary: message,
             volume: link.volume,
-            payload: bytes,
+            payloadByteCount: bytes.byteCount,
+            blockChecksums: replication.checksums(of: bytes),
             into: link.filling.room
         )
         append(byteCount, payload, bytes, link)
@@ -287,9 +300,10 @@ extension Worker {
         let bytes = replication.payloads.region(payload)
         guard hasRoom(link, bytes) else { return false }
         let byteCount = PeerFrameWriter.encode(
-            message,
+            replica: message,
             volume: link.volume,
-            payload: bytes,
+            payloadByteCount: bytes.byteCount,
+            blockChecksums: replication.checksums(of: bytes),
             into: link.filling.room
         )
         append(byteCount, payload, bytes, link)
@@ -298,7 +312,7 @@ extension Worker {
 
     private func hasRoom(_ link: PeerLink, _ bytes: ByteRegion) -> Bool {
         let copied = bytes.byteCount <= PeerBatch.copiedByteCountMax ? bytes.byteCount : 0
-        return link.filling.hasRoom(byteCount: PeerFrameWriter.headByteCountMax + copied)
+        return link.filling.hasRoom(byteCount: PeerLimits.frameByteCountMax + copied)
     }
 
     private func append(
@@ -421,6 +435,25 @@ extension Worker {
         guard let link = replication.links[Int(token.index)], link.generation == token.generation
         else { return nil }
         return link
+    }
+}
+
+/// Why a link is cut.
+enum PeerFault: Error {
+    /// What came does not decode.
+    case wire(PeerWireError)
+    /// A payload's checksum does not match.
+    case payloadDamaged
+    /// A frame that nobody expects now, of another volume, or beyond its end.
+    case outOfTurn
+
+    /// For people.
+    var text: String {
+        switch self {
+        case .wire(let error): error.text
+        case .payloadDamaged: "the checksum of a payload does not match"
+        case .outOfTurn: "a frame out of turn"
+        }
     }
 }
 
