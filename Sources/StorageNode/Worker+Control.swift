@@ -21,7 +21,7 @@ extension Worker {
         _ completion: @escaping (CommandResult) -> Void
     ) {
         switch command {
-        case .createVolume, .createSnapshot, .cloneSnapshot:
+        case .createVolume, .createSnapshot, .cloneSnapshot, .setReplica:
             submit(command, on: host, completion)
         case .resizeVolume(let volume, let byteCount):
             guard let now = host.store.specification(of: volume)?.byteCount, byteCount < now else {
