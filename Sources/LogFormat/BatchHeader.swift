@@ -19,6 +19,25 @@ public enum RecordKind: UInt8, Sendable, BitwiseCopyable {
     case control = 6
 }
 
+/// What is said of a record beside its kind.
+@frozen
+public struct RecordFlags: OptionSet, BitwiseCopyable, Sendable, Hashable {
+    /// The bits.
+    public var rawValue: UInt8
+
+    /// Creates a set from its bits.
+    @inlinable
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// A zero range that stays allocated.
+    @inlinable public static var staysAllocated: Self { Self(rawValue: 1) }
+    /// Data or zeroes whose number came from outside: block by block they hold only where the copy
+    /// is older.
+    @inlinable public static var numbered: Self { Self(rawValue: 2) }
+    /// A numbered record that is the next of its volume's stream.
+    @inlinable public static var streamed: Self { Self(rawValue: 4) }
+}
+
 /// The fixed part of a record.
 ///
 /// Layout: 48 bytes, little-endian, followed by `tailByteCount` bytes.
@@ -26,22 +45,23 @@ public enum RecordKind: UInt8, Sendable, BitwiseCopyable {
 /// | offset | size | field         | unit                                        |
 /// |--------|------|---------------|---------------------------------------------|
 /// | 0      | 1    | kind          | ``RecordKind``                              |
-/// | 1      | 1    | flags         | bit 0: a zero range that stays allocated    |
+/// | 1      | 1    | flags         | ``RecordFlags``                             |
 /// | 2      | 1    | level         | of a map page                               |
 /// | 3      | 1    | reserved      | 0                                           |
 /// | 4      | 4    | blockCount    | blocks covered                              |
 /// | 8      | 8    | layer         | ``LayerID``                                 |
 /// | 16     | 8    | firstBlock    | blocks from the volume's start              |
 /// | 24     | 8    | epoch         | of the primary that ordered the write       |
-/// | 32     | 8    | sequence      | of the write in its shard                   |
+/// | 32     | 8    | sequence      | of the write: the store's own count, or of  |
+/// |        |      |               | a numbered record the number it came with   |
 /// | 40     | 4    | shard         | index in the volume                         |
 /// | 44     | 4    | tailByteCount | bytes                                       |
 @frozen
 public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
     /// What it is.
     public var kind: RecordKind
-    /// Options; see the table.
-    public var flags: UInt8
+    /// Options.
+    public var flags: RecordFlags
     /// A map page's level; 0 is the lowest.
     public var level: UInt8
     /// Blocks covered.
@@ -66,7 +86,7 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
     @inlinable
     public init(
         kind: RecordKind,
-        flags: UInt8 = 0,
+        flags: RecordFlags = [],
         level: UInt8 = 0,
         blockCount: UInt32,
         layer: LayerID,
@@ -101,7 +121,7 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
     @inlinable
     public func encode(into block: ByteRegion, at offset: Int) {
         block.store(kind.rawValue, at: offset)
-        block.store(flags, at: offset &+ 1)
+        block.store(flags.rawValue, at: offset &+ 1)
         block.store(level, at: offset &+ 2)
         block.store(0 as UInt8, at: offset &+ 3)
         block.store(blockCount, at: offset &+ 4)
@@ -122,7 +142,7 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         }
         let record = RecordHeader(
             kind: kind,
-            flags: block.load(offset &+ 1, as: UInt8.self),
+            flags: RecordFlags(rawValue: block.load(offset &+ 1, as: UInt8.self)),
             level: block.load(offset &+ 2, as: UInt8.self),
             blockCount: block.load(offset &+ 4, as: UInt32.self),
             layer: LayerID(block.load(offset &+ 8, as: UInt64.self)),
@@ -134,7 +154,8 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         )
         let room = block.byteCount &- offset &- byteCount
         guard UInt64(record.tailByteCount) <= UInt64(room) else { return nil }
-        guard record.tailIsWellFormed, record.placeIsWellFormed else { return nil }
+        guard record.tailIsWellFormed, record.placeIsWellFormed, record.numberIsWellFormed
+        else { return nil }
         return record
     }
 
@@ -148,13 +169,27 @@ public struct RecordHeader: BitwiseCopyable, Sendable, Equatable {
         }
     }
 
-    /// The highest number of a write, of which map entries keep 56 bits.
+    /// The highest number that the store counts to, of which map entries keep 56 bits.
     @inlinable public static var sequenceMax: UInt64 { 1 << 55 }
+    /// Numbers that come from outside have so many bits, which is what a map entry has room for.
+    @inlinable public static var numberBitCount: UInt64 { 56 }
+
+    /// Whether a record's number can be: the store counts on from what it finds, but not from
+    /// numbers of others, which a moved block may carry too.
+    @inlinable
+    var numberIsWellFormed: Bool {
+        if flags.contains(.numbered) {
+            guard kind == .data || kind == .zero, sequence > 0 else { return false }
+            return sequence >> RecordHeader.numberBitCount == 0
+        }
+        guard !flags.contains(.streamed) else { return false }
+        return kind == .relocate
+            ? sequence >> RecordHeader.numberBitCount == 0 : sequence <= RecordHeader.sequenceMax
+    }
 
     /// Blocks lie in one leaf of the largest volume; pages in its map.
     @inlinable
     var placeIsWellFormed: Bool {
-        guard sequence <= RecordHeader.sequenceMax else { return false }
         let volumeBlockCount = BlockGeometry.volumeByteCountMax >> BlockGeometry.blockShift
         switch kind {
         case .data, .zero, .relocate:

@@ -10,6 +10,8 @@ public enum LogFormatError: Error, Sendable, Hashable {
     case badChecksum
     /// Written by a newer version of this format.
     case versionTooNew(UInt32)
+    /// Written by a version of this format that is not read any more.
+    case versionTooOld(UInt32)
 }
 
 /// Appends little-endian fields to an array.

@@ -22,15 +22,19 @@ public struct VolumeRecord: Hashable, Sendable {
     public var topLayer: LayerID
     /// The highest epoch promised.
     public var epoch: UInt64
+    /// What a replica keeps durably about itself; empty for a volume that is none.
+    public var replica: [UInt8]
 
     /// The longest name, in bytes.
     public static var nameByteCountMax: Int { 128 }
     /// The longest descriptor, in bytes.
     public static var descriptorByteCountMax: Int { 2048 }
-    /// What a record takes beside its name and descriptor, in bytes.
-    public static var fixedByteCount: Int { 46 }
-    /// What its name and descriptor take, in bytes.
-    public var textByteCount: Int { name.count + descriptor.count }
+    /// The longest replica record, in bytes.
+    public static var replicaByteCountMax: Int { 1024 }
+    /// What a record takes beside its name, descriptor and replica record, in bytes.
+    public static var fixedByteCount: Int { 50 }
+    /// What its name, descriptor and replica record take, in bytes.
+    public var textByteCount: Int { name.count + descriptor.count + replica.count }
 
     /// Creates a record.
     public init(
@@ -42,7 +46,8 @@ public struct VolumeRecord: Hashable, Sendable {
         access: UInt8,
         descriptor: [UInt8],
         topLayer: LayerID,
-        epoch: UInt64
+        epoch: UInt64,
+        replica: [UInt8] = []
     ) {
         self.id = id
         self.name = name
@@ -53,6 +58,7 @@ public struct VolumeRecord: Hashable, Sendable {
         self.descriptor = descriptor
         self.topLayer = topLayer
         self.epoch = epoch
+        self.replica = replica
     }
 
     func encode(into writer: inout ByteWriter) {
@@ -65,6 +71,7 @@ public struct VolumeRecord: Hashable, Sendable {
         writer.write(counted: descriptor)
         writer.write(topLayer.rawValue)
         writer.write(epoch)
+        writer.write(counted: replica)
     }
 
     init(_ reader: inout ByteReader) throws(LogFormatError) {
@@ -77,6 +84,7 @@ public struct VolumeRecord: Hashable, Sendable {
         descriptor = try reader.readCounted(byteCountMax: VolumeRecord.descriptorByteCountMax)
         topLayer = LayerID(try reader.read(UInt64.self))
         epoch = try reader.read(UInt64.self)
+        replica = try reader.readCounted(byteCountMax: VolumeRecord.replicaByteCountMax)
         guard byteCount <= BlockGeometry.volumeByteCountMax, byteCount % 4096 == 0,
             logicalBlockByteCount == 512 || logicalBlockByteCount == 4096, durability <= 1,
             access <= 2, topLayer.rawValue <= Superblock.counterMax
@@ -118,9 +126,11 @@ public struct LayerRecord: Hashable, Sendable {
     public var ownBlockCount: UInt64
     /// The write sequence when it was sealed: its place in time.
     public var sealSequence: UInt64
+    /// The number of the last streamed record of its volume when it was the top layer; 0 for none.
+    public var streamPosition: UInt64
 
     /// What a record takes beside its name, in bytes.
-    public static var fixedByteCount: Int { 70 }
+    public static var fixedByteCount: Int { 78 }
 
     /// Creates a record.
     public init(
@@ -133,7 +143,8 @@ public struct LayerRecord: Hashable, Sendable {
         rootLevel: UInt8,
         root: MapEntry,
         ownBlockCount: UInt64,
-        sealSequence: UInt64
+        sealSequence: UInt64,
+        streamPosition: UInt64 = 0
     ) {
         self.id = id
         self.parent = parent
@@ -145,6 +156,7 @@ public struct LayerRecord: Hashable, Sendable {
         self.root = root
         self.ownBlockCount = ownBlockCount
         self.sealSequence = sealSequence
+        self.streamPosition = streamPosition
     }
 
     /// Hashes the identity, which no two layers share.
@@ -162,6 +174,7 @@ public struct LayerRecord: Hashable, Sendable {
         writer.write(root.word1)
         writer.write(ownBlockCount)
         writer.write(sealSequence)
+        writer.write(streamPosition)
     }
 
     init(_ reader: inout ByteReader) throws(LogFormatError) {
@@ -179,7 +192,9 @@ public struct LayerRecord: Hashable, Sendable {
         )
         ownBlockCount = try reader.read(UInt64.self)
         sealSequence = try reader.read(UInt64.self)
-        guard rootLevel <= MapGeometry.levelMax, id.rawValue <= Superblock.counterMax
+        streamPosition = try reader.read(UInt64.self)
+        guard rootLevel <= MapGeometry.levelMax, id.rawValue <= Superblock.counterMax,
+            streamPosition >> RecordHeader.numberBitCount == 0
         else { throw .malformed }
     }
 }

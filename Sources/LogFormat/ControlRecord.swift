@@ -24,6 +24,8 @@ public enum ControlRecord: Hashable, Sendable {
     case mergePage(layer: LayerID, child: LayerID, level: UInt8, index: UInt64)
     /// The layer has no pages left and goes; `child`, if any, takes its parent.
     case removeLayer(LayerID, child: LayerID)
+    /// What the replica keeps durably about itself changes.
+    case setReplica(volume: VolumeID, record: [UInt8])
 
     /// The record as bytes.
     public func encode() -> [UInt8] {
@@ -71,6 +73,10 @@ public enum ControlRecord: Hashable, Sendable {
             writer.write(10 as UInt8)
             writer.write(layer.rawValue)
             writer.write(child.rawValue)
+        case .setReplica(let volume, let record):
+            writer.write(11 as UInt8)
+            writer.write(volume.rawValue)
+            writer.write(counted: record)
         }
         return writer.bytes
     }
@@ -94,7 +100,7 @@ public enum ControlRecord: Hashable, Sendable {
         case .reclaimPage(_, let level, let index), .mergePage(_, _, let level, let index):
             MapGeometry.contains(level: level, index: index)
         case .createVolume, .cloneSnapshot, .deleteSnapshot, .deleteVolume, .updateVolume,
-            .removeLayer:
+            .removeLayer, .setReplica:
             true
         }
     }
@@ -140,6 +146,11 @@ public enum ControlRecord: Hashable, Sendable {
             .removeLayer(
                 LayerID(try reader.read(UInt64.self)),
                 child: LayerID(try reader.read(UInt64.self))
+            )
+        case 11:
+            .setReplica(
+                volume: VolumeID(try reader.read(UInt64.self)),
+                record: try reader.readCounted(byteCountMax: VolumeRecord.replicaByteCountMax)
             )
         default: throw .malformed
         }

@@ -28,8 +28,8 @@ public struct BlockExtent: BitwiseCopyable, Hashable, Sendable {
 public struct Superblock: Hashable, Sendable {
     /// "CAIRNLOG".
     public static var magic: UInt64 { 0x474F_4C4E_5249_4143 }
-    /// The version written; readers refuse higher ones.
-    public static var version: UInt32 { 2 }
+    /// The version written, and the only one that is read: nobody has a store of an earlier one.
+    public static var version: UInt32 { 3 }
     /// The highest value of what only ever grows (generations, lives, batches, layers' ids): more
     /// than a store comes to, and room for whoever adds to it.
     public static var counterMax: UInt64 { 1 << 62 }
@@ -141,6 +141,7 @@ public struct Superblock: Hashable, Sendable {
         // Only a block that verifies may speak of versions: rot must not look like the future.
         let version = block.load(12, as: UInt32.self)
         guard version <= Superblock.version else { throw .versionTooNew(version) }
+        guard version == Superblock.version else { throw .versionTooOld(version) }
         return try decodeFields(block)
     }
 

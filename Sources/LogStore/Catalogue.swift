@@ -23,6 +23,8 @@ struct Layer: BitwiseCopyable {
     var volume = VolumeID.none
     var byteCount: UInt64 = 0
     var sealSequence: UInt64 = 0
+    /// Of a top layer: the number of the last streamed record of its volume.
+    var streamPosition: UInt64 = 0
 
     /// Counts a block less; the number came from the device and may have been wrong.
     mutating func dropOwnBlock() { ownBlockCount -= min(1, ownBlockCount) }
@@ -35,6 +37,8 @@ struct OpenVolume: BitwiseCopyable {
     var isWritethrough = false
     /// Whether the handle is of a snapshot rather than of the volume itself.
     var isSnapshot = false
+    /// Whether the volume is a replica, of which reads say the numbers of what they found.
+    var isReplica = false
     var blockMask: UInt64 = 511
     var layer: Int32 = -1
     var byteCount: UInt64 = 0
@@ -61,7 +65,7 @@ final class Catalogue {
     private(set) var snapshotNames: [LayerID: [UInt8]] = [:]
     private(set) var forwards: [LayerID: LayerForward] = [:]
     var nextLayerID: UInt64 = 1
-    /// Bytes of all names and descriptors.
+    /// Bytes of all names, descriptors and replica records.
     private var textByteCount = 0
     private let index: LayerIndex
     private var freeSlots: [Int] = []
@@ -112,6 +116,7 @@ final class Catalogue {
         layer.volume = record.volume
         layer.byteCount = record.byteCount
         layer.sealSequence = record.sealSequence
+        layer.streamPosition = record.streamPosition
         layers[slot] = layer
         slotByLayer[record.id] = slot
         index.addLayer(slot, of: record.volume)
@@ -223,7 +228,8 @@ final class Catalogue {
             rootLevel: layer.rootLevel,
             root: layer.root,
             ownBlockCount: layer.ownBlockCount,
-            sealSequence: layer.sealSequence
+            sealSequence: layer.sealSequence,
+            streamPosition: layer.streamPosition
         )
     }
 
@@ -271,6 +277,7 @@ final class Catalogue {
         volumeByName[record.name] = record.id
         guard let top = slotByLayer[record.topLayer] else { return }
         for index in 0..<openCountUsed where open[index].isUsed && open[index].volume == record.id {
+            open[index].isReplica = !record.replica.isEmpty
             refresh(index, record, top: top)
         }
     }
@@ -323,6 +330,7 @@ final class Catalogue {
         var handle = OpenVolume()
         handle.isUsed = true
         handle.volume = record.id
+        handle.isReplica = !record.replica.isEmpty
         if let snapshot {
             handle.isSnapshot = true
             handle.isReadOnly = true

@@ -86,6 +86,9 @@ extension LogStore {
         for slot in catalogue.slotByLayer.values.sorted() {
             checkpoint.layerIndex[slot] = manifest.layers.count
             manifest.layers.append(catalogue.record(ofLayer: slot))
+            if defect == .positionNotCheckpointed {
+                manifest.layers[manifest.layers.count - 1].streamPosition = 0
+            }
         }
         catalogue.pruneForwards(olderThan: oldestBatchSequence)
         manifest.forwards = catalogue.forwards.values.sorted {

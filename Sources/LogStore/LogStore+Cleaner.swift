@@ -116,7 +116,7 @@ extension LogStore {
     }
 
     /// Moves on when clients or layer work changed what is live.
-    private var changeMark: UInt64 { writeSequence &+ layerJob.pageCount }
+    private var changeMark: UInt64 { changeCount &+ layerJob.pageCount }
 
     private func chooseVictim() -> Int? {
         let isShort = hasPressure || segments.availableCount < plan.reserveSegmentCount

@@ -90,6 +90,8 @@ extension LogStore {
             record = resized
         case .updateVolume(let specification):
             record = try updateRecord(specification, &pending)
+        case .setReplica(let id, let bytes):
+            record = try replicaRecord(id, bytes, &pending)
         }
         return logControl(record)
     }
@@ -131,11 +133,15 @@ extension LogStore {
         let added =
             LayerRecord.fixedByteCount + VolumeRecord.fixedByteCount
             + 2 * VolumeRecord.nameByteCountMax + VolumeRecord.descriptorByteCountMax
-        return catalogue.hasRoomForLayer
-            && manifestByteCount + added
-                <= StoreFormat.manifestByteCountMax(
-                    segmentByteCount: UInt32(segments.blockCount * 4096)
-                )
+            + VolumeRecord.replicaByteCountMax
+        return catalogue.hasRoomForLayer && manifestHasRoom(added)
+    }
+
+    private func manifestHasRoom(_ byteCount: Int) -> Bool {
+        manifestByteCount + byteCount
+            <= StoreFormat.manifestByteCountMax(
+                segmentByteCount: UInt32(segments.blockCount * 4096)
+            )
     }
 
     private func checkNew(
@@ -157,6 +163,7 @@ extension LogStore {
         guard specification.id != .none, !name.isEmpty,
             name.count <= VolumeSpecification.nameByteCountMax,
             specification.descriptor.count <= VolumeSpecification.descriptorByteCountMax,
+            specification.replica.count <= VolumeSpecification.replicaRecordByteCountMax,
             specification.byteCount > 0, specification.byteCount % 4096 == 0,
             specification.byteCount <= BlockGeometry.volumeByteCountMax,
             specification.logicalBlockByteCount == 512
@@ -171,7 +178,8 @@ extension LogStore {
             access: specification.access.rawValue,
             descriptor: specification.descriptor,
             topLayer: top,
-            epoch: specification.epoch
+            epoch: specification.epoch,
+            replica: specification.replica
         )
     }
 
@@ -233,7 +241,8 @@ extension LogStore {
         _ pending: inout PendingCommand
     ) throws(StoreCommandError) -> ControlRecord {
         guard let volume = catalogue.volumes[specification.id] else { throw .volumeNotFound }
-        let record = try checked(specification, top: volume.topLayer)
+        var record = try checked(specification, top: volume.topLayer)
+        record.replica = volume.replica
         guard record.epoch >= volume.epoch else { throw .outdated }
         guard record.byteCount == volume.byteCount,
             record.logicalBlockByteCount == volume.logicalBlockByteCount
@@ -243,6 +252,19 @@ extension LogStore {
         }
         pending.result = StoreCommandResult(volume: record.id, layer: record.topLayer)
         return .updateVolume(record)
+    }
+
+    private func replicaRecord(
+        _ id: VolumeID,
+        _ record: [UInt8],
+        _ pending: inout PendingCommand
+    ) throws(StoreCommandError) -> ControlRecord {
+        guard let volume = catalogue.volumes[id] else { throw .volumeNotFound }
+        guard record.count <= VolumeSpecification.replicaRecordByteCountMax else { throw .invalid }
+        let growth = record.count - volume.replica.count
+        guard growth <= 0 || manifestHasRoom(growth) else { throw .tooMany }
+        pending.result = StoreCommandResult(volume: id, layer: volume.topLayer)
+        return .setReplica(volume: id, record: record)
     }
 
     /// The record of a resize; nil when it must wait: a new root page cannot appear while a

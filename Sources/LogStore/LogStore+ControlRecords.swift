@@ -25,7 +25,8 @@ extension LogStore {
             catalogue.setRole(slot, .snapshot, name: name)
             let sealed = volume.topLayer
             volume.topLayer = newTop
-            addTop(of: volume, parent: sealed)
+            let position = catalogue.layers[slot].streamPosition
+            addTop(of: volume, parent: sealed, streamPosition: position)
             catalogue.setVolume(volume)
         case .rollback(let id, let layer, let newTop):
             guard var volume = catalogue.volumes[id],
@@ -35,7 +36,8 @@ extension LogStore {
             catalogue.setRole(old, .dropped)
             volume.topLayer = newTop
             volume.byteCount = catalogue.layers[target].byteCount
-            addTop(of: volume, parent: layer)
+            let position = catalogue.layers[old].streamPosition
+            addTop(of: volume, parent: layer, streamPosition: position)
             catalogue.setVolume(volume)
             layerJob.mayHaveWork = true
         case .deleteSnapshot(let layer):
@@ -52,6 +54,10 @@ extension LogStore {
                 guard growRoot(top, to: level) else { return false }
             }
             catalogue.setVolume(volume)
+        case .setReplica(let id, let record):
+            guard var volume = catalogue.volumes[id] else { return true }
+            volume.replica = record
+            catalogue.setVolume(volume)
         case .removeLayer(let layer, let child):
             applyRemoval(layer, child: child, batchSequence: batchSequence)
         case .reclaimPage, .mergePage:
@@ -60,7 +66,8 @@ extension LogStore {
         return true
     }
 
-    private func addTop(of volume: VolumeRecord, parent: LayerID) {
+    /// The stream of a volume goes on in its new top layer.
+    private func addTop(of volume: VolumeRecord, parent: LayerID, streamPosition: UInt64 = 0) {
         var level = MapGeometry.rootLevel(byteCount: volume.byteCount)
         if let slot = catalogue.slot(of: parent) {
             level = max(level, catalogue.layers[slot].rootLevel)
@@ -76,7 +83,8 @@ extension LogStore {
                 rootLevel: level,
                 root: .absent,
                 ownBlockCount: 0,
-                sealSequence: 0
+                sealSequence: 0,
+                streamPosition: streamPosition
             )
         )
     }

@@ -54,7 +54,8 @@ extension LogStore {
             topLayer: record.topLayer,
             snapshots: snapshots,
             space: volumeSpace(record, own: own, stack: stack, clonedSnapshots: cloned),
-            layerCount: stack.count
+            layerCount: stack.count,
+            streamPosition: catalogue.layers[top].streamPosition
         )
     }
 
@@ -65,6 +66,19 @@ extension LogStore {
     /// - Complexity: O(1).
     public func specification(of id: VolumeID) -> VolumeSpecification? {
         catalogue.volumes[id].map { specification(of: $0) }
+    }
+
+    /// The number of the last streamed change of a volume that is in the log, durable or not; after
+    /// a start that of the prefix of the log that was found.
+    ///
+    /// - Parameter volume: The volume.
+    /// - Returns: The number, or 0 when there was none or there is no such volume.
+    /// - Complexity: O(1).
+    public func streamPosition(of volume: VolumeID) -> UInt64 {
+        guard let record = catalogue.volumes[volume],
+            let top = catalogue.slot(of: record.topLayer)
+        else { return 0 }
+        return catalogue.layers[top].streamPosition
     }
 
     /// The volume whose snapshot `layer` is.
@@ -88,7 +102,8 @@ extension LogStore {
             durability: Durability(rawValue: record.durability) ?? .writeback,
             access: VolumeAccess(rawValue: record.access) ?? .none,
             epoch: record.epoch,
-            descriptor: record.descriptor
+            descriptor: record.descriptor,
+            replica: record.replica
         )
     }
 

@@ -13,6 +13,9 @@ extension LogStore {
             let leafEnd = min((leafIndex + 1) << MapEntry.pageShift, requests[slot].end)
             switch resolvedLeaf(layer: layer, index: leafIndex) {
             case .ready(let frame):
+                if let progress = noteNumbers(slot, frame: frame, until: leafEnd) {
+                    return progress
+                }
                 guard planBlocks(slot, frame: frame, until: leafEnd) else {
                     return .needsResource
                 }
@@ -28,6 +31,7 @@ extension LogStore {
                 requests[slot].cursor = requests[slot].end
             }
         }
+        giveStatusWalk(slot)
         requests[slot].phase = .reading
         completeRead(slot)
         return .done
@@ -169,6 +173,7 @@ extension LogStore {
             guard requests[slot].retryCount > LogStore.readRetryCountMax else {
                 requests[slot].cursor = requests[slot].request.offset >> BlockGeometry.blockShift
                 requests[slot].dataMask = 0
+                requests[slot].numberMax = 0
                 requests[slot].cacheFrame = -1
                 requests[slot].phase = .working
                 runnable.append(Int32(slot))

@@ -76,6 +76,7 @@ extension LogStore {
         var best: Superblock?
         var damagedOffset: UInt64?
         var newer: UInt32?
+        var older: UInt32?
         for slot in 0..<Superblock.slotOffsets.count {
             do throws(LogFormatError) {
                 let found = try Superblock.decode(recovery.buffer.slice(slot * 4096, 4096))
@@ -83,6 +84,7 @@ extension LogStore {
             } catch {
                 switch error {
                 case .versionTooNew(let version): newer = version
+                case .versionTooOld(let version): older = version
                 case .badChecksum: damagedOffset = Superblock.slotOffsets[slot]
                 case .malformed, .truncated: break
                 }
@@ -92,6 +94,8 @@ extension LogStore {
             fail(.versionTooNew(found: newer, supported: Superblock.version))
         } else if let best {
             accept(best, recovery)
+        } else if let older {
+            fail(.versionTooOld(found: older, supported: Superblock.version))
         } else if !recovery.unreadableLocations.isEmpty {
             fail(.deviceError(errno: recovery.readErrno))
         } else if let damagedOffset {

@@ -43,14 +43,22 @@ extension LogStore {
     ///
     /// - Returns: false when a page must be read first.
     private func replay(_ placed: PlacedRecord, _ batch: ReplayBatch) -> Bool {
-        let record = placed.header
-        writeSequence = max(writeSequence, record.sequence)
+        var record = placed.header
+        if defect == .replayIgnoresNumbers { record.flags.remove(.numbered) }
+        // Numbers of others, which moved blocks may carry too, are none to count on from.
+        if record.kind != .relocate, !placed.header.flags.contains(.numbered) {
+            writeSequence = max(writeSequence, record.sequence)
+        }
         switch record.kind {
         case .mapPage, .manifest: return true
         case .control: return replayControl(placed, batch)
         case .data, .zero, .relocate: break
         }
         guard let slot = catalogue.slot(of: record.layer) else { return true }
+        if record.flags.contains(.streamed) {
+            catalogue.layers[slot].streamPosition = record.sequence
+        }
+        guard record.blockCount > 0 else { return true }
         let index = record.firstBlock >> MapEntry.pageShift
         let page = writablePage(layer: slot, level: 0, index: index, isUrgent: true)
         guard case .ready(let frame) = page else {
@@ -61,16 +69,19 @@ extension LogStore {
             applyZero(record, frame: frame, layer: slot)
             return true
         }
+        let hasParent = catalogue.layers[slot].parent >= 0
         let stride = Int(RecordHeader.tailByteCountPerBlock(record.kind))
         for position in 0..<Int(record.blockCount) {
             let offset = placed.tailOffset + position * stride
             let block = Int(record.firstBlock & 255) + position
             var sequence = record.sequence
+            let own = ownEntry(frame: frame, index: block)
             if record.kind == .relocate {
                 let old = batch.records.load(offset + 4, as: UInt64.self)
                 sequence = batch.records.load(offset + 12, as: UInt64.self)
-                guard ownEntry(frame: frame, index: block).location == old else { continue }
+                guard own.location == old else { continue }
             }
+            guard record.applies(over: own, hasParent: hasParent) else { continue }
             let entry = MapEntry(
                 location: batch.location + 1 + UInt64(placed.payloadIndex + position),
                 crc: batch.records.load(offset, as: UInt32.self),
@@ -136,6 +147,7 @@ extension LogStore {
                 case .mapPage, .manifest, .control: continue
                 }
                 guard let slot = catalogue.slot(of: record.layer) else { continue }
+                guard record.blockCount > 0 else { continue }
                 let index = record.firstBlock >> MapEntry.pageShift
                 if case .noResource = loadPage(layer: slot, level: 0, index: index) { return }
             }

@@ -35,7 +35,7 @@ extension LogStore {
             return
         case .write:
             markPartialBlocks(slot)
-        case .read, .writeZeroes, .trim, .cache, .blockStatus:
+        case .read, .writeZeroes, .trim, .cache, .blockStatus, .scan:
             break
         }
         advance(slot)
@@ -46,24 +46,34 @@ extension LogStore {
         switch state {
         case .ready: break
         case .failed(let error):
-            if request.kind == .read || request.kind == .blockStatus, superblock != nil { break }
+            switch request.kind {
+            case .read, .blockStatus, .scan: if superblock != nil { return validateRange(request) }
+            case .write, .writeZeroes, .trim, .flush, .cache: break
+            }
             if case .deviceError = error { return .mediaError }
             return .unavailable
         case .opening, .closing, .closed: return .unavailable
         }
+        return validateRange(request)
+    }
+
+    private func validateRange(_ request: StoreRequest) -> StoreStatus? {
         let volume = catalogue.open[Int(request.volume.rawValue)]
         guard volume.isUsed else { return .invalid }
         if request.kind == .flush { return nil }
         let (end, overflow) = request.offset.addingReportingOverflow(request.byteCount)
         guard !overflow, end <= volume.byteCount else { return .invalid }
         guard (request.offset | request.byteCount) & volume.blockMask == 0 else { return .invalid }
-        guard request.byteCount > 0 else { return .ok }
         switch request.kind {
         case .write, .writeZeroes, .trim:
-            if volume.isReadOnly { return .readOnly }
+            guard numberIsValid(request) else { return .invalid }
+            if volume.isReadOnly, request.byteCount > 0 { return .readOnly }
+        case .scan:
+            guard scanIsValid(request) else { return .invalid }
         case .read, .flush, .cache, .blockStatus:
             break
         }
+        guard request.byteCount > 0 else { return .ok }
         if request.kind == .write || request.kind == .read {
             let blockCount = Int((end + 4095) >> 12) - Int(request.offset >> 12)
             guard request.region.byteCount >= blockCount * 4096 || request.kind == .write,
@@ -79,15 +89,18 @@ extension LogStore {
         let progress =
             switch kind {
             case .read: advanceRead(slot)
-            case .write: advanceWrite(slot)
-            case .writeZeroes, .trim: advanceZero(slot)
+            case .write:
+                requests[slot].request.number == 0 ? advanceWrite(slot) : advanceNumbered(slot)
+            case .writeZeroes, .trim:
+                requests[slot].request.number == 0 ? advanceZero(slot) : advanceNumbered(slot)
             case .cache: advanceCache(slot)
             case .blockStatus: advanceStatus(slot)
+            case .scan: advanceScan(slot)
             case .flush: Progress.done
             }
         guard case .needsResource = progress else { return }
         switch kind {
-        case .read, .cache, .blockStatus: readWaiters.append(Int32(slot))
+        case .read, .cache, .blockStatus, .scan: readWaiters.append(Int32(slot))
         case .write, .writeZeroes, .trim, .flush: writeWaiters.append(Int32(slot))
         }
     }
@@ -149,7 +162,7 @@ extension LogStore {
         if status == .ok {
             switch entry.request.kind {
             case .read: describeRead(entry, &completion)
-            case .blockStatus:
+            case .blockStatus, .scan:
                 completion.extentCount = entry.extentCount
                 completion.byteCount = entry.coveredByteCount
             case .write, .writeZeroes, .trim, .flush, .cache: break
@@ -171,6 +184,7 @@ extension LogStore {
     private func describeRead(_ entry: RequestSlot, _ completion: inout StoreCompletion) {
         let request = entry.request
         completion.byteCount = request.byteCount
+        completion.number = entry.numberMax
         guard entry.dataMask != 0 else { return }
         let start = Int(request.offset & 4095)
         if entry.cacheFrame >= 0 {

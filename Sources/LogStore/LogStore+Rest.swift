@@ -52,7 +52,7 @@ extension LogStore {
             return false
         }
         let mark =
-            writeSequence &+ log.sealedThrough &+ cleaner.judgedCount &+ layerJob.pageCount
+            changeCount &+ log.sealedThrough &+ cleaner.judgedCount &+ layerJob.pageCount
         guard let rest = restMark, rest.mark == mark else {
             restMark = (mark, now)
             return false
@@ -69,14 +69,14 @@ extension LogStore {
     /// - Returns: Whether one of them went on.
     private func retryTrims() -> Bool {
         let count = writeWaiters.count
-        let sequence = writeSequence
+        let before = changeCount
         for _ in 0..<count {
             guard let slot = writeWaiters.popFirst() else { break }
             switch requests[Int(slot)].request.kind {
             case .trim, .writeZeroes: advance(Int(slot))
-            case .read, .write, .flush, .cache, .blockStatus: writeWaiters.append(slot)
+            case .read, .write, .flush, .cache, .blockStatus, .scan: writeWaiters.append(slot)
             }
         }
-        return writeWaiters.count < count || writeSequence > sequence
+        return writeWaiters.count < count || changeCount > before
     }
 }

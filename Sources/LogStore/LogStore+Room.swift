@@ -165,7 +165,8 @@ extension ControlRecord {
     var privilege: LogPrivilege {
         switch self {
         // What must be said of a volume before it can be deleted, its attachment above all.
-        case .deleteSnapshot, .deleteVolume, .removeLayer, .updateVolume: .release
+        // A replica that promises nothing holds up its primary.
+        case .deleteSnapshot, .deleteVolume, .removeLayer, .updateVolume, .setReplica: .release
         default: .metadata
         }
     }

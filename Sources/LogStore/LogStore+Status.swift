@@ -30,8 +30,11 @@ extension LogStore {
                 break
             }
             guard let walk = statusWalk(slot) else { return .waitsForPage }
-            if let progress = walkStack(slot, walk, top: volume.layer, since: since) {
-                return progress
+            let subject = WalkSubject.status(request.statusKind)
+            switch walkStack(slot, walk, subject, top: volume.layer, since: since) {
+            case .known: break
+            case .waits(let progress): return progress
+            case .failed: return endStatus(slot, .mediaError)
             }
             leafCount += 1
             layerCount += statusWalks.walks[walk].depth
@@ -42,7 +45,7 @@ extension LogStore {
     }
 
     /// The walk of a request; nil when it waits for one.
-    private func statusWalk(_ slot: Int) -> Int? {
+    func statusWalk(_ slot: Int) -> Int? {
         if requests[slot].statusWalk >= 0 { return Int(requests[slot].statusWalk) }
         if let walk = statusWalks.take() {
             requests[slot].statusWalk = Int32(walk)
@@ -58,10 +61,31 @@ extension LogStore {
         return nil
     }
 
+    /// What is gathered of each block.
+    enum WalkSubject {
+        case status(BlockStatusKind)
+        /// The number of its entry.
+        case number
+    }
+
+    /// How far a walk came.
+    enum WalkOutcome {
+        /// All is known of the leaf.
+        case known
+        /// A page or something else must come first.
+        case waits(Progress)
+        /// A page cannot be read.
+        case failed
+    }
+
     /// Gathers what the layers say of the leaf at the cursor, from where the walk stopped before.
-    ///
-    /// - Returns: nil when all is known.
-    private func walkStack(_ slot: Int, _ walk: Int, top: Int32, since: Int?) -> Progress? {
+    func walkStack(
+        _ slot: Int,
+        _ walk: Int,
+        _ subject: WalkSubject,
+        top: Int32,
+        since: Int?
+    ) -> WalkOutcome {
         let walks = statusWalks
         if walks.walks[walk].isFresh {
             let leafIndex = requests[slot].cursor >> MapEntry.pageShift
@@ -73,20 +97,19 @@ extension LogStore {
             switch leaf(walks.walks[walk].leafIndex, of: layer) {
             case .present(let frame):
                 walks.walks[walk].hasLeaf = true
-                let isComplete = note(frame, walk, kind: requests[slot].request.statusKind)
-                if isComplete { return nil }
+                if note(frame, walk, subject) { return .known }
             case .absent(let level):
                 walks.walks[walk].skipLevel = min(walks.walks[walk].skipLevel, level)
             case .loading(let frame):
                 wait(slot, forFrame: frame)
-                return .waitsForPage
-            case .noResource: return .needsResource
-            case .failed: return endStatus(slot, .mediaError)
+                return .waits(.waitsForPage)
+            case .noResource: return .waits(.needsResource)
+            case .failed: return .failed
             }
             walks.walks[walk].layer = catalogue.layers[layer].parent
             walks.walks[walk].depth += 1
         }
-        return nil
+        return .known
     }
 
     /// What a layer has of a leaf.
@@ -120,7 +143,7 @@ extension LogStore {
     /// Takes from a layer's leaf what the layers above it do not say.
     ///
     /// - Returns: Whether every block of the leaf is known now.
-    private func note(_ frame: Int, _ walk: Int, kind: BlockStatusKind) -> Bool {
+    private func note(_ frame: Int, _ walk: Int, _ subject: WalkSubject) -> Bool {
         var isComplete = true
         for index in 0..<MapEntry.countPerPage
         where statusWalks[walk, index] == StatusWalks.unknown {
@@ -129,13 +152,14 @@ extension LogStore {
                 isComplete = false
                 continue
             }
-            switch kind {
-            case .allocation:
-                statusWalks[walk, index] =
+            statusWalks[walk, index] =
+                switch subject {
+                case .status(.allocation):
                     entry.isData ? 0 : entry.location == MapEntry.zeroLocation ? 2 : 3
-            case .allocationDepth: statusWalks[walk, index] = statusWalks.walks[walk].depth
-            case .changedSince: statusWalks[walk, index] = 1
-            }
+                case .status(.allocationDepth): statusWalks.walks[walk].depth
+                case .status(.changedSince): 1
+                case .number: entry.sequence
+                }
         }
         return isComplete
     }
@@ -195,19 +219,22 @@ extension LogStore {
     }
 
     /// Ends a status; who waits longest for a walk gets its own.
-    private func endStatus(_ slot: Int, _ status: StoreStatus) -> Progress {
-        if requests[slot].statusWalk >= 0 {
-            statusWalks.give(Int(requests[slot].statusWalk))
-            requests[slot].statusWalk = -1
-            let waiter = statusWalks.firstWaiter
-            if waiter >= 0 {
-                statusWalks.firstWaiter = requests[Int(waiter)].next
-                if statusWalks.firstWaiter < 0 { statusWalks.lastWaiter = -1 }
-                resourcesChanged = true
-                runnable.append(waiter)
-            }
-        }
+    func endStatus(_ slot: Int, _ status: StoreStatus) -> Progress {
+        giveStatusWalk(slot)
         finish(slot, status)
         return .done
+    }
+
+    /// Gives a request's walk back, if it has one.
+    func giveStatusWalk(_ slot: Int) {
+        guard requests[slot].statusWalk >= 0 else { return }
+        statusWalks.give(Int(requests[slot].statusWalk))
+        requests[slot].statusWalk = -1
+        let waiter = statusWalks.firstWaiter
+        guard waiter >= 0 else { return }
+        statusWalks.firstWaiter = requests[Int(waiter)].next
+        if statusWalks.firstWaiter < 0 { statusWalks.lastWaiter = -1 }
+        resourcesChanged = true
+        runnable.append(waiter)
     }
 }

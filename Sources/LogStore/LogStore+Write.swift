@@ -25,6 +25,7 @@ extension LogStore {
                 index: leafIndex,
                 blockCount: min((leafIndex + 1) << MapEntry.pageShift, requests[slot].end)
                     - requests[slot].cursor,
+                payloadBlockCount: 1,
                 liveMax: plan.usableBlockCount,
                 privilege: .client
             )
@@ -64,6 +65,7 @@ extension LogStore {
     ///   - layer: The layer's slot.
     ///   - index: The leaf's index.
     ///   - blockCount: Blocks of data that the change adds at most.
+    ///   - payloadBlockCount: Blocks of payload of its least useful record.
     ///   - liveMax: Blocks that may be live afterwards if the leaf is new.
     ///   - privilege: How deep into the reserve the change may go.
     /// - Returns: As ``writablePage(layer:level:index:isUrgent:)``; `absent` when there is no room.
@@ -71,6 +73,7 @@ extension LogStore {
         layer: Int,
         index: UInt64,
         blockCount: UInt64,
+        payloadBlockCount: Int,
         liveMax: UInt64,
         privilege: LogPrivilege
     ) -> PageResult {
@@ -79,9 +82,13 @@ extension LogStore {
             let own = loadPage(layer: layer, level: 0, index: index)
             guard case .ready = own else { return own }
         }
-        let payload = blockCount > 0 ? 1 : 0
         guard
-            makeRoom(.client, privilege, tailByteCount: payload * 4, payloadBlockCount: payload)
+            makeRoom(
+                .client,
+                privilege,
+                tailByteCount: payloadBlockCount * 4,
+                payloadBlockCount: payloadBlockCount
+            )
         else { return .noResource }
         return writablePage(layer: layer, level: 0, index: index)
     }

@@ -71,6 +71,7 @@ extension LogStore {
             layer: layer,
             index: leafIndex,
             blockCount: UInt64(payload),
+            payloadBlockCount: payload,
             liveMax: keepsBlocks || isPartial ? plan.usableBlockCount : plan.trimBlockCount,
             privilege: privilege
         )
@@ -172,7 +173,7 @@ extension LogStore {
         writeSequence += 1
         let record = RecordHeader(
             kind: .zero,
-            flags: keepsBlocks ? 1 : 0,
+            flags: keepsBlocks ? .staysAllocated : [],
             blockCount: UInt32(end - block),
             layer: catalogue.layers[layer].id,
             firstBlock: block,
@@ -188,10 +189,12 @@ extension LogStore {
 
     /// Puts a zero record into its leaf; also how replay does it.
     func applyZero(_ record: RecordHeader, frame: Int, layer: Int) {
+        let hasParent = catalogue.layers[layer].parent >= 0
         let location =
-            if record.flags & 1 != 0 {
+            if record.flags.contains(.staysAllocated) {
                 MapEntry.zeroLocation
-            } else if catalogue.layers[layer].parent >= 0 {
+            } else if hasParent || record.flags.contains(.numbered) {
+                // A number must stay where it can be found.
                 MapEntry.holeLocation
             } else {
                 MapEntry.absentLocation
@@ -201,6 +204,8 @@ extension LogStore {
             ? MapEntry.absent : MapEntry(location: location, crc: 0, sequence: record.sequence)
         for offset in 0..<UInt64(record.blockCount) {
             let index = Int((record.firstBlock + offset) & 255)
+            let own = ownEntry(frame: frame, index: index)
+            guard record.applies(over: own, hasParent: hasParent) else { continue }
             setOwnEntry(entry, frame: frame, index: index, layer: layer)
         }
     }

@@ -44,6 +44,8 @@ public enum StoreError: Error, Sendable, Hashable {
     case notAStore
     /// The store was written by a newer version of this format.
     case versionTooNew(found: UInt32, supported: UInt32)
+    /// The store was written by a version of this format that is not read any more.
+    case versionTooOld(found: UInt32, supported: UInt32)
     /// The device holds another store than the one asked for.
     case wrongIdentity(found: StoreIdentity)
     /// The device is smaller than the store on it.
@@ -169,7 +171,12 @@ public final class LogStore {
     var superblock: Superblock?
     var segments: SegmentTable
     var plan = SpacePlan.none
+    /// The number of the last change that the store numbered itself.
     var writeSequence: UInt64 = 0
+    /// Changes logged in this life that came with numbers of their own.
+    var numberedChangeCount: UInt64 = 0
+    /// A bug planted for a test.
+    package var defect: StoreDefect?
     var now = Instant(nanoseconds: 0)
 
     var recovery: Recovery?

@@ -51,7 +51,9 @@ struct RequestSlot: BitwiseCopyable {
     var statusValue: UInt64 = 0
     var statusByteCount: UInt64 = 0
     var coveredByteCount: UInt64 = 0
-    /// What a status has gathered of the leaf at `cursor`, or -1.
+    /// The greatest number among the blocks read so far.
+    var numberMax: UInt64 = 0
+    /// What a status, a scan or a read has gathered of the leaf at `cursor`, or -1.
     var statusWalk: Int32 = -1
 }
 

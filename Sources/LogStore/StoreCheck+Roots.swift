@@ -9,6 +9,8 @@ extension StoreCheck {
         case valid(Superblock)
         /// Of a newer format.
         case newer(UInt32)
+        /// Of a format that is not read any more.
+        case older(UInt32)
         /// A superblock whose checksum is wrong: a write cut short leaves that too.
         case torn
         /// No superblock at all, which no write leaves.
@@ -27,6 +29,7 @@ extension StoreCheck {
         } catch {
             return switch error {
             case .versionTooNew(let version): .newer(version)
+            case .versionTooOld(let version): .older(version)
             case .badChecksum: .torn
             case .malformed, .truncated: .foreign
             }
@@ -67,6 +70,9 @@ extension StoreCheck {
     }
 
     private func unusableReason(_ slots: [SlotContent]) -> StoreError {
+        for case .older(let version) in slots {
+            return .versionTooOld(found: version, supported: Superblock.version)
+        }
         for case .unreadable(let errno) in slots { return .deviceError(errno: errno) }
         for (slot, content) in slots.enumerated() {
             if case .torn = content { return .corrupt(offset: Superblock.slotOffsets[slot]) }
@@ -94,7 +100,7 @@ extension StoreCheck {
                 if !isOurs { explains = false }
                 missing.append(slot)
             case .torn: missing.append(slot)
-            case .foreign:
+            case .foreign, .older:
                 missing.append(slot)
                 explains = false
             case .unreadable: break

@@ -48,10 +48,17 @@ public struct VolumeSpecification: Sendable, Hashable {
     /// at most ``descriptorByteCountMax``.
     public var descriptor: [UInt8]
 
+    /// What a replica keeps durably about itself; empty for a volume that is none.
+    ///
+    /// Set when the volume is made, and changed by ``StoreCommand/setReplica(volume:record:)`` only.
+    public var replica: [UInt8]
+
     /// The longest name, in bytes.
     public static var nameByteCountMax: Int { 128 }
     /// The longest descriptor, in bytes.
     public static var descriptorByteCountMax: Int { 2048 }
+    /// The longest replica record, in bytes.
+    public static var replicaRecordByteCountMax: Int { 1024 }
 
     /// Creates a specification.
     public init(
@@ -62,7 +69,8 @@ public struct VolumeSpecification: Sendable, Hashable {
         durability: Durability = .writeback,
         access: VolumeAccess = .none,
         epoch: UInt64 = 0,
-        descriptor: [UInt8] = []
+        descriptor: [UInt8] = [],
+        replica: [UInt8] = []
     ) {
         self.id = id
         self.name = name
@@ -72,6 +80,7 @@ public struct VolumeSpecification: Sendable, Hashable {
         self.access = access
         self.epoch = epoch
         self.descriptor = descriptor
+        self.replica = replica
     }
 }
 
@@ -93,6 +102,11 @@ public enum StoreCommand: Sendable, Hashable {
     case resizeVolume(VolumeID, byteCount: UInt64)
     /// Replaces name, durability, access, epoch or descriptor. Refused with a lower epoch.
     case updateVolume(VolumeSpecification)
+    /// Replaces what a replica keeps durably about itself.
+    ///
+    /// It lies in the log behind every write that ended before it was submitted: once it is
+    /// durable, so are they.
+    case setReplica(volume: VolumeID, record: [UInt8])
 }
 
 /// Why a command was refused; nothing was changed, except after ``uncertain``.
@@ -140,6 +154,8 @@ public struct VolumeSummary: Sendable, Hashable {
     public var space: VolumeSpace
     /// The depth of its stack, the top layer included.
     public var layerCount: Int
+    /// The number of the last streamed change in the log; 0 when there was none.
+    public var streamPosition: UInt64
 }
 
 /// A snapshot as the store knows it.

@@ -29,6 +29,9 @@ public struct StoreRequestFlags: OptionSet, Sendable, BitwiseCopyable {
     @inlinable public static var noHole: Self { Self(rawValue: 2) }
     /// A `blockStatus` that wants one extent only.
     @inlinable public static var oneExtent: Self { Self(rawValue: 4) }
+    /// A numbered change that is the next of its volume's stream: it is logged even where nothing of
+    /// it applies, and its number becomes the volume's stream position.
+    @inlinable public static var streamed: Self { Self(rawValue: 8) }
 }
 
 /// Which property of a range a `blockStatus` reports.
@@ -65,6 +68,14 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
         /// little-endian, as many as fit. ``StoreCompletion/byteCount`` counts the bytes
         /// covered and ``StoreCompletion/extentCount`` the extents.
         case blockStatus
+        /// Lists blocks whose entries have numbers above ``StoreRequest/number``, those of trimmed
+        /// blocks among them, in order: per block a UInt64 block and a UInt64 number,
+        /// little-endian, as many as fit into `region`. Offset and byte count are multiples of 4096.
+        ///
+        /// ``StoreCompletion/extentCount`` counts the entries and ``StoreCompletion/byteCount`` the
+        /// bytes of the range covered: where that is less than the range, the next scan goes on
+        /// behind it, also when there was no entry.
+        case scan
     }
 
     /// What is asked.
@@ -86,8 +97,20 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
     public var region: ByteRegion
     /// For `changedSince`: the sealed layer to compare with.
     public var sinceLayer: LayerID
+    /// The change's number from outside; 0 where the store numbers by itself.
+    ///
+    /// Of a `scan` it is the number to look above. Of a `write`, `trim` or `writeZeroes` it is below
+    /// 2^56. A numbered change is made of whole blocks that lie in one leaf (1 MiB of the volume), of at
+    /// most ``numberedBlockCountMax`` when it has a payload, and is there after a crash or not,
+    /// never in part. It changes the blocks whose copy in the volume's top layer has a lower
+    /// number. Specification: Docs/replication.md, "Over the log store".
+    public var number: UInt64
     /// The caller's own mark, returned with the completion.
     public var token: UInt64
+
+    /// Blocks of a numbered write at most; less where segments are too small for it
+    /// (``LogStore/numberedBlockCountMax``).
+    @inlinable public static var numberedBlockCountMax: Int { 64 }
 
     /// Creates a request.
     @inlinable
@@ -100,6 +123,7 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
         flags: StoreRequestFlags = [],
         statusKind: BlockStatusKind = .allocation,
         sinceLayer: LayerID = .none,
+        number: UInt64 = 0,
         token: UInt64
     ) {
         self.kind = kind
@@ -110,6 +134,7 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
         self.byteCount = byteCount
         self.region = region
         self.sinceLayer = sinceLayer
+        self.number = number
         self.token = token
     }
 }
@@ -149,10 +174,14 @@ public struct StoreCompletion: BitwiseCopyable, Sendable {
     public var holeMask: UInt64
     /// Bytes per bit of `holeMask`.
     public var holePartByteCount: UInt32
-    /// For a status: the number of extents reported.
+    /// For a status: the number of extents reported; for a scan, of entries.
     public var extentCount: UInt32
     /// Bytes read or covered.
     public var byteCount: UInt64
+    /// For a read: the greatest number among its blocks, trimmed ones included; 0 where nothing is.
+    ///
+    /// Of a volume without a replica record only what lies in its top layer counts.
+    public var number: UInt64
 
     /// Creates the end of a request.
     @inlinable
@@ -164,5 +193,6 @@ public struct StoreCompletion: BitwiseCopyable, Sendable {
         holePartByteCount = 0
         extentCount = 0
         byteCount = 0
+        number = 0
     }
 }

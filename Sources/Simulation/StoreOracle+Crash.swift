@@ -75,6 +75,10 @@ extension StoreOracle {
                 !before.isSameConfiguration(as: specification)
             else { return nil }
             return found.isSameConfiguration(as: specification) ? LayerID.none : nil
+        case .setReplica(let id, let record):
+            let before = volumes[id.rawValue]?.specification.replica
+            guard let found = summary(id)?.specification, before != record else { return nil }
+            return found.replica == record ? LayerID.none : nil
         }
     }
 

@@ -304,8 +304,12 @@ final class StoreOracle {
         case .updateVolume(let specification):
             guard let volume = volumes[specification.id.rawValue] else { return }
             let byteCount = volume.specification.byteCount
+            let replica = volume.specification.replica
             volume.specification = specification
             volume.specification.byteCount = byteCount
+            volume.specification.replica = replica
+        case .setReplica(let id, let record):
+            volumes[id.rawValue]?.specification.replica = record
         }
     }
 }
@@ -318,7 +322,7 @@ extension StoreCommand {
             .cloneSnapshot(_, let specification):
             specification.id
         case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
-            .resizeVolume(let id, _):
+            .resizeVolume(let id, _), .setReplica(let id, _):
             id
         case .deleteSnapshot: nil
         }

@@ -100,8 +100,8 @@ extension StoreSimulation {
             switch error {
             case .corrupt, .writesLost, .deviceError, .notAStore:
                 endedByDamage = true
-            case .versionTooNew, .wrongIdentity, .deviceTooSmall, .mapMemoryTooSmall,
-                .noRoom:
+            case .versionTooNew, .versionTooOld, .wrongIdentity, .deviceTooSmall,
+                .mapMemoryTooSmall, .noRoom:
                 fail("a damaged store was taken for another: \(error)")
             }
             return true

@@ -36,7 +36,7 @@ extension StoreSimulation {
             if completion.status == .mediaError { unreadCount += 1 }
         case .blockStatus:
             if completion.status == .ok { endStatus(active, completion) }
-        case .cache: break
+        case .cache, .scan: break
         }
     }
 
@@ -54,7 +54,7 @@ extension StoreSimulation {
             case .write, .writeZeroes: checkFullness(active)
             // A trim of part of a block or of a shared range needs room for its record.
             case .trim: checkFullness(active)
-            case .read, .flush, .cache, .blockStatus:
+            case .read, .flush, .cache, .blockStatus, .scan:
                 fail("\(active.kind) of \(active.place) ended with noSpace")
             }
         case .invalid where active.since != nil && !active.isComparable: return

@@ -40,7 +40,8 @@ extension StoreSimulation {
     func isLocked(_ id: UInt64) -> Bool {
         oracle.pending.values.contains { entry in
             switch entry.command {
-            case .createSnapshot, .createVolume, .updateVolume, .deleteSnapshot: false
+            case .createSnapshot, .createVolume, .updateVolume, .deleteSnapshot, .setReplica:
+                false
             case .cloneSnapshot(_, let specification): specification.id.rawValue == id
             case .rollback(let volume, _), .deleteVolume(let volume),
                 .resizeVolume(let volume, _):

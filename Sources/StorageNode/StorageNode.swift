@@ -188,7 +188,7 @@ public final class StorageNode: Sendable {
         switch command {
         case .createVolume: return 0
         case .createSnapshot(let id, _), .rollback(let id, _), .deleteVolume(let id),
-            .resizeVolume(let id, _):
+            .resizeVolume(let id, _), .setReplica(let id, _):
             guard let store = store(of: id) else { throw .volumeNotFound }
             return store
         case .updateVolume(let specification):

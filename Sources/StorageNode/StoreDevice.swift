@@ -14,6 +14,8 @@ public enum DeviceContent: Sendable, Hashable {
     case store(StoreIdentity)
     /// A store of a newer format.
     case newerStore(version: UInt32)
+    /// A store of a format that is not read any more.
+    case olderStore(version: UInt32)
     /// What was a store: its superblocks are damaged.
     case damagedStore
     /// Something else that is known by its signature.
@@ -133,6 +135,8 @@ public enum StoreDevice {
                 return .store(try Superblock.decode(head.slice(Int(offset), 4096)).identity)
             } catch .versionTooNew(let version) {
                 return .newerStore(version: version)
+            } catch .versionTooOld(let version) {
+                return .olderStore(version: version)
             } catch .malformed {
                 continue
             } catch {

@@ -80,6 +80,8 @@ extension StoreError {
         case .notAStore: "there is no store"
         case .versionTooNew(let found, let supported):
             "it was written in format \(found), and this program knows up to \(supported)"
+        case .versionTooOld(let found, let supported):
+            "it was written in format \(found), and this program reads \(supported) only"
         case .wrongIdentity(let found): "it is another store, \(found.hexText)"
         case .deviceTooSmall(let need, let have):
             "it needs \(need) bytes, and there are \(have): it was cut off"

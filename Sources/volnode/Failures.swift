@@ -143,6 +143,11 @@ extension Failure {
                 "\(path) was written in format \(found); this program knows up to \(supported).",
                 help: "Run the newer program."
             )
+        case .versionTooOld(let found, let supported):
+            self.init(
+                "\(path) was written in format \(found); this program reads \(supported) only.",
+                help: "Run the older program, or format the device anew."
+            )
         case .wrongIdentity(let found):
             self.init(
                 "\(path) holds the store \(found.hexText), not the one of --identity.",
@@ -266,6 +271,7 @@ extension DeviceContent {
         case .blank: "nothing"
         case .store(let identity): "the store \(identity.hexText)"
         case .newerStore(let version): "a store of the newer format \(version)"
+        case .olderStore(let version): "a store of the older format \(version)"
         case .damagedStore: "a damaged store"
         case .foreign(let name): name
         case .unknown: "data of an unknown kind"

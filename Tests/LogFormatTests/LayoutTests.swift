@@ -9,7 +9,7 @@ import Testing
         MemoryArena.withTemporary(byteCount: 4096) { block in
             LogFormatTests.superblock.encode(into: block)
             #expect(block.slice(0, 8).array() == Array("CAIRNLOG".utf8))
-            #expect(block.load(12, as: UInt32.self) == 2)
+            #expect(block.load(12, as: UInt32.self) == 3)
             #expect(block.load(16, as: UInt64.self) == 0x1122)
             #expect(block.load(24, as: UInt64.self) == 0x3344)
             #expect(block.load(32, as: UInt64.self) == 7)
@@ -35,7 +35,7 @@ import Testing
         MemoryArena.withTemporary(byteCount: 4096) { block in
             RecordHeader(
                 kind: .data,
-                flags: 1,
+                flags: .staysAllocated,
                 level: 2,
                 blockCount: 1,
                 layer: LayerID(11),

@@ -44,7 +44,8 @@ struct SplitMix {
             access: 2,
             descriptor: [1, 2, 3],
             topLayer: LayerID(9),
-            epoch: 4
+            epoch: 4,
+            replica: [4, 5, 6, 7]
         )
     }
 
@@ -65,6 +66,7 @@ struct SplitMix {
             .reclaimPage(layer: LayerID(3), level: 2, index: 1023),
             .mergePage(layer: LayerID(3), child: LayerID(4), level: 0, index: 99),
             .removeLayer(LayerID(3), child: LayerID(4)),
+            .setReplica(volume: VolumeID(5), record: [9, 8, 7]),
         ]
     }
 
@@ -82,7 +84,8 @@ struct SplitMix {
                 rootLevel: 2,
                 root: MapEntry(location: 4096, crc: 77, sequence: 0),
                 ownBlockCount: 12,
-                sealSequence: 5
+                sealSequence: 5,
+                streamPosition: 3 << 36 | 17
             )
         ]
         manifest.forwards = [LayerForward(from: LayerID(1), into: LayerID(9), batchSequence: 8)]
@@ -152,7 +155,7 @@ struct SplitMix {
         }
     }
 
-    @Test("Control records round-trip, and no truncation or mutation traps", arguments: 0..<10)
+    @Test("Control records round-trip, and no truncation or mutation traps", arguments: 0..<11)
     func control_mutations_neverTrap(index: Int) throws {
         let record = Self.controls[index]
         let bytes = record.encode()
@@ -196,7 +199,7 @@ struct SplitMix {
     func manifest_byteCounts_addUp() {
         let manifest = Self.manifest
         let texts =
-            manifest.volumes.map { $0.name.count + $0.descriptor.count }
+            manifest.volumes.map { $0.name.count + $0.descriptor.count + $0.replica.count }
             + manifest.layers.map(\.name.count)
         let byteCount =
             Manifest.fixedByteCount

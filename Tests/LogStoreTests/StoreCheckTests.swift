@@ -95,18 +95,21 @@ import Testing
         #expect(bench.store.identity == StoreBench.identity)
     }
 
-    @Test("A store of the version before opens, and is written on as this one")
-    func open_versionBefore_taken() throws {
+    @Test("A store of the version before is refused by its name, and nothing is written to it")
+    func open_versionBefore_refused() throws {
         let bench = try StoreBench()
         for slot in [0, 32_768, 65_536, 98_304] {
             let block = bench.arena.region.slice(slot, 4096)
-            block.store(1 as UInt32, at: 12)
+            block.store(2 as UInt32, at: 12)
             block.store(0 as UInt32, at: 8)
             block.store(block.crc32c(), at: 8)
         }
-        try bench.crash()
-        let newest = [0, 65_536].map { bench.arena.region.load($0 + 12, as: UInt32.self) }
-        #expect(newest.contains(2))
+        let image = bench.arena.region.array()
+        bench.reopen(bench.configuration)
+        let refusal = StoreError.versionTooOld(found: 2, supported: 3)
+        #expect(bench.store.state == .failed(refusal))
+        #expect(check(bench).problems == [.unusable(refusal)])
+        #expect(bench.arena.region.array() == image)
     }
 
     @Test("A device without a store, and one from the future, are told apart")
@@ -125,7 +128,7 @@ import Testing
             block.store(block.crc32c(), at: 8)
         }
         #expect(
-            check(bench).problems == [.unusable(.versionTooNew(found: 99, supported: 2))]
+            check(bench).problems == [.unusable(.versionTooNew(found: 99, supported: 3))]
         )
     }
 
