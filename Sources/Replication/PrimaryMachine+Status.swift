@@ -1,6 +1,6 @@
 // What a primary says about itself, and the limits that its owner may change while it runs.
 
-public import BlockCore
+internal import BlockCore
 
 /// What a primary knows of one of its replicas.
 public struct PeerSummary: Sendable, Hashable {

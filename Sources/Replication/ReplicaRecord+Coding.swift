@@ -1,6 +1,6 @@
 // The replica record as bytes, which its store keeps with the volume.
 
-public import BlockCore
+internal import BlockCore
 
 extension ReplicaRecord {
     /// Bytes before the lineage.

@@ -1,7 +1,7 @@
 // Replicated volumes that a node serves.
 
 public import BlockCore
-public import Replication
+internal import Replication
 internal import Reactor
 
 extension StorageNode {

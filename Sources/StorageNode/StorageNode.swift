@@ -194,9 +194,6 @@ public final class StorageNode: Sendable {
         case .updateVolume(let specification):
             guard let store = store(of: specification.id) else { throw .volumeNotFound }
             return store
-        case .setReplica(let id, _):
-            guard let store = store(of: id) else { throw .volumeNotFound }
-            return store
         case .cloneSnapshot, .deleteSnapshot:
             // A layer's number says nothing of its store.
             guard storePaths.count == 1 else { throw .snapshotNotFound }

@@ -200,6 +200,7 @@ final class Worker: @unchecked Sendable {
         for host in hosts { reactor.detach(host.deviceHandle) }
         hosts = []
         hostsByStore = hostsByStore.map { _ in nil }
+        replication.forgetAll()
     }
 
     private func turn() {

@@ -10,11 +10,8 @@ struct ReplicaRequest: BitwiseCopyable {
     enum Kind: UInt8, BitwiseCopyable { case free, step, flush, look }
     var kind = Kind.free
     var replica: Int32 = -1
-    var look = ReplicaHost.Look(
-        kind: .read,
-        range: BlockRange(first: 0, count: 0),
-        address: ReplyAddress(link: LinkID(0), epoch: Epoch(0), token: 0)
-    )
+    /// What is looked at, and for whom.
+    var look: ReplicaHost.Look?
     /// Where what is read goes.
     var payload = PayloadID.zeroes
     /// Next in the list of free entries, or -1.
@@ -153,7 +150,8 @@ extension Worker {
         switch entry.kind {
         case .step: finishStep(replica, completion.status)
         case .flush: finishFlush(replica, completion.status)
-        case .look: finishLook(replica, entry, completion)
+        case .look:
+            if let look = entry.look { finishLook(look, replica, entry.payload, completion) }
         case .free: preconditionFailure("a request that ended twice")
         }
         if replica.isEnded { finishEnd(replica) }
@@ -169,10 +167,10 @@ extension Worker {
         replication.payloads.release(step.payload)
         guard !replica.isEnded else { return }
         guard status == .ok else { return replication.failed.append(replica) }
-        if step.kind == .append {
-            replica.machine.onAppended(now: now)
+        if let address = step.address {
+            replica.machine.onFilled(address)
         } else {
-            replica.machine.onFilled(step.address)
+            replica.machine.onAppended(now: now)
         }
     }
 
@@ -183,35 +181,36 @@ extension Worker {
     }
 
     private func finishLook(
+        _ look: ReplicaHost.Look,
         _ replica: ReplicaHost,
-        _ entry: ReplicaRequest,
+        _ payload: PayloadID,
         _ completion: StoreCompletion
     ) {
-        let address = entry.look.address
+        let address = look.address
         guard !replica.isEnded, completion.status == .ok else {
-            replication.payloads.release(entry.payload)
-            if !replica.isEnded, entry.look.kind == .read {
+            replication.payloads.release(payload)
+            if !replica.isEnded, look.kind == .read {
                 replica.machine.onReadFailed(address)
             }
             return
         }
         let number = WriteNumber(rawValue: completion.number)
-        switch entry.look.kind {
+        switch look.kind {
         case .read:
-            replica.machine.onRead(address, payload: settled(entry, completion), number: number)
+            replica.machine.onRead(address, payload: settled(payload, completion), number: number)
         case .fetch:
-            replica.machine.onFetched(address, payload: settled(entry, completion), number: number)
+            replica.machine.onFetched(address, payload: settled(payload, completion), number: number)
         case .scan:
-            let region = replication.payloads.region(entry.payload)
+            let region = replication.payloads.region(payload)
             let entries = (0..<Int(completion.extentCount)).map { index in
                 ScanEntry(
                     block: region.load(16 * index, as: UInt64.self),
                     number: WriteNumber(rawValue: region.load(16 * index + 8, as: UInt64.self))
                 )
             }
-            replication.payloads.release(entry.payload)
+            replication.payloads.release(payload)
             let end = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
-            let offset = entry.look.range.first << BlockGeometry.blockShift
+            let offset = look.range.first << BlockGeometry.blockShift
             let next = offset + completion.byteCount
             replica.machine.onScanned(
                 address,
@@ -223,13 +222,13 @@ extension Worker {
     }
 
     /// What was read, in the payload's own memory; zeroes take none.
-    private func settled(_ entry: ReplicaRequest, _ completion: StoreCompletion) -> PayloadID {
+    private func settled(_ payload: PayloadID, _ completion: StoreCompletion) -> PayloadID {
         guard !completion.region.isEmpty else {
-            replication.payloads.release(entry.payload)
+            replication.payloads.release(payload)
             return .zeroes
         }
-        let region = replication.payloads.region(entry.payload)
+        let region = replication.payloads.region(payload)
         if !region.holds(completion.region) { region.copy(from: completion.region) }
-        return entry.payload
+        return payload
     }
 }

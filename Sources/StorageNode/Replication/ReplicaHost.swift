@@ -30,7 +30,8 @@ final class ReplicaHost {
         var number = WriteNumber.zero
         var range = BlockRange(first: 0, count: 0)
         var payload = PayloadID.zeroes
-        var address = ReplyAddress(link: LinkID(0), epoch: Epoch(0), token: 0)
+        /// Of a fill: whom to tell.
+        var address: ReplyAddress?
     }
 
     /// A look at the store that needs no turn.

@@ -79,6 +79,15 @@ final class ReplicationState {
     /// Has the clocks looked at soon.
     func scheduleTick(_ now: Instant) { tickAt = min(tickAt ?? now, now) }
 
+    /// Lets go of everything: the reactor has ended.
+    func forgetAll() {
+        replicas = []
+        replicasByVolume = [:]
+        primaries = []
+        links = []
+        failed = []
+    }
+
     // MARK: - Tables
 
     func add(_ assignment: ServiceAssignment) -> PrimaryHost {

@@ -1,6 +1,7 @@
 // Connections between primaries and replicas: opening, frames in, frames out, the end.
 
 internal import BlockCore
+internal import LogStore
 internal import PeerWire
 internal import Reactor
 internal import Replication
