@@ -9,9 +9,9 @@ release := --configuration release
 data-path := CAIRN_TARGETS=data-path $(SWIFT)
 
 # What runs in seconds and has no clock, disk or network in it.
-smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|TidyTests
+smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|FuzzTests|TidyTests
 # What the address sanitizer is for: all memory below the control plane.
-sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
+sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
 # Those in which more than one thread runs.
 threaded := ReactorTests|StorageNodeTests
 
@@ -64,8 +64,9 @@ sim: setup ## Run the store and the replication under SEEDS=10000 seeds, and a t
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim store --seeds $$(( $(SEEDS) / 100 )) --crowded --ops 20000
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool sim replication --seeds $(SEEDS)
 
-fuzz: setup ## Send COUNT=10000000 mutated handshakes and requests to the codecs
+fuzz: setup ## Send COUNT=10000000 mutated messages to each of the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz peer --count $(COUNT)
 
 sanitize: setup ## Data path under the address sanitizer, what has threads under the thread sanitizer
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'

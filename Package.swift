@@ -56,7 +56,8 @@ let dataPathTargets: [Target] = [
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
     dataPath("Replication", ["BlockCore"]),
-    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession"]),
+    dataPath("PeerWire", ["BlockCore", "Replication"]),
+    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"]),
     dataPath(
@@ -93,6 +94,10 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
+    dataPathTests(
+        "PeerWireTests",
+        ["BlockCore", "Replication", "PeerWire", "FuzzSupport", "CAllocationCounter"]
+    ),
     dataPathTests(
         "FuzzTests",
         ["BlockCore", "NBDWire", "NBDSession", "LogFormat", "FuzzSupport", "TestSupport"]

@@ -33,6 +33,16 @@ public struct FuzzRandom: Sendable {
     public mutating func oneIn(_ count: Int) -> Bool { below(count) == 0 }
 }
 
+/// A run that broke a rule.
+public struct FuzzFailure: Error, Sendable {
+    /// The run's index: with the seed it is all that is needed to repeat it.
+    public let index: UInt64
+    /// The rule.
+    public let rule: String
+    /// The peer's bytes.
+    public let bytes: [UInt8]
+}
+
 /// Bytes cut and changed the way broken and hostile peers do.
 public struct FuzzMutator: Sendable {
     /// Values at which lengths and counts go wrong.

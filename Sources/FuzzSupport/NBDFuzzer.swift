@@ -15,16 +15,6 @@ public struct NBDFuzzer {
         public init() {}
     }
 
-    /// A run that broke a rule.
-    public struct Failure: Error, Sendable {
-        /// The run's index: with the seed it is all that is needed to repeat it.
-        public let index: UInt64
-        /// The rule.
-        public let rule: String
-        /// The client's bytes.
-        public let bytes: [UInt8]
-    }
-
     private let seed: UInt64
     private let conversations = NBDConversation.all()
     private let mutator = FuzzMutator()
@@ -41,9 +31,9 @@ public struct NBDFuzzer {
 
     /// Runs the indices `range`.
     ///
-    /// - Throws: ``Failure`` of the first run that breaks a rule. A run that traps ends the
+    /// - Throws: ``FuzzFailure`` of the first run that breaks a rule. A run that traps ends the
     ///   process: the caller says where it was.
-    public mutating func run(_ range: Range<UInt64>) throws(Failure) -> Summary {
+    public mutating func run(_ range: Range<UInt64>) throws(FuzzFailure) -> Summary {
         var summary = Summary()
         for index in range {
             let outcome = try run(index)
@@ -55,7 +45,7 @@ public struct NBDFuzzer {
         return summary
     }
 
-    private mutating func run(_ index: UInt64) throws(Failure) -> FuzzOutcome {
+    private mutating func run(_ index: UInt64) throws(FuzzFailure) -> FuzzOutcome {
         var random = FuzzRandom(seed: seed, stream: index)
         let conversation = conversations[random.below(conversations.count)]
         let other = conversations[random.below(conversations.count)]
@@ -92,7 +82,7 @@ public struct NBDFuzzer {
             }
             return outcome
         } catch {
-            throw Failure(index: index, rule: error.rule, bytes: bytes)
+            throw FuzzFailure(index: index, rule: error.rule, bytes: bytes)
         }
     }
 }

@@ -12,7 +12,7 @@ extension PrimaryMachine {
     /// - Returns: False when it cannot be taken now.
     /// - Precondition: the range is valid: the front has checked it.
     public func submitRead(token: UInt64, range: BlockRange, now: Instant) -> Bool {
-        precondition(range.isValid, "a range beyond the shard")
+        precondition(range.isValid, "a range beyond any volume")
         precondition(range.count <= policy.requestBlockCountMax, "a read of too many blocks")
         guard let slot = takeRequest(.read, token, now) else { return false }
         requests[slot].range = range

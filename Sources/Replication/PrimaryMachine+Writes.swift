@@ -20,7 +20,7 @@ extension PrimaryMachine {
         isForced: Bool,
         now: Instant
     ) -> Bool {
-        precondition(range.isValid, "a range beyond the shard")
+        precondition(range.isValid, "a range beyond any volume")
         precondition(range.count <= policy.requestBlockCountMax, "a write of too many blocks")
         guard let slot = takeRequest(.write, token, now) else { return false }
         requests[slot].range = range

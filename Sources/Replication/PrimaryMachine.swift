@@ -1,5 +1,5 @@
-// The primary of one shard, as a machine: requests of clients and messages of replicas in, messages
-// and completions out.
+// The primary of one placement group, as a machine: requests of clients and messages of replicas
+// in, messages and completions out.
 //
 // Invariants:
 //   hardened ≤ committed < nextCounter
@@ -58,7 +58,7 @@ public enum PrimaryStop: Sendable, Hashable {
     case closed
 }
 
-/// A primary of a shard.
+/// A primary of a placement group.
 ///
 /// One thread owns it. After every call the owner carries out ``actions`` in their order and
 /// empties it.
@@ -299,7 +299,7 @@ public final class PrimaryMachine {
     /// Gives a write's payload back, unless it has none.
     func release(_ counter: UInt64) {
         let payload = window[windowIndex(counter)].payload
-        if payload != .zeroes { actions.append(.release(payload)) }
+        if payload.hasBytes { actions.append(.release(payload)) }
     }
 
     func windowIndex(_ counter: UInt64) -> Int { Int(counter) & (window.count - 1) }

@@ -1,5 +1,5 @@
-// One replica of one shard, as a machine: messages of primaries and ends of storage operations in,
-// messages and storage operations out.
+// One replica of one placement group, as a machine: messages of primaries and ends of storage
+// operations in, messages and storage operations out.
 //
 // Invariants:
 //   accepted ≤ promised; both only grow, and are durable before anybody is told
@@ -48,7 +48,7 @@ public struct ReplyAddress: Sendable, Hashable, BitwiseCopyable {
     public var token: UInt64
 }
 
-/// A replica of a shard.
+/// A replica of a placement group.
 ///
 /// One thread owns it. After every call the owner carries out ``actions`` in their order and
 /// empties it. Appends, records and flushes take effect in the order in which they were asked for.

@@ -108,7 +108,7 @@ public struct ReplicaMessage: Sendable, Hashable {
 
 /// A block and the number of its copy.
 public struct ScanEntry: Sendable, Hashable, BitwiseCopyable {
-    /// The block, counted from the shard's start.
+    /// The block, counted from the volume's start.
     public var block: UInt64
     /// The number of its copy at the replica that was asked.
     public var number: WriteNumber

@@ -1,8 +1,8 @@
-// How many replicas, how many of them make a write safe, and the limits of a shard's machines.
+// How many replicas, how many of them make a write safe, and the limits of its machines.
 
 /// What a volume asks of its replication, and what its machines may use.
 public struct ReplicationPolicy: Sendable, Hashable {
-    /// Replicas of a shard (N).
+    /// Replicas of each block (N).
     public var replicaCount: Int
     /// Replicas that must have a write before it is committed (W).
     public var writeQuorum: Int
@@ -41,7 +41,7 @@ public struct ReplicationPolicy: Sendable, Hashable {
     /// A bug planted for the simulation to find; nil outside it.
     package var defect: ReplicationDefect?
 
-    /// The most replicas a shard may have.
+    /// The most replicas a block may have.
     public static var replicaCountMax: Int { 5 }
 
     /// Creates a policy; nil when two quorums of writes would not share a replica.

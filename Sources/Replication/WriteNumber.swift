@@ -1,4 +1,4 @@
-// The number that names one write of a shard for ever.
+// The number that names one write of a placement group for ever.
 
 public import BlockCore
 
@@ -63,18 +63,20 @@ extension WriteNumber: CustomStringConvertible {
     public var description: String { "\(epoch.rawValue).\(counter)" }
 }
 
-/// A run of blocks of one shard.
+/// A run of blocks of one volume.
 @frozen
 public struct BlockRange: Hashable, Sendable, BitwiseCopyable {
-    /// The first block, counted from the shard's start.
+    /// The first block, counted from the volume's start.
     public var first: UInt64
     /// The number of blocks.
     public var count: UInt32
 
-    /// The blocks of a shard, which no range exceeds.
+    /// The blocks of the largest volume, which no range exceeds.
+    ///
+    /// A range may still lie beyond the volume at hand: whoever knows how large that is asks.
     @inlinable
     public static var blockCountMax: UInt64 {
-        BlockGeometry.shardByteCount >> BlockGeometry.blockShift
+        BlockGeometry.volumeByteCountMax >> BlockGeometry.blockShift
     }
 
     /// Creates a range.
@@ -88,7 +90,7 @@ public struct BlockRange: Hashable, Sendable, BitwiseCopyable {
     @inlinable
     public var byteCount: Int { Int(count) * BlockGeometry.blockByteCount }
 
-    /// Whether it is not empty and lies within a shard.
+    /// Whether it is not empty and lies within the largest volume.
     @inlinable
     public var isValid: Bool {
         count > 0 && first < BlockRange.blockCountMax
@@ -104,8 +106,9 @@ public struct BlockRange: Hashable, Sendable, BitwiseCopyable {
 
 /// Bytes that a machine passes on and never looks at.
 ///
-/// The owner of the machines gives it out: an index of a buffer, or 0 for zeroes (a trim). A
-/// primary holds on to the payload of a write until it emits ``PrimaryAction/release(_:)``.
+/// The owner of the machines gives it out: an index of a buffer, or one of the two names of zeroes
+/// that no buffer has. A primary holds on to the payload of a write until it emits
+/// ``PrimaryAction/release(_:)``.
 @frozen
 public struct PayloadID: Hashable, Sendable, BitwiseCopyable {
     /// The owner's mark.
@@ -115,9 +118,17 @@ public struct PayloadID: Hashable, Sendable, BitwiseCopyable {
     @inlinable
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 
-    /// No bytes: the blocks read as zeroes.
+    /// No bytes: the blocks read as zeroes, and take no room (a trim).
     @inlinable
     public static var zeroes: PayloadID { PayloadID(0) }
+
+    /// No bytes: the blocks read as zeroes, and keep their room.
+    @inlinable
+    public static var allocatedZeroes: PayloadID { PayloadID(1) }
+
+    /// Whether there are bytes that somebody has to free.
+    @inlinable
+    public var hasBytes: Bool { rawValue > 1 }
 }
 
 /// One placement of one replica: 64 random bits; a replaced or wiped replica has others.

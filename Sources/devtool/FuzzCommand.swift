@@ -1,8 +1,8 @@
 import Foundation
 import FuzzSupport
 
-/// Runs `devtool fuzz nbd [--count N] [--seed N] [--start N]`, or with `--corpus DIR` writes the
-/// conversations that it starts from, for libFuzzer.
+/// Runs `devtool fuzz nbd|peer [--count N] [--seed N] [--start N]`, or with `nbd --corpus DIR`
+/// writes the conversations that it starts from, for libFuzzer.
 ///
 /// - Returns: The process's exit code: 0 nothing found, 1 a broken rule, 2 wrong usage.
 func runFuzz(arguments: [String]) -> Int32 {
@@ -10,54 +10,53 @@ func runFuzz(arguments: [String]) -> Int32 {
         return writeCorpus(folder: arguments[2])
     }
     guard let options = FuzzOptions(arguments) else {
-        say("usage: devtool fuzz nbd [--count N] [--seed N] [--start N] | --corpus DIR")
+        say("usage: devtool fuzz nbd|peer [--count N] [--seed N] [--start N]")
+        say("       devtool fuzz nbd --corpus DIR")
         return 2
     }
-    // Where a trap ends the process, the last line says which runs to repeat.
-    let batchCount: UInt64 = 250_000
-    say("fuzz nbd seed=\(options.seed) start=\(options.start) count=\(options.count)")
+    return options.isPeer ? fuzzPeer(options) : fuzzNBD(options)
+}
+
+private func fuzzNBD(_ options: FuzzOptions) -> Int32 {
     var fuzzer = NBDFuzzer(seed: options.seed)
     var total = NBDFuzzer.Summary()
-    var index = options.start
-    let end = options.start + options.count
-    let clock = ContinuousClock()
-    let begin = clock.now
-    while index < end {
-        let next = min(index + batchCount, end)
-        say("devtool fuzz nbd --seed \(options.seed) --start \(index) --count \(next - index)")
-        do {
-            let summary = try fuzzer.run(index..<next)
-            total.runCount += summary.runCount
-            total.requestCount += summary.requestCount
-            total.outputCount += summary.outputCount
-            total.digest = (total.digest &* 31) ^ summary.digest
-        } catch {
-            say("run \(error.index): \(error.rule)")
-            say("client bytes: \(hexadecimal(error.bytes))")
-            say(
-                "repeat: devtool fuzz nbd --seed \(options.seed) --start \(error.index) --count 1"
-            )
-            return 1
-        }
-        index = next
+    return options.run { (range) throws(FuzzFailure) in
+        let summary = try fuzzer.run(range)
+        total.runCount += summary.runCount
+        total.requestCount += summary.requestCount
+        total.outputCount += summary.outputCount
+        total.digest = (total.digest &* 31) ^ summary.digest
+        return "\(total.runCount) connections, \(total.requestCount) requests accepted, "
+            + "\(total.outputCount) outputs, digest \(String(total.digest, radix: 16))"
     }
-    say(
-        "\(total.runCount) connections, \(total.requestCount) requests accepted, "
-            + "\(total.outputCount) outputs, digest \(String(total.digest, radix: 16)), "
-            + "\(clock.now - begin): nothing found"
-    )
-    return 0
+}
+
+private func fuzzPeer(_ options: FuzzOptions) -> Int32 {
+    var fuzzer = PeerFuzzer(seed: options.seed)
+    var total = PeerFuzzer.Summary()
+    return options.run { (range) throws(FuzzFailure) in
+        let summary = try fuzzer.run(range)
+        total.runCount += summary.runCount
+        total.decodedCount += summary.decodedCount
+        total.refusedBodyCount += summary.refusedBodyCount
+        total.digest = (total.digest &* 31) ^ summary.digest
+        return "\(total.runCount) frames, \(total.decodedCount) decoded, "
+            + "\(total.refusedBodyCount) refused behind their checksum, "
+            + "digest \(String(total.digest, radix: 16))"
+    }
 }
 
 /// The options of `devtool fuzz`.
 private struct FuzzOptions {
+    var isPeer: Bool
     var count: UInt64 = 1_000_000
     var seed: UInt64 = 1
     var start: UInt64 = 0
 
     init?(_ arguments: [String]) {
         var rest = arguments[...]
-        guard rest.popFirst() == "nbd" else { return nil }
+        guard let name = rest.popFirst(), ["nbd", "peer"].contains(name) else { return nil }
+        isPeer = name == "peer"
         while let name = rest.popFirst() {
             guard let text = rest.popFirst(), let value = UInt64(text) else { return nil }
             switch name {
@@ -68,6 +67,36 @@ private struct FuzzOptions {
             }
         }
         guard !start.addingReportingOverflow(count).overflow else { return nil }
+    }
+
+    /// Runs all, batch by batch.
+    ///
+    /// - Parameter batch: Runs a part, and says what all parts until then came to.
+    /// - Returns: The process's exit code.
+    func run(_ batch: (Range<UInt64>) throws(FuzzFailure) -> String) -> Int32 {
+        // Where a trap ends the process, the last line says which runs to repeat.
+        let batchCount: UInt64 = 250_000
+        let name = isPeer ? "peer" : "nbd"
+        say("fuzz \(name) seed=\(seed) start=\(start) count=\(count)")
+        let clock = ContinuousClock()
+        let begin = clock.now
+        var text = "nothing was run"
+        var index = start
+        while index < start + count {
+            let next = min(index + batchCount, start + count)
+            say("devtool fuzz \(name) --seed \(seed) --start \(index) --count \(next - index)")
+            do throws(FuzzFailure) {
+                text = try batch(index..<next)
+            } catch {
+                say("run \(error.index): \(error.rule)")
+                say("bytes: \(hexadecimal(error.bytes))")
+                say("repeat: devtool fuzz \(name) --seed \(seed) --start \(error.index) --count 1")
+                return 1
+            }
+            index = next
+        }
+        say("\(text), \(clock.now - begin): nothing found")
+        return 0
     }
 }
 

@@ -6,7 +6,7 @@ let arguments = Array(CommandLine.arguments.dropFirst())
 let usage = """
     usage: devtool sim store ...         run the simulation of a store (devtool sim --help)
            devtool sim replication ...   run the simulation of a shard's replicas
-           devtool fuzz nbd ...          mutate NBD conversations (devtool fuzz --help)
+           devtool fuzz nbd|peer ...     mutate what comes from a network (devtool fuzz --help)
     """
 switch arguments.first {
 case "fuzz": exit(runFuzz(arguments: Array(arguments.dropFirst())))

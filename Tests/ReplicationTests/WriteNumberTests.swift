@@ -24,13 +24,22 @@ import Testing
         #expect(numbers.shuffled().sorted() == numbers)
     }
 
-    @Test("Ranges within a shard are valid, others are not")
-    func range_beyondTheShard_isInvalid() {
+    @Test("Ranges within the largest volume are valid, others are not")
+    func range_beyondTheLargestVolume_isInvalid() {
+        #expect(BlockRange.blockCountMax << 12 == 64 << 40)
         let last = BlockRange.blockCountMax - 1
         #expect(BlockRange(first: last, count: 1).isValid)
         #expect(!BlockRange(first: last, count: 2).isValid)
         #expect(!BlockRange(first: 0, count: 0).isValid)
         #expect(!BlockRange(first: .max, count: .max).isValid)
+        #expect(!BlockRange(first: last, count: .max).isValid)
+    }
+
+    @Test("Both kinds of zeroes are no bytes")
+    func zeroes_ofBothKinds_haveNoBytes() {
+        #expect(!PayloadID.zeroes.hasBytes)
+        #expect(!PayloadID.allocatedZeroes.hasBytes)
+        #expect(PayloadID(2).hasBytes)
     }
 }
 

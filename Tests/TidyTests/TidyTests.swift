@@ -18,6 +18,7 @@ private let layers: [String: Set<String>] = [
     "LogStore": ["BlockCore", "LogFormat", "StorageIO"],
     "NBDSession": ["BlockCore", "NBDWire"],
     "Replication": ["BlockCore"],
+    "PeerWire": ["BlockCore", "Replication"],
     "Reactor": ["BlockCore", "StorageIO", "CLinux"],
     "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
     "StorageNode": [
@@ -29,7 +30,7 @@ private let layers: [String: Set<String>] = [
 /// Modules in which the same input must always give the same output.
 private let pureModules: Set<String> = [
     "BlockCore", "LogFormat", "NBDWire", "StorageIO", "LogStore", "NBDSession", "Replication",
-    "Simulation",
+    "PeerWire", "Simulation",
 ]
 
 /// Modules of the toolchain that anything may import.
