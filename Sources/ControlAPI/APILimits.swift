@@ -32,6 +32,16 @@ public enum APILimits {
     public static var volumeIDMax: UInt64 { (1 << 53) - 1 }
     /// The highest epoch of a volume: exact in JSON, and room above it for sums.
     public static var epochMax: UInt64 { (1 << 53) - 1 }
+    /// The highest lease epoch: write numbers have 20 bits for it.
+    public static var leaseEpochMax: UInt64 { (1 << 20) - 1 }
+    /// The largest instance of a replica: exact in JSON.
+    public static var instanceMax: UInt64 { (1 << 53) - 1 }
+    /// The most replicas of a volume.
+    public static var replicaCountMax: Int { 5 }
+    /// The most replicated volumes that a node serves: what it says of each fits a heartbeat.
+    public static var nodeServiceCountMax: Int { 4096 }
+    /// The largest heartbeat, in bytes: 4096 services with 5 replicas have less than 1 KiB each.
+    public static var heartbeatByteCountMax: Int { 8 << 20 }
     /// Volumes in one page of a list, at most and by default.
     public static var pageCountMax: Int { 1000 }
     /// Events in one answer, at most and by default.

@@ -108,17 +108,18 @@ public struct APICall: Sendable {
 
     /// The decoded body.
     public func body<Document: Decodable>(
-        _ type: Document.Type
+        _ type: Document.Type,
+        byteCountMax: Int = APILimits.bodyByteCountMax
     ) async throws(ControlError) -> Document {
         try requireJSON()
         let data: Data
         do {
-            let buffer = try await request.body.collect(upTo: APILimits.bodyByteCountMax)
+            let buffer = try await request.body.collect(upTo: byteCountMax)
             data = Data(buffer.readableBytesView)
         } catch is NIOTooManyBytesError {
             throw ControlError(
                 .bodyTooLarge,
-                "The body is larger than \(APILimits.bodyByteCountMax) bytes."
+                "The body is larger than \(byteCountMax) bytes."
             )
         } catch {
             throw ControlError(.malformedRequest, "The body ended early.")

@@ -226,9 +226,11 @@ private func addNodes(of service: some ControlService, to routes: inout RouteTab
     }
     routes.add(.post, one + "/heartbeat") { call in
         let node = try call.name("node", of: "node")
-        let heartbeat = try await call.body(NodeHeartbeat.self)
-        try heartbeat.space.check()
-        try heartbeat.stores?.check()
+        let heartbeat = try await call.body(
+            NodeHeartbeat.self,
+            byteCountMax: APILimits.heartbeatByteCountMax
+        )
+        try heartbeat.check()
         try await service.heartbeat(node, heartbeat)
         return .done
     }
@@ -256,91 +258,6 @@ extension APICall {
 
     fileprivate func image() throws(ControlError) -> (image: String, version: String) {
         (try name("image", of: "image"), try name("version", of: "version"))
-    }
-}
-
-extension NodeRegistration {
-    /// Refuses what a node cannot have meant.
-    fileprivate func check() throws(ControlError) {
-        _ = try APIEndpoint(adminEndpoint)
-        if let nbdEndpoint { _ = try APIEndpoint(nbdEndpoint) }
-        let texts = [adminEndpoint, nbdEndpoint, nbdUnixPath, version, machineID].compactMap(\.self)
-        guard texts.allSatisfy({ $0.utf8.count <= APILimits.endpointByteCountMax }) else {
-            throw ControlError(
-                .invalidArgument,
-                "An endpoint or path has at most \(APILimits.endpointByteCountMax) bytes."
-            )
-        }
-        try requireStoreIdentity(storeIdentity)
-        try space.check()
-        try stores?.check()
-        guard lostStores?.count ?? 0 <= APILimits.nodeStoreCountMax else {
-            throw ControlError(
-                .invalidArgument,
-                "A node tells of at most \(APILimits.nodeStoreCountMax) lost stores."
-            )
-        }
-        for identity in lostStores ?? [] { try requireStoreIdentity(identity) }
-    }
-}
-
-extension [NodeStore] {
-    /// Refuses what a node cannot have meant.
-    fileprivate func check() throws(ControlError) {
-        guard count <= APILimits.nodeStoreCountMax else {
-            throw ControlError(
-                .invalidArgument,
-                "A node tells of at most \(APILimits.nodeStoreCountMax) stores."
-            )
-        }
-        for store in self {
-            guard store.path.utf8.count <= APILimits.endpointByteCountMax else {
-                throw ControlError(
-                    .invalidArgument,
-                    "The path of a store has at most \(APILimits.endpointByteCountMax) bytes here."
-                )
-            }
-            if let identity = store.identity { try requireStoreIdentity(identity) }
-            try store.space.check()
-            try store.failures?.check()
-        }
-    }
-}
-
-extension StoreFailures {
-    /// Refuses what a node cannot have meant.
-    fileprivate func check() throws(ControlError) {
-        if let volume { try ValidName.require(volume, of: "volume") }
-        guard requestCount <= APILimits.failedRequestCountMax else {
-            throw ControlError(
-                .invalidArgument,
-                "A node tells of at most \(APILimits.failedRequestCountMax) failed requests."
-            )
-        }
-    }
-}
-
-private func requireStoreIdentity(_ text: String) throws(ControlError) {
-    guard text.utf8.count == 32, text.allSatisfy(\.isHexDigit) else {
-        throw ControlError(.invalidArgument, "A store identity is written as 32 hex digits.")
-    }
-}
-
-extension StoreSpaceUsage {
-    /// Refuses numbers that no store has; how they go together is the node's business.
-    fileprivate func check() throws(ControlError) {
-        let byteCounts = [
-            capacityByteCount, liveByteCount, availableByteCount, garbageByteCount,
-        ]
-        guard byteCounts.allSatisfy({ $0 <= APILimits.nodeByteCountMax }) else {
-            throw ControlError(
-                .invalidArgument,
-                "A node has at most \(ByteSize(byteCount: APILimits.nodeByteCountMax))."
-            )
-        }
-        guard (0...100).contains(fullestPercent ?? 0) else {
-            throw ControlError(.invalidArgument, "A store is used to 0 to 100 percent.")
-        }
     }
 }
 

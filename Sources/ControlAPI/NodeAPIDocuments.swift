@@ -92,6 +92,8 @@ public struct NodeVolume: Sendable, Hashable, Codable {
     public var snapshots: [NodeSnapshot]
     /// Where its bytes are.
     public var space: SpaceUsage
+    /// Which replica it is, and how far; absent for a volume that is not replicated.
+    public var replica: NodeReplica?
 
     /// Creates a volume's document.
     public init(
@@ -106,7 +108,8 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         layerCount: Int,
         topLayer: UInt64? = nil,
         snapshots: [NodeSnapshot],
-        space: SpaceUsage
+        space: SpaceUsage,
+        replica: NodeReplica? = nil
     ) {
         self.id = id
         self.name = name
@@ -120,6 +123,7 @@ public struct NodeVolume: Sendable, Hashable, Codable {
         self.topLayer = topLayer
         self.snapshots = snapshots
         self.space = space
+        self.replica = replica
     }
 }
 
@@ -179,6 +183,8 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
     public var epoch: UInt64?
     /// Text to keep with it, at most 2048 bytes.
     public var descriptor: String
+    /// What makes it a replica; absent for a volume that is not replicated.
+    public var replica: NodeReplicaCreation?
 
     /// Creates a body.
     public init(
@@ -188,7 +194,8 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
         logicalBlockByteCount: UInt32,
         durability: DurabilityMode,
         epoch: UInt64? = nil,
-        descriptor: String
+        descriptor: String,
+        replica: NodeReplicaCreation? = nil
     ) {
         self.id = id
         self.name = name
@@ -197,6 +204,7 @@ public struct NodeVolumeCreation: Sendable, Hashable, Codable {
         self.durability = durability
         self.epoch = epoch
         self.descriptor = descriptor
+        self.replica = replica
     }
 }
 

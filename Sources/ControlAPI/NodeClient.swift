@@ -113,4 +113,22 @@ public struct NodeClient: NodeService {
     ) async throws(ControlError) -> NodeVolume {
         try await api.document(.POST, "/v1/volumes/\(id)/snapshots/\(name)/clones", body: creation)
     }
+
+    /// The replicated volumes that it is the primary of, by name.
+    public func services() async throws(ControlError) -> [NodeServiceStatus] {
+        let list: NodeServiceList = try await api.document(.GET, "/v1/services")
+        return list.services
+    }
+
+    /// Has it become the primary of a replicated volume.
+    public func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        try await api.document(.PUT, "/v1/services/\(assignment.volume)", body: assignment)
+    }
+
+    /// Has it be the primary of a volume no more.
+    public func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
+        try await api.perform(.DELETE, "/v1/services/\(volume)?lease_epoch=\(leaseEpoch)")
+    }
 }

@@ -113,6 +113,23 @@ public struct NodeList: Sendable, Hashable, Codable {
     public init(nodes: [Node]) { self.nodes = nodes }
 }
 
+/// What fails together: nodes with the same zone, rack or host do.
+public struct FailureDomain: Sendable, Hashable, Codable {
+    /// The zone, such as a building or a power feed.
+    public var zone: String?
+    /// The rack.
+    public var rack: String?
+    /// The machine.
+    public var host: String?
+
+    /// Creates a description.
+    public init(zone: String? = nil, rack: String? = nil, host: String? = nil) {
+        self.zone = zone
+        self.rack = rack
+        self.host = host
+    }
+}
+
 /// Body of `PUT /v1/nodes/{node}`: a node registers itself.
 public struct NodeRegistration: Sendable, Hashable, Codable {
     /// Where its API is: `http://HOST:PORT` or `unix:PATH`.
@@ -135,6 +152,10 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
     public var stores: [NodeStore]?
     /// The identities of stores that it had and comes back without, since their disks are lost.
     public var lostStores: [String]?
+    /// Where primaries reach its replicas: `HOST:PORT`; absent from nodes that hold none.
+    public var peerEndpoint: String?
+    /// What fails together with it; absent from nodes that do not tell.
+    public var failureDomain: FailureDomain?
 
     /// The names on the wire, before the snake_case of ``ControlJSON``.
     enum CodingKeys: String, CodingKey {
@@ -148,6 +169,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         case space
         case stores
         case lostStores
+        case peerEndpoint
+        case failureDomain
     }
 
     /// Creates a body.
@@ -161,7 +184,9 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         machineID: String? = MachineIdentifier.current,
         space: StoreSpaceUsage,
         stores: [NodeStore]? = nil,
-        lostStores: [String]? = nil
+        lostStores: [String]? = nil,
+        peerEndpoint: String? = nil,
+        failureDomain: FailureDomain? = nil
     ) {
         self.adminEndpoint = adminEndpoint
         self.nbdEndpoint = nbdEndpoint
@@ -173,6 +198,8 @@ public struct NodeRegistration: Sendable, Hashable, Codable {
         self.space = space
         self.stores = stores
         self.lostStores = lostStores
+        self.peerEndpoint = peerEndpoint
+        self.failureDomain = failureDomain
     }
 }
 
@@ -201,12 +228,22 @@ public struct NodeHeartbeat: Sendable, Hashable, Codable {
     public var space: StoreSpaceUsage
     /// Its stores one by one; absent from nodes that do not tell.
     public var stores: [NodeStore]?
+    /// The replicated volumes that it is the primary of; absent from nodes that do not tell.
+    ///
+    /// With every heartbeat, and at once when one stops or the state of a replica changes.
+    public var services: [NodeServiceStatus]?
 
     /// Creates a body.
-    public init(session: UInt64, space: StoreSpaceUsage, stores: [NodeStore]? = nil) {
+    public init(
+        session: UInt64,
+        space: StoreSpaceUsage,
+        stores: [NodeStore]? = nil,
+        services: [NodeServiceStatus]? = nil
+    ) {
         self.session = session
         self.space = space
         self.stores = stores
+        self.services = services
     }
 }
 

@@ -17,6 +17,7 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     let gate = OperationGate()
     addVolumes(of: service, gate, to: &routes)
     addSnapshots(of: service, gate, to: &routes)
+    addServices(of: service, gate, to: &routes)
     return routes.router { call in
         let expected = call.expectedStores
         guard !expected.isEmpty else { return }
@@ -50,6 +51,7 @@ private func addVolumes(
         try ValidSize.require(volumeByteCount: creation.byteCount)
         try ValidSize.require(logicalBlockByteCount: creation.logicalBlockByteCount)
         try requireDescriptor(creation.descriptor)
+        if let replica = creation.replica { try requireInstance(replica.instance) }
         let node = try gate.admit(call.operation, to: service)
         return try await .created(node.createVolume(creation))
     }
@@ -107,6 +109,88 @@ private func addSnapshots(
         try requireDescriptor(creation.descriptor)
         let node = try gate.admit(call.operation, to: service)
         return try await .created(node.clone(volume: id, snapshot: name, creation))
+    }
+}
+
+private func addServices(
+    of service: some NodeService,
+    _ gate: OperationGate,
+    to routes: inout RouteTable
+) {
+    routes.add(.get, "v1/services") { _ in
+        try await .document(NodeServiceList(services: service.services()))
+    }
+    routes.add(.put, "v1/services/:id") { call in
+        let id = try call.volumeID("id")
+        let assignment = try await call.body(NodeServiceAssignment.self)
+        guard assignment.volume == id else {
+            throw ControlError(
+                .invalidArgument,
+                "The body is of the volume \(assignment.volume), the path of \(id)."
+            )
+        }
+        try require(assignment)
+        let node = try gate.admit(call.operation, to: service)
+        return try await .document(node.serve(assignment))
+    }
+    routes.add(.delete, "v1/services/:id") { call in
+        let id = try call.volumeID("id")
+        let epoch = try call.number("lease_epoch", in: 0...APILimits.leaseEpochMax, default: 0)
+        try requireLeaseEpoch(epoch)
+        let node = try gate.admit(call.operation, to: service)
+        try await node.stopServing(id, leaseEpoch: epoch)
+        return .done
+    }
+}
+
+private func require(_ assignment: NodeServiceAssignment) throws(ControlError) {
+    try ValidName.require(assignment.name, of: "volume")
+    try ValidSize.require(volumeByteCount: assignment.byteCount)
+    try ValidSize.require(logicalBlockByteCount: assignment.logicalBlockByteCount)
+    try requireLeaseEpoch(assignment.leaseEpoch)
+    try requireEpoch(assignment.exportEpoch)
+    let placements = assignment.placements
+    guard (1...APILimits.replicaCountMax).contains(placements.count) else {
+        throw ControlError(
+            .invalidArgument,
+            "A volume has 1 to \(APILimits.replicaCountMax) replicas."
+        )
+    }
+    guard (1...placements.count).contains(assignment.writeQuorum),
+        2 * assignment.writeQuorum > placements.count
+    else {
+        throw ControlError(
+            .invalidArgument,
+            "\(assignment.writeQuorum) of \(placements.count) replicas are not a majority."
+        )
+    }
+    guard Set(placements.map(\.node)).count == placements.count,
+        Set(placements.map(\.instance)).count == placements.count
+    else { throw ControlError(.invalidArgument, "Two placements have one node or instance.") }
+    for placement in placements {
+        try ValidName.require(placement.node, of: "node")
+        try requireInstance(placement.instance)
+        guard (placement.peerEndpoint ?? "").utf8.count <= APILimits.endpointByteCountMax else {
+            throw ControlError(.invalidArgument, "The endpoint of a peer is too long.")
+        }
+    }
+}
+
+private func requireLeaseEpoch(_ epoch: UInt64) throws(ControlError) {
+    guard (1...APILimits.leaseEpochMax).contains(epoch) else {
+        throw ControlError(
+            .invalidArgument,
+            "A lease epoch is from 1 to \(APILimits.leaseEpochMax)."
+        )
+    }
+}
+
+private func requireInstance(_ instance: UInt64) throws(ControlError) {
+    guard (1...APILimits.instanceMax).contains(instance) else {
+        throw ControlError(
+            .invalidArgument,
+            "The instance of a replica is from 1 to \(APILimits.instanceMax)."
+        )
     }
 }
 

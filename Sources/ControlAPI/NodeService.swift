@@ -50,9 +50,36 @@ public protocol NodeService: Sendable {
         snapshot name: String,
         _ creation: NodeCloneCreation
     ) async throws(ControlError) -> NodeVolume
+    /// The replicated volumes that it is the primary of, by name, those that stopped included.
+    func services() async throws(ControlError) -> [NodeServiceStatus]
+    /// Becomes the primary of a replicated volume.
+    ///
+    /// Answers at once, while the takeover goes on. The same lease epoch again changes nothing but
+    /// placements, size and access; a higher one replaces what was; a lower one is `outdated`.
+    func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus
+    /// Is the primary of a volume no more.
+    ///
+    /// Connections are closed, what is in work ends, grants are given back. Done also when
+    /// nothing is served, or only under a higher epoch.
+    func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError)
 }
 
 extension NodeService {
+    /// None: for nodes without replicas.
+    public func services() async throws(ControlError) -> [NodeServiceStatus] { [] }
+
+    /// Refused: for nodes without replicas.
+    public func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        throw ControlError(.unsupported, "This node does not serve replicated volumes.")
+    }
+
+    /// Nothing to do: for nodes without replicas.
+    public func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {}
+
     /// The same node: for services that are called directly, where nothing is under way.
     public func carryingOut(_ operation: NodeOperation) -> any NodeService { self }
 }

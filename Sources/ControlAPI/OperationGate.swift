@@ -97,6 +97,20 @@ package final class OperationGate: Sendable {
         }
     }
 
+    /// For primaries, whose changes are not those of the node's copy: an order of their own, and
+    /// nobody waits, since their lease epochs tell the node which of two counts.
+    fileprivate func service<Value: Sendable>(
+        _ volume: UInt64,
+        _ operation: NodeOperation?,
+        _ body: () async throws(ControlError) -> Value
+    ) async throws(ControlError) -> Value {
+        if let operation { try requireOrder(operation, volume | Self.serviceMark) }
+        return try await body()
+    }
+
+    /// Tells a volume's service from its copy; ids of volumes are below it.
+    private static let serviceMark: UInt64 = 1 << 63
+
     private func requireOrder(
         _ operation: NodeOperation,
         _ volume: UInt64
@@ -200,6 +214,24 @@ package struct GatedNode<Node: NodeService>: NodeService {
     ) async throws(ControlError) -> NodeVolume {
         try await gate.change(creation.id, operation) { [node] () throws(ControlError) in
             try await node.clone(volume: id, snapshot: name, creation)
+        }
+    }
+
+    package func services() async throws(ControlError) -> [NodeServiceStatus] {
+        try await node.services()
+    }
+
+    package func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        try await gate.service(assignment.volume, operation) { () throws(ControlError) in
+            try await node.serve(assignment)
+        }
+    }
+
+    package func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
+        try await gate.service(volume, operation) { () throws(ControlError) in
+            try await node.stopServing(volume, leaseEpoch: leaseEpoch)
         }
     }
 
