@@ -110,6 +110,10 @@ extension LogStore {
         _ blocks: Range<UInt64>
     ) -> Progress? {
         guard let walk = statusWalk(slot) else { return .waitsForPage }
+        // One that was begun for a leaf of which everything was overwritten meanwhile.
+        if statusWalks.walks[walk].leafIndex != blocks.lowerBound >> MapEntry.pageShift {
+            statusWalks.walks[walk].isFresh = true
+        }
         switch walkStack(slot, walk, .number, top: top, since: nil) {
         case .known: break
         case .waits(let progress): return progress

@@ -17,6 +17,7 @@
 // Not simulated: a device that gets slower with age, and reordering of reads within one request.
 
 import BlockCore
+import LogStore
 public import StorageIO
 
 /// A device in memory with a volatile cache, faults and crashes under a seed.
@@ -359,4 +360,22 @@ public enum Canary: String, Sendable, CaseIterable {
     case staleRead = "stale-read"
     /// A trim is acknowledged without asking the store.
     case skipTrim = "skip-trim"
+    /// Replay takes changes that were numbered from outside for the store's own.
+    case replayIgnoresNumbers = "replay-ignores-numbers"
+    /// A checkpoint does not say how far the streams of its volumes came.
+    case forgetPosition = "forget-position"
+
+    /// Whether only volumes with numbered changes can show it.
+    var isOfReplicas: Bool { storeDefect != nil }
+
+    /// The bug as the store plants it.
+    var storeDefect: StoreDefect? {
+        switch self {
+        case .replayIgnoresNumbers: .replayIgnoresNumbers
+        case .forgetPosition: .positionNotCheckpointed
+        case .forgetFlush, .forgetDurableWrite, .skipVolumeFlush, .dropForceUnitAccess, .staleRead,
+            .skipTrim:
+            nil
+        }
+    }
 }

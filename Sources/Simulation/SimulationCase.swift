@@ -47,6 +47,7 @@ extension SimulationOptions {
         if let errorAt { result += ["--error-at", "\(errorAt)"] }
         if isCalm { result.append("--calm") }
         if isCrowded { result.append("--crowded") }
+        if let hasReplicas { result.append(hasReplicas ? "--replicas" : "--no-replicas") }
         if let canary { result += ["--canary", canary.rawValue] }
         return result
     }
@@ -59,6 +60,8 @@ extension SimulationOptions {
         switch name {
         case "--calm": isCalm = true
         case "--crowded": isCrowded = true
+        case "--replicas": hasReplicas = true
+        case "--no-replicas": hasReplicas = false
         default: return false
         }
         return true

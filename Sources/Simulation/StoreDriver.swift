@@ -23,6 +23,8 @@ final class StoreDriver {
     private(set) var nowNanoseconds: UInt64 = 1_000_000
     /// The device request at which ``turn(untilNanoseconds:_:)`` stops.
     var crashAt: UInt64?
+    /// A bug that every life of the store has.
+    var defect: StoreDefect?
 
     private let scenario: StoreScenario
     private var random: SeededRandom
@@ -43,6 +45,7 @@ final class StoreDriver {
     /// - Precondition: nothing of the old store is in flight: it closed, or ``crash(_:)`` ended it.
     func open() {
         store = LogStore(configuration: scenario.configuration, geometry: device.geometry)
+        store.defect = defect
         deadlineNanoseconds = nil
         quietTurnCount = 0
         store.open(identity: nil, now: now)

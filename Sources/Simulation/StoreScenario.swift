@@ -17,6 +17,8 @@ public struct SimulationOptions: Sendable, Hashable {
     public var isCalm = false
     /// Whether the store is small, full and thinly written, whatever the seed says.
     public var isCrowded = false
+    /// Whether there are volumes with numbered changes; nil lets the seed choose.
+    public var hasReplicas: Bool?
 
     /// Creates the defaults.
     public init() {}
@@ -83,10 +85,15 @@ struct StoreScenario {
     var endsEmpty: Bool
     /// Whether volumes are written everywhere, a block here and a block there.
     var isCrowded = false
+    /// Whether there are volumes whose changes are numbered from outside.
+    var hasReplicas: Bool
 
     init(seed: UInt64, options: SimulationOptions) {
         var random = SeededRandom(seed: seed)
         self.seed = seed
+        // A source of its own: seeds from before there were replicas mean what they meant.
+        var replicaRandom = SeededRandom(seed: seed ^ 0x5E_7A11_CA)
+        hasReplicas = options.hasReplicas ?? replicaRandom.chance(perMille: 350)
         // Small devices have small segments (StoreFormat), and more of them.
         segmentByteCount = random.pick([
             64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 1 << 20,
@@ -128,6 +135,7 @@ struct StoreScenario {
         drawFaults(&random)
         if options.isCrowded { crowd(&random) }
         operationCount = options.operationCount ?? operationCount
+        if options.canary?.isOfReplicas ?? false { hasReplicas = true }
         if options.isCalm || options.crashAt != nil || options.errorAt != nil {
             crashInterval = 0
             let latency = faults
@@ -200,6 +208,6 @@ struct StoreScenario {
             + "writeback \(configuration.writebackNanoseconds / 1000) us "
             + "ops \(operationCount) depth \(queueDepthMax) volumes \(volumeCountMax) "
             + "snapshots \(snapshotCountMax) span \(spanByteCount >> 10) KiB "
-            + "crash every \(crashInterval) damage \(faults.damageCountMax)"
+            + "replicas \(hasReplicas) crash every \(crashInterval) damage \(faults.damageCountMax)"
     }
 }

@@ -47,6 +47,7 @@ extension StoreSimulation {
             trace.note(6, completion.token, 0) {
                 "\(driver.nowNanoseconds) command \(completion.token) ended: \(completion.result)"
             }
+            if endReplicaCommand(completion) { continue }
             guard let expected = expectations.removeValue(forKey: completion.token) else {
                 fail("a command nobody submitted ended: \(completion.token)")
                 return

@@ -31,6 +31,7 @@ extension StoreSimulation {
         for slot in requests.indices { requests[slot] = nil }
         handles = [:]
         expectations = [:]
+        crashReplicas()
         driver.crash(kind)
         if let problem = oracle.judge() { fail(problem) }
         oracle.crash()
@@ -140,11 +141,16 @@ extension StoreSimulation {
             endLeniently()
             return .ready
         }
-        if let problem = oracle.resolve(driver.store.volumes()) {
+        if let problem = oracle.resolve(listedVolumes) {
             fail(problem)
             return .ready
         }
         guard readBack(.gather, onlyOpen: true) else {
+            if failure != nil || endedByDamage { return .ready }
+            if case .failed(let error) = driver.store.state { return .refused(error) }
+            return .crashed
+        }
+        guard resolveReplicas() else {
             if failure != nil || endedByDamage { return .ready }
             if case .failed(let error) = driver.store.state { return .refused(error) }
             return .crashed
@@ -154,12 +160,17 @@ extension StoreSimulation {
         return .ready
     }
 
+    /// The volumes that the oracle knows.
+    var listedVolumes: [VolumeSummary] {
+        driver.store.volumes().filter { $0.specification.id.rawValue < Replicas.idBase }
+    }
+
     /// Ends a run after damage and a crash.
     ///
     /// The log may have been cut: what there is must be of this run and of its place, and that
     /// is all.
     private func endLeniently() {
-        for summary in driver.store.volumes() {
+        for summary in listedVolumes {
             let id = summary.specification.id.rawValue
             guard let volume = oracle.volumes[id] else { continue }
             volume.specification.byteCount = summary.specification.byteCount
@@ -180,6 +191,7 @@ extension StoreSimulation {
         guard failure == nil, !endedByDamage, driver.store.state == .ready else { return false }
         for id in oracle.volumeIDs { closeHandles(of: id) }
         handles = [:]
+        closeReplicas()
         let lives = crashCount
         trace.note(9, 0, 0) { "\(driver.nowNanoseconds) close" }
         driver.store.close()
@@ -193,6 +205,7 @@ extension StoreSimulation {
     /// An orderly end and a new start.
     func restart() {
         guard shutDown() else { return }
+        noteReplicasDurable()
         // Closed in order means: as if everything had been flushed.
         oracle.history.noteDurable(oracle.history.nextTick())
         _ = oracle.history.nextTick()
@@ -209,7 +222,7 @@ extension StoreSimulation {
         compareListing()
         for _ in 0..<4 {
             unreadCount = 0
-            if readBack(.verify, onlyOpen: false) { return }
+            if readBack(.verify, onlyOpen: false), verifyReplicas(isWhole: true) { return }
             // A crash or an error came in between: recover, and read it all once more.
             guard failure == nil, !endedByDamage else { return }
             if case .failed(let error) = driver.store.state {
@@ -282,7 +295,7 @@ extension StoreSimulation {
     private func finishReading() -> Bool { turns { self.requests.allSatisfy { $0 == nil } } }
 
     /// Like `pump`, but leaves a crash to the caller.
-    private func turns(_ isDone: () -> Bool) -> Bool {
+    func turns(_ isDone: () -> Bool) -> Bool {
         for _ in 0..<100_000 {
             guard failure == nil else { return false }
             if isDone() { return true }

@@ -6,6 +6,7 @@ import LogStore
 extension StoreSimulation {
     /// Takes the end of a request.
     func end(_ completion: StoreCompletion) {
+        guard completion.token < Replicas.tokenBase else { return endReplica(completion) }
         let slot = Int(completion.token)
         guard slot < requests.count, let active = requests[slot] else {
             fail("a completion nobody asked for: token \(completion.token)")

@@ -42,6 +42,8 @@ extension StoreSimulation {
     func emptyOut() {
         guard failure == nil, !endedByDamage, device.damageCount == 0 else { return }
         trace.say { "\(driver.nowNanoseconds) deleting everything" }
+        deleteReplicas()
+        guard failure == nil, !endedByDamage, replicas.volumes.isEmpty else { return }
         var remaining = oracle.volumes.count * 2 + 2
         while let id = oracle.volumeIDs.first(where: { !oracle.carriesClones($0) }), remaining > 0 {
             remaining -= 1

@@ -283,6 +283,6 @@ extension StoreSimulation {
 
     func compareListing() {
         guard !endedByDamage, expectations.isEmpty, driver.store.state == .ready else { return }
-        if let problem = oracle.compare(driver.store.volumes()) { fail(problem) }
+        if let problem = oracle.compare(listedVolumes) { fail(problem) }
     }
 }

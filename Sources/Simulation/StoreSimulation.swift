@@ -63,6 +63,7 @@ public final class StoreSimulation {
     /// Reads that ended with a media error when everything was read back last.
     var unreadCount = 0
     var staleBytes: [UInt8] = []
+    var replicas: Replicas
 
     /// What a handle is of.
     struct HandleKey: Hashable {
@@ -95,6 +96,7 @@ public final class StoreSimulation {
         self.options = options
         trace = SimulationTrace(emit: emit)
         random = SeededRandom(seed: seed ^ 0x0C41_94CA)
+        replicas = Replicas(random: SeededRandom(seed: seed ^ 0x4E_11CA))
         device = SimulatedDevice(
             byteCount: scenario.deviceByteCount,
             superblockOffsets: Superblock.slotOffsets,
@@ -109,6 +111,7 @@ public final class StoreSimulation {
         requests = Array(repeating: nil, count: scenario.queueDepthMax)
         driver.crashAt = options.crashAt
         device.canary = options.canary
+        driver.defect = options.canary?.storeDefect
     }
 
     /// Runs to the end or to the first thing that is wrong.
@@ -144,7 +147,10 @@ public final class StoreSimulation {
         while operationCount < scenario.operationCount, failure == nil, !endedByDamage {
             stepLimit -= 1
             guard stepLimit > 0 else { return }
-            for _ in 0..<random.within(1...4) where hasFreeRequest { step() }
+            for _ in 0..<random.within(1...4) where hasFreeRequest {
+                step()
+                replicaStep()
+            }
             let think = scenario.thinkNanosecondsMax
             let limit = driver.nowNanoseconds + (think > 0 ? random.below(think) : 0)
             pump(untilNanoseconds: limit) { true }
@@ -170,7 +176,9 @@ public final class StoreSimulation {
         pump { self.isIdle }
     }
 
-    var isIdle: Bool { requests.allSatisfy { $0 == nil } && expectations.isEmpty }
+    var isIdle: Bool {
+        requests.allSatisfy { $0 == nil } && expectations.isEmpty && replicas.isIdle
+    }
 
     func fail(_ text: @autoclosure () -> String) {
         guard failure == nil else { return }
@@ -227,7 +235,8 @@ public final class StoreSimulation {
     private func describeActive() -> String {
         let active = requests.compactMap { $0 }
         let names = active.map { "\($0.kind) \($0.place)" }.joined(separator: ", ")
-        return "\(active.count) requests [\(names)] and \(expectations.count) commands"
+        return "\(active.count) requests [\(names)] and \(expectations.count) commands, "
+            + "of replicas \(replicas.requests.count) and \(replicas.commands.count)"
     }
 }
 

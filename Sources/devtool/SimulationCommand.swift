@@ -32,6 +32,8 @@ struct SimulationArguments {
                    [--error-at N | every]   fail the n-th device request, or in turn each
                    [--calm]                 no faults and no crashes
                    [--crowded]              a small, full, thinly written store
+                   [--replicas | --no-replicas]   with or without volumes whose changes are
+                                            numbered from outside (default: the seed chooses)
                    [--canary NAME]          plant a bug: \(Canary.allCases.map(\.rawValue).joined(separator: ", "))
                    [--trace]                print everything that happens
                devtool sim replication --seed N | --seeds COUNT [--first N] [--jobs N]

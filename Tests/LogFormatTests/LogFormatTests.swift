@@ -266,6 +266,41 @@ struct SplitMix {
         }
     }
 
+    @Test("Only data and zeroes carry numbers from outside, and those are of 56 bits")
+    func record_numbers_validated() {
+        func isTaken(_ kind: RecordKind, _ flags: RecordFlags, _ sequence: UInt64) -> Bool {
+            MemoryArena.withTemporary(byteCount: 4096) { block in
+                let count: UInt32 = kind == .control || kind == .zero ? 0 : 1
+                RecordHeader(
+                    kind: kind,
+                    flags: flags,
+                    blockCount: count,
+                    layer: LayerID(1),
+                    firstBlock: 0,
+                    sequence: sequence,
+                    tailByteCount: count * RecordHeader.tailByteCountPerBlock(kind)
+                ).encode(into: block, at: 0)
+                return RecordHeader.decode(block, at: 0) != nil
+            }
+        }
+        let most: UInt64 = (1 << 56) - 1
+        for kind in [RecordKind.data, .zero] {
+            #expect(isTaken(kind, .numbered, 1))
+            #expect(isTaken(kind, [.numbered, .streamed, .staysAllocated], most))
+            #expect(!isTaken(kind, .numbered, 0))
+            #expect(!isTaken(kind, .numbered, most + 1))
+            #expect(!isTaken(kind, .streamed, 1))
+            #expect(!isTaken(kind, [], most))
+        }
+        for kind in [RecordKind.relocate, .mapPage, .manifest, .control] {
+            #expect(isTaken(kind, [], 1))
+            #expect(!isTaken(kind, .numbered, 1))
+            #expect(!isTaken(kind, .streamed, 1))
+            // A moved block keeps the number it came with.
+            #expect(isTaken(kind, [], most) == (kind == .relocate))
+        }
+    }
+
     @Test("Control records of pages and layers that cannot be are refused")
     func controlRecord_impossible_refused() throws {
         let wrong: [ControlRecord] = [

@@ -1,5 +1,7 @@
 import BlockCore
+import CAllocationCounter
 import LogStore
+import StorageIO
 import TestSupport
 import Testing
 
@@ -295,5 +297,55 @@ import Testing
             )
         }
         #expect(bench.store.specification(of: Self.id)?.replica == [1])
+    }
+
+    // MARK: - Allocation
+
+    @Test(
+        "Numbered changes, reads and scans allocate nothing",
+        .enabled(if: allocation_counter_is_active(), "a sanitizer has its own allocator")
+    )
+    func requests_steadyState_allocateNothing() throws {
+        let bench = try StoreBench()
+        let volume = try replica(bench)
+        _ = try bench.command(.createSnapshot(volume: Self.id, name: "below"))
+        var allocationCount: UInt64 = 0
+        func round(_ step: UInt64) {
+            let kinds: [StoreRequest.Kind] = [.write, .trim, .read, .scan]
+            let block = step % 7 * 256 + step % 64
+            let kind = kinds[Int(step & 3)]
+            let request = StoreRequest(
+                kind: kind,
+                volume: volume,
+                offset: block * 4096,
+                byteCount: 16 * 4096,
+                region: bench.buffers.region.slice(0, 17 * 4096),
+                flags: kind == .write || kind == .trim ? .streamed : [],
+                number: kind == .scan ? 0 : step,
+                token: step
+            )
+            let before = allocation_counter_thread_count()
+            bench.store.submit(request)
+            _ = bench.store.onTurn(now: bench.now)
+            while let transfer = bench.store.deviceRequests.popFirst() {
+                let offset = Int(transfer.offset)
+                let region = transfer.region
+                if case .read = transfer.kind {
+                    region.copy(from: bench.arena.region.slice(offset, region.byteCount))
+                } else {
+                    bench.arena.region.slice(offset, region.byteCount).copy(from: region)
+                }
+                let end = DeviceCompletion(token: transfer.token, errno: 0)
+                bench.store.onDeviceCompletion(end, now: bench.now)
+            }
+            while bench.store.completions.popFirst() != nil {}
+            allocationCount += UInt64(allocation_counter_thread_count() - before)
+            bench.now = bench.now.advanced(byNanoseconds: 3_000_000)
+        }
+        for step in 1...100 as ClosedRange<UInt64> { round(step) }
+        allocationCount = 0
+        for step in 101...400 as ClosedRange<UInt64> { round(step) }
+        #expect(allocationCount == 0)
+        #expect(bench.store.streamPosition(of: Self.id) == 400)
     }
 }

@@ -72,6 +72,14 @@ private func repetition(_ testCase: SimulationCase) -> Comment {
         everyRequest(seed: 7) { options, point in options.crashAt = point }
     }
 
+    @Test("A crash at any device request leaves replicas a prefix of their logs")
+    func run_replicasCrashAtEvery_findsNothing() {
+        everyRequest(seed: 7) { options, point in
+            options.hasReplicas = true
+            options.crashAt = point
+        }
+    }
+
     @Test("A failed device request loses nothing")
     func run_errorAtEvery_findsNothing() {
         everyRequest(seed: 8) { options, point in options.errorAt = point }
