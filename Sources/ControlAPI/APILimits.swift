@@ -94,6 +94,9 @@ public enum APILimits {
     public static var heartbeatIntervalMilliseconds: Int { 2_000 }
     /// After how long without one a node counts as down, in milliseconds: four may get lost.
     public static var heartbeatTimeoutMilliseconds: Int { 10_000 }
+    /// How long a node may be down before its replicas are replaced, in seconds: longer than a
+    /// machine takes to start, short enough that a second death in between is unlikely.
+    public static var replaceSeconds: Double { 600 }
     /// How often a follower of events that has nothing to say sends an empty line, in seconds, so
     /// that a dead connection is noticed.
     public static var followKeepaliveSeconds: Int { 5 }

@@ -46,7 +46,11 @@ public struct Node: Sendable, Hashable, Codable {
     public var stores: [NodeStore]?
     /// The number of volumes placed on it.
     public var volumeCount: Int
-    /// The sizes of those volumes together, in bytes; thin as they are, it may be more than there
+    /// Of these, those of which others have replicas too.
+    public var replicaCount: Int?
+    /// The replicated volumes that it serves to hosts.
+    public var primaryCount: Int?
+    /// The sizes of those on it volumes together, in bytes; thin as they are, it may be more than there
     /// is room for.
     public var provisionedByteCount: UInt64?
     /// When it was last heard from; absent until the first time since the service started.
@@ -66,6 +70,8 @@ public struct Node: Sendable, Hashable, Codable {
         case space
         case stores
         case volumeCount
+        case replicaCount
+        case primaryCount
         case provisionedByteCount
         case lastSeenAt
     }
@@ -84,6 +90,8 @@ public struct Node: Sendable, Hashable, Codable {
         space: StoreSpaceUsage?,
         stores: [NodeStore]? = nil,
         volumeCount: Int,
+        replicaCount: Int? = nil,
+        primaryCount: Int? = nil,
         provisionedByteCount: UInt64? = nil,
         lastSeenAt: Date?
     ) {
@@ -99,6 +107,8 @@ public struct Node: Sendable, Hashable, Codable {
         self.space = space
         self.stores = stores
         self.volumeCount = volumeCount
+        self.replicaCount = replicaCount
+        self.primaryCount = primaryCount
         self.provisionedByteCount = provisionedByteCount
         self.lastSeenAt = lastSeenAt
     }

@@ -63,6 +63,37 @@ public struct VolumeSource: Sendable, Hashable, Codable {
     }
 }
 
+/// How one replica of a volume is.
+public struct VolumeReplicaState: Sendable, Hashable, Codable {
+    /// What is known of it.
+    public enum State: String, Sendable, Hashable, Codable, CaseIterable {
+        /// It has everything and counts for commits.
+        case complete
+        /// What it missed is being brought to it.
+        case resyncing
+        /// It lacks something.
+        case behind
+        /// Its node is down, or not to be reached from the primary.
+        case down
+        /// No primary tells of it.
+        case unknown
+    }
+
+    /// Its node.
+    public var node: String
+    /// How it is.
+    public var state: State
+    /// Writes that others have and it does not, when that is known.
+    public var behind: UInt64?
+
+    /// Creates a document.
+    public init(node: String, state: State, behind: UInt64? = nil) {
+        self.node = node
+        self.state = state
+        self.behind = behind
+    }
+}
+
 /// A volume.
 public struct Volume: Sendable, Hashable, Codable {
     /// Its identity, never reused; below 2^53, so that every JSON reader keeps it exact.
@@ -81,6 +112,10 @@ public struct Volume: Sendable, Hashable, Codable {
     public var primary: String
     /// The nodes that hold its copies, the primary included.
     public var replicas: [String]
+    /// How its replicas are; absent when it is not replicated.
+    public var replicaStates: [VolumeReplicaState]?
+    /// How far its primary is, as last heard; absent when nobody has it, or nothing was heard.
+    public var serviceState: NodeServiceState?
     /// The number of its snapshots.
     public var snapshotCount: Int
     /// The number of layers in its stack, when its node answered.
@@ -108,6 +143,8 @@ public struct Volume: Sendable, Hashable, Codable {
         state: VolumeState,
         primary: String,
         replicas: [String],
+        replicaStates: [VolumeReplicaState]? = nil,
+        serviceState: NodeServiceState? = nil,
         snapshotCount: Int,
         layerCount: Int? = nil,
         source: VolumeSource? = nil,
@@ -125,6 +162,8 @@ public struct Volume: Sendable, Hashable, Codable {
         self.state = state
         self.primary = primary
         self.replicas = replicas
+        self.replicaStates = replicaStates
+        self.serviceState = serviceState
         self.snapshotCount = snapshotCount
         self.layerCount = layerCount
         self.source = source
@@ -160,9 +199,9 @@ public struct VolumeCreation: Sendable, Hashable, Codable {
     public var logicalBlockByteCount: UInt32?
     /// When a write is acknowledged; default `writeback`.
     public var durability: DurabilityMode?
-    /// The number of copies; default 1, which is all that this build serves.
+    /// The number of copies, 1 to 5; default 3 where three nodes take replicas, else 1.
     public var replicas: Int?
-    /// The node to place it on; default the one with most room.
+    /// The node of its first copy; default the one with most room.
     public var node: String?
 
     /// Creates a body.

@@ -41,7 +41,7 @@ extension ControlPlane {
             let reason = error.detail
             let known = try await meta(await metadata.allVolumes()).map(\.value)
             let lost = try await meta(await metadata.lostVolumeIDs())
-            let ids = known.filter { $0.primary == name }.map(\.id) + lost
+            let ids = known.filter { $0.lies(on: name) }.map(\.id) + lost
             return try await answered(by: name, until: deadline) {
                 () throws(ControlError) in
                 var held: [NodeVolume] = []
@@ -74,13 +74,16 @@ extension ControlPlane {
         }
         for volume in known where volume.pending == nil {
             // In step, which is most of them: nothing to lock and nothing to ask.
-            if let held = heldByID[volume.id], await agrees(volume, held) { continue }
+            if let held = heldByID[volume.id], await agrees(volume, held, on: node) { continue }
             let deadline = changeDeadline
             let answers = await checked(volume.name, on: node, until: deadline) {
                 [self] () throws(ControlError) in
                 let current = try await meta(await metadata.volume(id: volume.id))
                 // What changed since the node was asked is newer than its answer.
                 guard let current, current.value == volume else { return }
+                guard !volume.isReplicated else {
+                    return try await bringReplicaIntoStep(current, on: node, until: deadline)
+                }
                 try await bringIntoStep(current, until: deadline)
             }
             guard answers else { return }
@@ -109,7 +112,16 @@ extension ControlPlane {
         }
     }
 
-    private func agrees(_ volume: VolumeRecord, _ held: NodeVolume) async -> Bool {
+    private func agrees(
+        _ volume: VolumeRecord,
+        _ held: NodeVolume,
+        on node: String
+    ) async -> Bool {
+        if let placement = volume.placement(on: node) {
+            return held.replica?.instance == placement.instance
+                && held.replica?.promisedEpoch ?? 0 <= volume.leaseEpoch ?? 0
+                && held.byteCount == volume.byteCount
+        }
         guard let attachments = try? await metadata.attachments(of: volume.id) else { return false }
         return held.epoch == volume.epoch && held.access == attachments.access
             && held.byteCount == volume.byteCount

@@ -54,16 +54,16 @@ extension ControlPlane {
         return document(attachment, of: volume, node?.value, unixURI: isSameMachine)
     }
 
-    /// Refuses a front other than the volume's own node: others cannot reach its data yet.
+    /// Refuses a front other than the own node of a volume without replicas.
     private func requireServed(
         _ volume: VolumeRecord,
         via node: String?
     ) throws(ControlError) {
-        guard let node, node != volume.primary else { return }
+        guard !volume.isReplicated, let node, node != volume.primary else { return }
         throw ControlError(
             .unsupported,
-            "The volume '\(volume.name)' is on '\(volume.primary)'; this build serves a volume only "
-                + "through the node that holds it.",
+            "The volume '\(volume.name)' is on '\(volume.primary)' alone; a volume that has no "
+                + "replicas is served only through the node that holds it.",
             help: "Leave --via out."
         )
     }
@@ -80,6 +80,7 @@ extension ControlPlane {
         let own = current.first { $0.host == creation.host }
         if let own, !isForced {
             guard own.readOnly == readOnly else { throw .attachedOtherwise(volume.name, own) }
+            if volume.isReplicated { return try await planMove(of: volume, to: creation.via) }
             try await requireHeld(volume)
             return nil
         }
@@ -102,7 +103,32 @@ extension ControlPlane {
             epoch: all.epochToAttach(creation.host, takeover: isForced, epoch: epoch),
             attachedAt: now
         )
-        return .attach(attachment, takeover: isForced)
+        guard volume.isReplicated else { return .attach(attachment, takeover: isForced) }
+        // One more reader beside others changes nothing for the primary that serves them.
+        if !others.isEmpty, !isForced, try await planMove(of: volume, to: creation.via) == nil {
+            return .attach(attachment, takeover: false)
+        }
+        let choice = try await choosePrimary(of: volume, wanted: creation.via)
+        return .attach(
+            attachment,
+            takeover: isForced,
+            primary: choice.node,
+            from: volume.primary,
+            session: choice.session
+        )
+    }
+
+    /// What a host that has a replicated volume, and asks for it again, needs: nothing while its
+    /// primary is up, unless it wants another one.
+    private func planMove(
+        of volume: VolumeRecord,
+        to wanted: String?
+    ) async throws(ControlError) -> PendingOperation.Kind? {
+        let live = try await meta(await metadata.liveNode(volume.primary))
+        let isServed = live != nil && volume.served?.isQuarantined != true
+        if isServed, wanted == nil || wanted == volume.primary { return nil }
+        let choice = try await choosePrimary(of: volume, wanted: wanted)
+        return .move(primary: choice.node, from: volume.primary, session: choice.session)
     }
 
     /// Refuses to hand out again what the node says it has lost; one that does not answer may have
@@ -124,6 +150,9 @@ extension ControlPlane {
     /// The node may have given the volume away in a later one than the metadata knows, which then
     /// is a copy of earlier.
     private func epochToTake(_ volume: VolumeRecord) async throws(ControlError) -> UInt64 {
+        // Nobody but the metadata gives export epochs of a replicated volume: its lease epoch
+        // fences, whatever a node says.
+        guard !volume.isReplicated else { return volume.epoch }
         do throws(ControlError) {
             let held = try await askedBriefly(volume.primary) { node throws(ControlError) in
                 try await node.volume(volume.id)

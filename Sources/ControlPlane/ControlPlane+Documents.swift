@@ -50,7 +50,7 @@ extension ControlPlane {
     func document(_ record: VolumeRecord) async throws(ControlError) -> Volume {
         var view = NodeView.silent
         do throws(ControlError) {
-            let volume = try await askedBriefly(record.primary) { node throws(ControlError) in
+            let volume = try await askedBriefly(record.teller) { node throws(ControlError) in
                 try await node.volume(record.id)
             }
             view = .volumes([record.id: volume])
@@ -84,7 +84,8 @@ extension ControlPlane {
     ) async throws(ControlError) -> Volume {
         let around = try await meta(await metadata.surroundings(of: [record.id]))[0]
         let node = try await meta(await metadata.node(record.primary))
-        return document(record, view, around, node?.value)
+        let live = try await meta(await metadata.liveNodes())
+        return document(record, view, around, node?.value, live)
     }
 
     /// A volume's document, everything for it being at hand.
@@ -92,7 +93,8 @@ extension ControlPlane {
         _ record: VolumeRecord,
         _ view: NodeView,
         _ around: ClusterMetadata.Surroundings,
-        _ node: NodeRecord?
+        _ node: NodeRecord?,
+        _ live: [String: NodeLiveRecord]
     ) -> Volume {
         var volume = Volume(
             id: record.id,
@@ -103,6 +105,9 @@ extension ControlPlane {
             state: VolumeState(record.state),
             primary: record.primary,
             replicas: record.replicas,
+            replicaStates: replicaStates(of: record, live),
+            serviceState: record.served == nil
+                ? nil : currentReport(of: record)?.status.state,
             snapshotCount: around.snapshotCount,
             source: record.source.map {
                 VolumeSource(volume: $0.volumeName, snapshot: $0.snapshot)
@@ -111,24 +116,32 @@ extension ControlPlane {
             createdAt: record.createdAt,
             epoch: record.epoch
         )
+        if case .volumes(let volumes, _, _) = view, let known = volumes[record.id] {
+            volume.layerCount = known.layerCount
+            volume.space = known.space
+        }
+        let warnings =
+            record.isReplicated
+            ? [warning(of: record, live)] : [warning(of: record, view)]
         let pending = record.pending.map { "An operation has not ended: \($0.kind.words)." }
-        volume.warning = pending
+        let all = (warnings + [pending]).compactMap(\.self)
+        volume.warning = all.isEmpty ? nil : all.joined(separator: " ")
+        return volume
+    }
+
+    /// What is wrong with a volume on one node.
+    private func warning(of record: VolumeRecord, _ view: NodeView) -> String? {
         switch view {
         case .silent:
-            let silence = "The node '\(record.primary)' does not answer."
-            volume.warning = [silence, pending].compactMap(\.self).joined(separator: " ")
+            return "The node '\(record.primary)' does not answer."
         case .volumes(let volumes, let unknown, let reason):
-            if let known = volumes[record.id] {
-                volume.layerCount = known.layerCount
-                volume.space = known.space
-            } else if unknown.contains(record.id) {
-                let told = "The node '\(record.primary)' cannot tell of it: \(reason)"
-                volume.warning = [told, pending].compactMap(\.self).joined(separator: " ")
-            } else if record.pending == nil {
-                volume.warning = "The node '\(record.primary)' does not hold it any more."
+            guard volumes[record.id] == nil else { return nil }
+            if unknown.contains(record.id) {
+                return "The node '\(record.primary)' cannot tell of it: \(reason)"
             }
+            guard record.pending == nil else { return nil }
+            return "The node '\(record.primary)' does not hold it any more."
         }
-        return volume
     }
 
     /// An attachment's document.

@@ -27,9 +27,14 @@ extension ControlPlane {
     private struct VolumeLoad {
         var count = 0
         var byteCount: UInt64 = 0
+        /// Of these, those that it alone has.
+        var soleCount = 0
+        /// Replicated volumes that it serves to hosts.
+        var primaryCount = 0
 
         mutating func add(_ volume: VolumeRecord) {
             count += 1
+            if !volume.isReplicated { soleCount += 1 }
             byteCount += min(volume.byteCount, .max - byteCount)
         }
     }
@@ -37,7 +42,12 @@ extension ControlPlane {
     private func volumeLoad() async throws(ControlError) -> [String: VolumeLoad] {
         var load: [String: VolumeLoad] = [:]
         for volume in try await meta(await metadata.allVolumes()) {
-            load[volume.value.primary, default: VolumeLoad()].add(volume.value)
+            for node in volume.value.holders {
+                load[node, default: VolumeLoad()].add(volume.value)
+            }
+            if volume.value.served != nil {
+                load[volume.value.primary, default: VolumeLoad()].primaryCount += 1
+            }
         }
         return load
     }
@@ -63,6 +73,8 @@ extension ControlPlane {
             space: entry?.space,
             stores: entry?.stores,
             volumeCount: load.count,
+            replicaCount: load.count - load.soleCount,
+            primaryCount: load.primaryCount,
             provisionedByteCount: load.byteCount,
             lastSeenAt: entry?.lastSeenAt
         )
@@ -101,7 +113,11 @@ extension ControlPlane {
                 version: registration.version,
                 machineID: registration.machineID,
                 draining: previous?.value.draining ?? false,
-                incarnation: (previous?.value.incarnation ?? 0) + 1
+                incarnation: (previous?.value.incarnation ?? 0) + 1,
+                peerEndpoint: registration.peerEndpoint,
+                failureDomain: registration.failureDomain.map {
+                    FailureDomainRecord(zone: $0.zone, rack: $0.rack, host: $0.host)
+                }
             )
             let session = try await register(record, replacing: previous, before: before)
             guard let session else { continue }
@@ -111,6 +127,7 @@ extension ControlPlane {
                 stores: registration.stores,
                 lastSeenAt: now
             )
+            failOverSoon.yield(Self.allNodes)
             await report(nodeTable.update(name, entry), on: name, entry)
             reconcileSoon.yield(name)
             return NodeRegistrationResult(
@@ -235,6 +252,7 @@ extension ControlPlane {
             stores: heartbeat.stores,
             lastSeenAt: now
         )
+        if let services = heartbeat.services { hear(services, from: name) }
         await report(nodeTable.update(name, entry), on: name, entry)
     }
 
@@ -265,7 +283,9 @@ extension ControlPlane {
         let record = try await requireNode(name)
         guard try await meta(await metadata.liveNode(name)) == nil else { throw .nodeUp(name) }
         if isLost { try await forgetVolumes(of: record.value) }
-        let count = try await volumeLoad()[name]?.count ?? 0
+        let load = try await volumeLoad()[name] ?? VolumeLoad()
+        // Replicas that are lost with it are replaced.
+        let count = isLost ? load.soleCount : load.count
         guard count == 0 else {
             throw ControlError(
                 .inUse,
@@ -289,7 +309,9 @@ extension ControlPlane {
     /// Forgets the volumes of a node that will not come back, so that their names are free.
     private func forgetVolumes(of record: NodeRecord) async throws(ControlError) {
         let node = record.name
-        let lost = try await meta(await metadata.allVolumes()).filter { $0.value.primary == node }
+        let lost = try await meta(await metadata.allVolumes()).filter {
+            $0.value.primary == node && !$0.value.isReplicated
+        }
         for volume in lost {
             try await locks.withLock(volume.value.name) { [self] () throws(ControlError) in
                 guard try await meta(await metadata.liveNode(node)) == nil else {

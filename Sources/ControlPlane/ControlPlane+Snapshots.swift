@@ -57,6 +57,7 @@ extension ControlPlane {
         let request = "create snapshot \(volume)@\(name)"
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
+            try requireUnreplicated(record, for: "snapshots")
             let existing = try await meta(await metadata.snapshot(name, of: record.id))
             guard existing == nil else {
                 throw ControlError(
@@ -106,6 +107,7 @@ extension ControlPlane {
         let deadline = changeDeadline
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
+            try requireUnreplicated(record, for: "rollback")
             _ = try await requireSnapshot(snapshot, of: record)
             try await requireDetached(record, toBe: "rolled back")
             let held = try await read(record.primary, until: deadline) {
@@ -222,6 +224,7 @@ extension ControlPlane {
         _ creation: ImageCreation,
         of volume: VolumeRecord
     ) async throws(ControlError) -> ImageRecord {
+        try requireUnreplicated(volume, for: "images")
         let snapshot = try await requireSnapshot(creation.snapshot, of: volume)
         let existing = try await meta(
             await metadata.image(creation.name, version: creation.version)

@@ -10,7 +10,9 @@ extension ControlPlane {
             try await service.volumes()
         }
         // Read afterwards: a volume is known before its node makes it.
-        let known = Set(try await meta(await metadata.allVolumes()).map(\.value.id))
+        let volumes = try await meta(await metadata.allVolumes()).map(\.value)
+        // A replica that was replaced is as unknown as a volume that was forgotten.
+        let known = Set(volumes.filter { !$0.isReplicated || $0.lies(on: node) }.map(\.id))
         return held.filter { !known.contains($0.id) }.map { volume in
             StrayVolume(
                 id: volume.id,
@@ -38,7 +40,9 @@ extension ControlPlane {
             return try await notePurged(id, lost.name, from: node)
         }
         try await locks.withLock(held.name) { [self] () throws(ControlError) in
-            if let known = try await meta(await metadata.volume(id: id)) {
+            if let known = try await meta(await metadata.volume(id: id)),
+                !known.value.isReplicated || known.value.lies(on: node)
+            {
                 throw ControlError(
                     .inUse,
                     "The volume \(id) is the cluster's volume '\(known.value.name)'.",

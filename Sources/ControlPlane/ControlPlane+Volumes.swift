@@ -13,13 +13,12 @@ extension ControlPlane {
         let records = try await meta(await metadata.volumes(after: after, countMax: countMax)).map(
             \.value
         )
-        let names = Set(records.map(\.primary))
-        let views = await nodeViews(names)
-        var nodes: [String: NodeRecord] = [:]
-        for name in names { nodes[name] = try await meta(await metadata.node(name))?.value }
+        let views = await nodeViews(Set(records.map(\.teller)))
+        let nodes = try await nodesByName()
+        let live = try await meta(await metadata.liveNodes())
         let around = try await meta(await metadata.surroundings(of: records.map(\.id)))
         let volumes = zip(records, around).map { record, around in
-            document(record, views[record.primary] ?? .silent, around, nodes[record.primary])
+            document(record, views[record.teller] ?? .silent, around, nodes[record.primary], live)
         }
         let isLastPage = records.count < countMax
         return VolumeList(volumes: volumes, nextAfter: isLastPage ? nil : records.last?.name)
@@ -35,11 +34,10 @@ extension ControlPlane {
         _ creation: VolumeCreation,
         operation: String
     ) async throws(ControlError) -> Volume {
-        try Self.requireReplicas(creation.replicas)
         let request = try Self.fingerprint("create volume", creation)
         let end = try await create(creation.name, operation: operation, request: request) {
             [self] () throws(ControlError) in
-            let node = try await place(on: creation.node)
+            let names = try await place(on: creation.node, replicaCount: creation.replicas)
             var record = VolumeRecord(
                 id: newVolumeID(),
                 name: creation.name,
@@ -47,11 +45,17 @@ extension ControlPlane {
                 logicalBlockByteCount: creation.logicalBlockByteCount ?? 512,
                 durability: (creation.durability ?? .writeback).rawValue,
                 state: .creating,
-                primary: node,
-                replicas: [node],
+                primary: names[0],
+                replicas: names,
                 source: nil,
                 createdAt: now
             )
+            if names.count > 1 {
+                record.placements = names.map {
+                    PlacementRecord(node: $0, instance: newInstance())
+                }
+                record.writeQuorum = names.count / 2 + 1
+            }
             record.pending = PendingOperation(key: operation, kind: .create, startedAt: now)
             return record
         }
@@ -84,6 +88,7 @@ extension ControlPlane {
         let end = try await create(creation.name, operation: operation, request: request) {
             [self] () throws(ControlError) in
             let (parent, snapshot) = try await source()
+            try requireUnreplicated(parent, for: "clones")
             let found = try await meta(await metadata.snapshot(snapshot, of: parent.id))
             guard let found else { throw .snapshotNotFound(snapshot, of: parent.name) }
             // A clone shares its parent's layers, so it lives where they are.
@@ -224,19 +229,6 @@ extension ControlPlane {
     }
 
     private func newVolumeID() -> UInt64 { UInt64.random(in: 1...APILimits.volumeIDMax) }
-
-    /// Refuses what this build cannot keep.
-    private static func requireReplicas(_ count: Int?) throws(ControlError) {
-        guard let count, count != 1 else { return }
-        guard count > 1 else {
-            throw ControlError(.invalidArgument, "A volume has at least one copy.")
-        }
-        throw ControlError(
-            .unsupported,
-            "\(count) copies were asked for; this build keeps one, replication is not in it yet.",
-            help: "Leave --replicas out."
-        )
-    }
 
     /// The client's request as one line, to tell a repetition from another use of its key.
     static func fingerprint(

@@ -7,7 +7,8 @@
 //   an operation that is not pending has happened on the node entirely or not at all;
 //   a pending operation is carried on by whoever finds it: a repetition by the client, the next
 //   operation on the volume, the reconciler when its node is heard from;
-//   what a node holds and the metadata does not know is reported, never deleted.
+//   what a node holds and the metadata does not know is reported, never deleted;
+//   a lease epoch of a replicated volume is in the metadata before a node hears of it.
 //
 // Fault model: this process may die between any two steps, and any node call may be lost before
 // or after the node acted on it. Not covered: a node whose store forgot an acknowledged change.
@@ -27,11 +28,20 @@ public final class ControlPlane: ControlService {
     let logger: Logger
     let locks = KeyedLocks<String>()
     let nodeTable = NodeTable()
+    let serviceTable = ServiceTable()
     let followers = FollowerTable()
     /// Nodes to compare with the metadata soon: they have just registered.
     let reconcileSoon = NameQueue()
     /// Nodes whose pending operations are to be carried on soon.
     let resumeSoon = NameQueue()
+    /// Replicated volumes, by id, that may not be served as they should be.
+    let serveSoon = NameQueue()
+    /// A node has come or gone, so that replicated volumes may need other primaries.
+    let failOverSoon = NameQueue()
+    /// Events to be noted in their turn: nobody waits for them.
+    let happened = EventQueue()
+    /// How long a node may be down before its replicas are replaced, in seconds; 0 for ever.
+    let replaceSeconds: Double
     /// Happens when the service is told to stop.
     let stopped = OneShot()
     /// When this process was started, in milliseconds since 1970: the order of its requests to
@@ -52,6 +62,8 @@ public final class ControlPlane: ControlService {
     ///   - logger: Where to log.
     ///   - changeMillisecondsMax: How long a change of a volume may take.
     ///   - viewMillisecondsMax: How long a node may take to say what can be left out.
+    ///   - replaceSeconds: How long a node may be down before its replicas are replaced; 0 for
+    ///     ever.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
@@ -59,6 +71,7 @@ public final class ControlPlane: ControlService {
         logger: Logger,
         changeMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax,
         viewMillisecondsMax: Int64 = APILimits.nodeViewMillisecondsMax,
+        replaceSeconds: Double = APILimits.replaceSeconds,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
@@ -66,6 +79,7 @@ public final class ControlPlane: ControlService {
         self.connect = connect
         self.changeMillisecondsMax = changeMillisecondsMax
         self.viewMillisecondsMax = viewMillisecondsMax
+        self.replaceSeconds = replaceSeconds
         term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         programVersion = version
     }

@@ -180,6 +180,9 @@ extension ControlPlane {
         until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> VolumeRecord {
         guard let pending = volume.value.pending else { return volume.value }
+        guard !volume.value.isReplicated else {
+            return try await driveReplicated(volume, pending, until: deadline)
+        }
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
             let node = try await nodeService(of: volume, isFirstAttempt: isFirstAttempt)

@@ -59,11 +59,13 @@ extension ControlPlane {
                 isFirstAttempt: isFirstAttempt
             )
             return .volume(byteCount: after.byteCount)
-        case .attach(let attachment, let takeover):
+        case .attach(let attachment, let takeover, _, _, _):
             var all = try await attachmentsRecord(volume.id)
             all.attach(attachment, takeover: takeover, at: now)
             try await setAccess(all.access, epoch: attachment.epoch, volume.id, node)
             return .done
+        case .move:
+            preconditionFailure("only replicated volumes have primaries that move")
         case .detach(let host):
             var all = try await attachmentsRecord(volume.id)
             let epoch = all.detach(host, at: now, epoch: volume.epoch)
@@ -261,7 +263,7 @@ extension PendingOperation.Kind {
     /// - Returns: The epoch.
     func epochMax(after epoch: UInt64, isFirstAttempt: Bool) -> UInt64 {
         switch self {
-        case .attach(let attachment, _):
+        case .attach(let attachment, _, _, _, _):
             // A takeover may begin above what the metadata knew.
             isFirstAttempt ? max(epoch, attachment.epoch &- 1) : attachment.epoch
         case .detach: isFirstAttempt ? epoch : epoch + 1
@@ -279,7 +281,8 @@ extension PendingOperation.Kind {
         case .createSnapshot(let name): "snapshot '\(name)'"
         case .deleteSnapshot(let name): "deletion of snapshot '\(name)'"
         case .rollback(let name, _): "rollback to '\(name)'"
-        case .attach(let attachment, _): "attaching to '\(attachment.host)'"
+        case .move(let primary, _, _): "move to '\(primary)'"
+        case .attach(let attachment, _, _, _, _): "attaching to '\(attachment.host)'"
         case .detach(let host): "detaching from '\(host)'"
         }
     }
@@ -295,13 +298,16 @@ extension PendingOperation.Kind {
         case .deleteSnapshot: "snapshot.deleted"
         case .rollback: "volume.rolled_back"
         case .attach: "volume.attached"
+        case .move: "volume.moved"
         case .detach: "volume.detached"
         }
     }
 
     func eventMessage(_ volume: VolumeRecord) -> String {
         switch self {
-        case .create: "created on '\(volume.primary)', \(Self.size(volume.byteCount))"
+        case .create:
+            "created on '\(volume.holders.joined(separator: "', '"))', "
+                + Self.size(volume.byteCount)
         case .clone:
             "cloned from '\(volume.source?.volumeName ?? "")@\(volume.source?.snapshot ?? "")'"
         case .delete: "deleted"
@@ -310,9 +316,12 @@ extension PendingOperation.Kind {
         case .createSnapshot(let name): "snapshot '\(name)' taken"
         case .deleteSnapshot(let name): "snapshot '\(name)' deleted"
         case .rollback(let name, _): "rolled back to snapshot '\(name)'"
-        case .attach(let attachment, let takeover):
+        case .move(let primary, _, _):
+            "its primary is on '\(primary)' now, lease \(volume.leaseEpoch ?? 0)"
+        case .attach(let attachment, let takeover, let primary, _, _):
             (takeover ? "taken over by" : "attached to") + " host '\(attachment.host)'"
                 + (attachment.readOnly ? ", read-only" : "") + ", epoch \(attachment.epoch)"
+                + (primary.map { " on '\($0)', lease \(volume.leaseEpoch ?? 0)" } ?? "")
         case .detach(let host): "detached from host '\(host)'"
         }
     }

@@ -35,6 +35,19 @@ extension ControlPlane: Service {
                         }
                     }
                 }
+                group.addTask {
+                    await self.withEach(of: self.failOverSoon) { _ in
+                        await self.logged("give volumes other primaries") {
+                            try await self.failOver()
+                        }
+                    }
+                }
+                group.addTask {
+                    await self.withEach(of: self.serveSoon) { await self.keepServed($0) }
+                }
+                group.addTask {
+                    for await event in self.happened.stream { await self.report(event) }
+                }
                 group.addTask { await self.keepLeases() }
                 group.addTask { await self.keepHouse() }
                 await group.waitForAll()
@@ -49,6 +62,9 @@ extension ControlPlane: Service {
         followers.finish()
         reconcileSoon.finish()
         resumeSoon.finish()
+        serveSoon.finish()
+        failOverSoon.finish()
+        happened.finish()
         stopped.finish()
     }
 
@@ -57,11 +73,15 @@ extension ControlPlane: Service {
     /// - Throws: ``ControlError`` when the metadata cannot be read.
     public func recover() async throws(ControlError) {
         let live = try await meta(await metadata.liveNodes())
+        failOverSoon.yield(Self.allNodes)
         // All at once: one that hangs must not hold up the others.
         await withTaskGroup(of: Void.self) { group in
             for name in live.keys { group.addTask { await self.reconcile(name) } }
         }
     }
+
+    /// The name of the one entry that ``failOverSoon`` has: who serves what is looked at as a whole.
+    static var allNodes: String { "nodes" }
 
     // MARK: - Time
 
@@ -79,7 +99,13 @@ extension ControlPlane: Service {
         var tick = 0
         for await _ in seconds() {
             tick += 1
-            if tick.isMultiple(of: Self.pendingIntervalSeconds) { await lookAtPending() }
+            if tick.isMultiple(of: Self.pendingIntervalSeconds) {
+                await lookAtPending()
+                await logged("look at who serves what") { [self] in
+                    try await lookAtServices()
+                    try await repair()
+                }
+            }
             if tick.isMultiple(of: Self.comparisonIntervalSeconds) {
                 await logged("compare the nodes") { [self] in
                     for name in try await metadata.liveNodes().keys { reconcileSoon.yield(name) }
@@ -101,9 +127,9 @@ extension ControlPlane: Service {
             let pending = try await metadata.allVolumes().map(\.value).filter { $0.pending != nil }
             guard !pending.isEmpty else { return }
             let live = try await metadata.liveNodes()
-            for name in Set(pending.map(\.primary)) where live[name] != nil {
-                resumeSoon.yield(name)
-            }
+            // Those of replicated volumes end whether their primary's node answers or not.
+            let names = pending.filter { live[$0.primary] != nil || $0.isReplicated }.map(\.primary)
+            for name in Set(names) { resumeSoon.yield(name) }
         }
     }
 
@@ -179,6 +205,7 @@ extension ControlPlane: Service {
             subject: name,
             message: "no heartbeat for \(APILimits.heartbeatTimeoutMilliseconds / 1000) s"
         )
+        failOverSoon.yield(Self.allNodes)
         await report(event, id: "down-\(name)-\(node.incarnation)")
     }
 
@@ -271,9 +298,10 @@ extension ControlPlane: Service {
     func reconcile(_ name: String) async {
         do {
             guard try await resumePending(on: name) else { return }
+            await removeDiscarded(on: name)
             let told = try await heldVolumes(of: name, until: changeDeadline)
             let known = try await metadata.allVolumes().map(\.value).filter {
-                $0.primary == name && !told.unknown.contains($0.id)
+                $0.lies(on: name) && !told.unknown.contains($0.id)
             }
             await compare(name, held: told.held, known: known)
         } catch {

@@ -1,5 +1,6 @@
 // Two small ways for tasks to talk: names to look at soon, and the end of the service.
 
+import Metadata
 import Synchronization
 
 /// Names queued for one reader; a name twice in the queue is as good as once.
@@ -97,4 +98,23 @@ final class OneShot: Sendable {
             group.cancelAll()
         }
     }
+}
+
+/// Events to be noted one after the other.
+final class EventQueue: Sendable {
+    /// The most that wait; when a burst has more, the newest are lost.
+    static var countMax: Int { 100_000 }
+
+    let stream: AsyncStream<EventRecord>
+    private let continuation: AsyncStream<EventRecord>.Continuation
+
+    init() {
+        (stream, continuation) = AsyncStream.makeStream(
+            bufferingPolicy: .bufferingOldest(Self.countMax)
+        )
+    }
+
+    func yield(_ event: EventRecord) { continuation.yield(event) }
+
+    func finish() { continuation.finish() }
 }

@@ -41,6 +41,12 @@ struct ClusterKeys: Sendable {
     var lost: String { root + "lost/" }
     func lost(_ volume: UInt64) -> String { lost + Self.hex(volume) }
 
+    /// Replicas that a node is to delete when it is heard from.
+    func discarded(_ node: String) -> String { root + "dr/\(node)/" }
+    func discarded(_ node: String, _ instance: UInt64) -> String {
+        discarded(node) + Self.hex(instance)
+    }
+
     var operations: String { root + "op/" }
     func operation(_ key: String) -> String {
         // A client's key is any printable text; '/' would reach into other keys.

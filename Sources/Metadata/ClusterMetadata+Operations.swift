@@ -73,6 +73,11 @@ extension ClusterMetadata {
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
         case .rollback(let name, _):
             change.require(.exists(keys.snapshot(record.id, name)))
+        case .attach(_, _, let primary?, _, let session):
+            // In the metadata before a node hears of it: nobody else gets this epoch.
+            record.takeLease(on: primary, session: session, at: operation.startedAt)
+        case .move(let primary, _, let session):
+            record.takeLease(on: primary, session: session, at: operation.startedAt)
         case .create, .clone, .resize, .attach, .detach:
             break
         }
@@ -143,6 +148,8 @@ extension ClusterMetadata {
         case snapshot(SnapshotRecord)
         /// Nothing more to know.
         case done
+        /// It is gone, but for replicas whose nodes did not answer.
+        case deleted(leaving: [PlacementRecord])
     }
 
     /// Ends a pending operation that the node has carried out.
@@ -193,6 +200,9 @@ extension ClusterMetadata {
         case .delete:
             change.delete(keys.attachments(record.id))
             change.deleteAll(prefix: keys.snapshots(record.id))
+            if case .deleted(let replicas) = outcome {
+                try discard(replicas, of: record, &change)
+            }
         case .createSnapshot(let name):
             guard case .snapshot(let snapshot) = outcome else {
                 preconditionFailure("a snapshot was taken, so the node described it")
@@ -200,14 +210,28 @@ extension ClusterMetadata {
             try change.put(snapshot, keys.snapshot(record.id, name))
         case .deleteSnapshot(let name):
             change.delete(keys.snapshot(record.id, name))
-        case .attach(let attachment, let takeover):
+        case .move(_, _, let session):
+            record.served?.session = session
+            record.served?.deathCount = nil
+            record.served?.isQuarantined = nil
+        case .attach(let attachment, let takeover, let primary, _, let session):
             var all = try await attachments(of: record.id)
             all.attach(attachment, takeover: takeover, at: time)
             record.epoch = attachment.epoch
+            if record.isReplicated {
+                let served = record.served
+                record.served = ServedRecord(
+                    exportEpoch: attachment.epoch,
+                    readOnly: all.current.allSatisfy(\.readOnly),
+                    session: primary == nil ? served?.session : session,
+                    since: primary == nil ? served?.since ?? time : time
+                )
+            }
             try change.put(all, keys.attachments(record.id))
         case .detach(let host):
             var all = try await attachments(of: record.id)
             record.epoch = all.detach(host, at: time, epoch: record.epoch)
+            if all.current.isEmpty { record.served = nil }
             try change.put(all, keys.attachments(record.id))
         }
     }
@@ -227,11 +251,20 @@ extension ClusterMetadata {
         }
     }
 
-    /// Ends a pending operation that the node has refused: everything is as it was before, and
-    /// the operation's keys are free again.
+    /// Ends a pending operation that the node has refused.
     ///
+    /// Everything is as it was before, and the operation's keys are free again. A lease epoch that
+    /// it took stays taken.
+    ///
+    /// - Parameters:
+    ///   - volume: The volume with its pending operation, as read.
+    ///   - replicas: Those of a volume in the making that its nodes are to delete one day.
     /// - Returns: False when somebody else ended it meanwhile.
-    public func abandon(_ volume: Versioned<VolumeRecord>) async throws(MetadataError) -> Bool {
+    /// - Throws: ``MetadataError``; nothing was changed.
+    public func abandon(
+        _ volume: Versioned<VolumeRecord>,
+        leaving replicas: [PlacementRecord] = []
+    ) async throws(MetadataError) -> Bool {
         guard let pending = volume.value.pending else { return false }
         var record = volume.value
         var change = MetaChange()
@@ -241,6 +274,7 @@ extension ClusterMetadata {
         case .create, .clone:
             change.delete(keys.volume(record.id))
             change.delete(keys.name(record.name))
+            try discard(replicas, of: record, &change)
         default:
             record.pending = nil
             record.state = .ready

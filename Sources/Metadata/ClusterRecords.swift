@@ -10,6 +10,12 @@ public struct Versioned<Record: Sendable & Hashable>: Sendable, Hashable {
     public var value: Record
     /// The revision that last changed it.
     public var revision: MetaRevision
+
+    /// Creates a record that was read, or changed since.
+    public init(value: Record, revision: MetaRevision) {
+        self.value = value
+        self.revision = revision
+    }
 }
 
 /// A volume.
@@ -67,6 +73,14 @@ public struct VolumeRecord: Sendable, Hashable, Codable {
     ///
     /// There is at most one; that a record has none means that node and metadata agree.
     public var pending: PendingOperation?
+    /// Its replicas; nil when it is not replicated: then `primary` has all of it.
+    public var placements: [PlacementRecord]?
+    /// The newest epoch that a primary of it was given; it only grows.
+    public var leaseEpoch: UInt64?
+    /// How many complete replicas commit a write.
+    public var writeQuorum: Int?
+    /// That hosts have it; nil while nobody has, and when it is not replicated.
+    public var served: ServedRecord?
 
     /// Creates a record.
     public init(
@@ -119,7 +133,18 @@ public struct PendingOperation: Sendable, Hashable, Codable {
         /// does, it has gone back.
         case rollback(snapshot: String, topLayer: UInt64?)
         /// Gives the volume to a host; with `takeover` everyone else loses it.
-        case attach(AttachmentRecord, takeover: Bool)
+        ///
+        /// `primary` serves it from then on, `from` did before; both only when it is replicated
+        /// and another lease epoch is needed.
+        case attach(
+            AttachmentRecord,
+            takeover: Bool,
+            primary: String? = nil,
+            from: String? = nil,
+            session: UInt64? = nil
+        )
+        /// Gives a replicated volume to another primary, for the same hosts.
+        case move(primary: String, from: String?, session: UInt64?)
         /// Takes it from a host.
         case detach(host: String)
     }
@@ -295,6 +320,10 @@ public struct NodeRecord: Sendable, Hashable, Codable {
     public var draining: Bool
     /// How often it has registered.
     public var incarnation: UInt64
+    /// Where primaries reach its replicas: `HOST:PORT`.
+    public var peerEndpoint: String?
+    /// What fails together with it.
+    public var failureDomain: FailureDomainRecord?
 
     /// Creates a record.
     public init(
@@ -308,7 +337,9 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         version: String,
         machineID: String?,
         draining: Bool,
-        incarnation: UInt64
+        incarnation: UInt64,
+        peerEndpoint: String? = nil,
+        failureDomain: FailureDomainRecord? = nil
     ) {
         self.name = name
         self.adminEndpoint = adminEndpoint
@@ -321,6 +352,8 @@ public struct NodeRecord: Sendable, Hashable, Codable {
         self.machineID = machineID
         self.draining = draining
         self.incarnation = incarnation
+        self.peerEndpoint = peerEndpoint
+        self.failureDomain = failureDomain
     }
 }
 

@@ -1,0 +1,70 @@
+// How the replicas of a volume are, for its document.
+
+import ControlAPI
+import Metadata
+
+extension ControlPlane {
+    /// The newest word of a volume's primary, if it is of the lease that it has now.
+    func currentReport(of volume: VolumeRecord) -> ServiceTable.Report? {
+        guard let report = serviceTable.report(volume.id), report.node == volume.primary,
+            report.status.leaseEpoch == volume.leaseEpoch
+        else { return nil }
+        return report
+    }
+
+    /// How each replica is; nil for a volume that is not replicated.
+    func replicaStates(
+        of volume: VolumeRecord,
+        _ live: [String: NodeLiveRecord]
+    ) -> [VolumeReplicaState]? {
+        let report = currentReport(of: volume)
+        return volume.placements?.map { placement in
+            let peer = report?.status.replicas.first { $0.instance == placement.instance }
+            let isDown = live[placement.node] == nil
+            guard let peer else {
+                return VolumeReplicaState(node: placement.node, state: isDown ? .down : .unknown)
+            }
+            let state: VolumeReplicaState.State =
+                if isDown || !peer.isLinked {
+                    .down
+                } else if peer.isComplete {
+                    .complete
+                } else {
+                    peer.resync == nil ? .behind : .resyncing
+                }
+            return VolumeReplicaState(
+                node: placement.node,
+                state: state,
+                behind: peer.behindCount
+            )
+        }
+    }
+
+    /// What is wrong with a replicated volume.
+    func warning(of volume: VolumeRecord, _ live: [String: NodeLiveRecord]) -> String? {
+        if volume.served?.isQuarantined == true {
+            return
+                "It is not served: nodes that served it died \(Self.poisonDeathCount) times in a "
+                + "row. 'volctl attach \(volume.name) --host HOST' has it served again."
+        }
+        let down = volume.holders.filter { live[$0] == nil }
+        let upCount = volume.holders.count - down.count
+        guard !down.isEmpty else { return nil }
+        let names = down.joined(separator: "', '")
+        let what =
+            "\(counted(down.count, "replica")) on '\(names)' \(down.count == 1 ? "is" : "are") down"
+        return upCount < volume.writeQuorum ?? 1
+            ? "Requests wait: \(what), \(volume.writeQuorum ?? 1) are needed."
+            : "\(what.capitalizedFirst)."
+    }
+}
+
+extension String {
+    /// The same with its first letter large.
+    fileprivate var capitalizedFirst: String { prefix(1).uppercased() + dropFirst() }
+}
+
+extension VolumeRecord {
+    /// The node that is asked for what only nodes know of it: one that has a part of it.
+    var teller: String { lies(on: primary) ? primary : holders.first ?? primary }
+}
