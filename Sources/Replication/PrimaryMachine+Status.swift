@@ -43,7 +43,7 @@ extension PrimaryMachine {
                 instance: peer.instance,
                 isLinked: peer.isLinked,
                 isStreaming: peer.isStreaming,
-                isComplete: peer.isComplete,
+                isComplete: peer.isComplete && peer.isStreaming,
                 behindCount: nextCounter - 1 - min(peer.applied, nextCounter - 1),
                 resync: resync
             )

@@ -1,5 +1,6 @@
 // A node's events as lines of the log.
 
+import BlockCore
 import Logging
 import StorageNode
 

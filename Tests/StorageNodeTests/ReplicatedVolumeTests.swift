@@ -40,6 +40,13 @@ import Testing
             expected.replaceSubrange(offset..<offset + count, with: data)
         }
         #expect(try client.read(0, 65_536) == expected)
+        // The beginning of a block, its end, and its middle, each alone.
+        for (offset, count) in [(0, 512), (3584, 512), (8192 + 1024, 1024)] {
+            let data = pattern(byteCount: count, seed: UInt64(offset + 99))
+            try client.write(UInt64(offset), data)
+            expected.replaceSubrange(offset..<offset + count, with: data)
+            #expect(try client.read(0, 65_536) == expected)
+        }
         // WRITE_ZEROES of part of a block, then of several.
         #expect(try client.call(6, 512, 1024).error == 0)
         expected.replaceSubrange(512..<1536, with: [UInt8](repeating: 0, count: 1024))

@@ -224,8 +224,9 @@ extension Worker {
             lay(operation.head, into: region.slice(0, 4096))
         }
         if range.first + UInt64(range.count) == operation.end, !operation.coversTail {
-            let old = operation.end - 1 == operation.first && !operation.coversHead
-            lay(old ? operation.head : operation.tail, into: region.suffix(from: range.byteCount - 4096))
+            // Of a single block there is one copy, the head's.
+            let old = operation.end - operation.first == 1 ? operation.head : operation.tail
+            lay(old, into: region.suffix(from: range.byteCount - 4096))
         }
         let start = range.first << BlockGeometry.blockShift
         let from = max(start, request.offset)
