@@ -24,16 +24,8 @@ extension PrimaryMachine {
     /// Sends the reads that wait, and shows what may be shown.
     func serveReads() {
         guard isServing, state == .open else { return }
-        while let slot = waitingReads.first, let target = readTarget() {
-            _ = waitingReads.popFirst()
-            let index = Int(slot)
-            requests[index].target = Int32(target)
-            let token = UInt64(requests[index].generation) << 32 | UInt64(index)
-            send(
-                .read(token: token, range: requests[index].range, floor: committed),
-                to: target
-            )
-        }
+        sendReads()
+        hedgeReads()
         guard !heldReads.isEmpty, grantsHold else { return }
         for _ in 0..<heldReads.count {
             guard let slot = heldReads.popFirst() else { break }
@@ -46,19 +38,86 @@ extension PrimaryMachine {
         }
     }
 
-    /// A complete replica that has everything committed: the local one, or the one that is furthest.
-    private func readTarget() -> Int? {
+    private func sendReads() {
+        while let slot = waitingReads.first, let target = readTarget(besides: SlotSet()) {
+            _ = waitingReads.popFirst()
+            ask(target, Int(slot))
+        }
+    }
+
+    /// Asks one replica more for what was not answered in time.
+    ///
+    /// Whose device hangs, or whose process is frozen, is noticed by its link's owner only after a
+    /// second, and the replica of the same node has no link that could break.
+    private func hedgeReads() {
+        guard let due = nextHedgeAt, now >= due else { return }
+        nextHedgeAt = nil
+        for index in 0..<requests.count
+        where requests[index].kind == .read && !requests[index].asked.isEmpty {
+            let asked = requests[index].asked
+            if now >= requests[index].askedAt.advanced(byNanoseconds: policy.hedgeNanoseconds) {
+                for slot in peers.indices where asked.contains(slot) { peers[slot].isLate = true }
+                if let target = readTarget(besides: asked) {
+                    ask(target, index)
+                } else {
+                    requests[index].askedAt = now
+                }
+            }
+            noteHedge(index)
+        }
+    }
+
+    private func ask(_ target: Int, _ index: Int) {
+        let isHedge = !requests[index].asked.isEmpty
+        requests[index].asked.insert(target)
+        requests[index].askedAt = now
+        noteHedge(index)
+        let token = UInt64(requests[index].generation) << 32 | UInt64(index)
+        let isBold = policy.defect == .hedgeBehind && isHedge
+        let body = PrimaryMessage.Body.read(
+            token: token,
+            range: requests[index].range,
+            floor: isBold ? 0 : committed
+        )
+        send(body, to: target)
+    }
+
+    /// Notes when a read that was just asked for is late.
+    private func noteHedge(_ index: Int) {
+        guard policy.hedgeNanoseconds > 0, policy.defect != .neverHedged else { return }
+        let due = requests[index].askedAt.advanced(byNanoseconds: policy.hedgeNanoseconds)
+        nextHedgeAt = min(nextHedgeAt ?? due, due)
+    }
+
+    /// A complete replica that has everything committed: one that is not late, and of these the
+    /// local one, or the one that is furthest.
+    private func readTarget(besides others: SlotSet) -> Int? {
         var best: Int?
-        for slot in peers.indices where peers[slot].isStreaming && peers[slot].isComplete {
-            guard peers[slot].applied >= committed || policy.defect == .readBehind else { continue }
-            if slot == localSlot || policy.defect == .readBehind { return slot }
+        for slot in peers.indices where !others.contains(slot) && isReadable(slot) {
+            let isBold =
+                policy.defect == .readBehind
+                || policy.defect == .hedgeBehind && !others.isEmpty
+            guard peers[slot].applied >= committed || isBold else { continue }
+            if policy.defect == .readBehind { return slot }
             guard let found = best else {
                 best = slot
                 continue
             }
-            if peers[slot].applied > peers[found].applied { best = slot }
+            if isBetterTarget(slot, than: found) { best = slot }
         }
         return best
+    }
+
+    private func isBetterTarget(_ slot: Int, than other: Int) -> Bool {
+        if peers[slot].isLate != peers[other].isLate { return peers[other].isLate }
+        if policy.defect == .hedgeBehind { return peers[slot].applied < peers[other].applied }
+        if slot == localSlot || other == localSlot { return slot == localSlot }
+        return peers[slot].applied > peers[other].applied
+    }
+
+    /// Whether a replica counts, and takes the stream.
+    package func isReadable(_ slot: Int) -> Bool {
+        peers[slot].isStreaming && peers[slot].isComplete
     }
 
     /// Whether W replicas still answer no other process's seal: then nobody else serves.
@@ -82,14 +141,18 @@ extension PrimaryMachine {
         peers[slot].grantEnd = end
     }
 
-    /// What was read has come.
+    /// What was read has come; the first answer counts.
     func onReadDone(_ slot: Int, token: UInt64, payload: PayloadID, number: WriteNumber) {
-        guard let index = requestIndex(token, slot) else { return }
+        peers[slot].isLate = false
+        guard let index = requestIndex(token, slot) else {
+            return policy.defect == .latePayloadKept ? () : release(payload)
+        }
         guard number.isValid, number.epoch <= epoch else {
             ignoredCount += 1
-            return
+            release(payload)
+            return withdraw(index, slot)
         }
-        requests[index].target = -1
+        requests[index].asked = SlotSet()
         requests[index].payload = payload
         requests[index].shownAfter = number.epoch == epoch ? number.counter : 0
         if policy.defect == .uncommittedRead { requests[index].shownAfter = 0 }
@@ -98,20 +161,23 @@ extension PrimaryMachine {
 
     /// Somebody else must be asked.
     func onReadRefused(_ slot: Int, token: UInt64) {
+        peers[slot].isLate = false
         guard let index = requestIndex(token, slot) else { return }
-        requeue(index)
+        withdraw(index, slot)
     }
 
     /// Asks others for what was asked of a replica that is gone.
     func requeueReads(of slot: Int) {
         for index in 0..<requests.count
-        where requests[index].kind == .read && requests[index].target == Int32(slot) {
-            requeue(index)
+        where requests[index].kind == .read && requests[index].asked.contains(slot) {
+            withdraw(index, slot)
         }
     }
 
-    private func requeue(_ index: Int) {
-        requests[index].target = -1
+    /// Expects no answer of a replica any more; asks anew when there is nobody else to answer.
+    private func withdraw(_ index: Int, _ slot: Int) {
+        requests[index].asked.remove(slot)
+        guard requests[index].asked.isEmpty else { return }
         requests[index].generation &+= 1
         waitingReads.append(Int32(index))
     }
@@ -120,7 +186,7 @@ extension PrimaryMachine {
         let index = Int(token & 0xFFFF_FFFF)
         guard index < requests.count, requests[index].kind == .read,
             requests[index].generation == UInt32(token >> 32),
-            requests[index].target == Int32(slot)
+            requests[index].asked.contains(slot)
         else {
             ignoredCount += 1
             return nil

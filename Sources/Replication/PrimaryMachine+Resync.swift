@@ -209,7 +209,7 @@ extension PrimaryMachine {
             !fetches[index].isFilling, number.isValid, number.epoch <= epoch
         else {
             ignoredCount += 1
-            return
+            return release(payload)
         }
         let fetch = fetches[index]
         switch fetch.purpose {
@@ -220,6 +220,7 @@ extension PrimaryMachine {
             if isStray { return rewrite(index, payload) }
             pass(fetch.slot, fetch.isCancelled ? lastNumber : number)
             finish(index)
+            release(payload)
         case .missing:
             fetches[index].isFilling = true
             pass(fetch.slot, number)
@@ -227,6 +228,7 @@ extension PrimaryMachine {
                 .fill(token: token, block: fetch.entry.block, number: number, payload: payload),
                 to: fetch.slot
             )
+            release(payload)
         }
     }
 
@@ -237,7 +239,7 @@ extension PrimaryMachine {
         guard hasRoom() else {
             // The window will move: ask again then.
             retry(index)
-            return
+            return release(payload)
         }
         finish(index)
         number(WindowEntry(range: range, payload: payload))

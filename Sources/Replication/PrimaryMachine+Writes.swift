@@ -11,7 +11,8 @@ extension PrimaryMachine {
     ///   - payload: Their bytes; the primary has them until it releases them.
     ///   - isForced: Whether it must be durable before it is acknowledged (FUA).
     ///   - now: The time.
-    /// - Returns: False when as many requests are under way as there may be, or the primary is over.
+    /// - Returns: False when as many requests are under way as there may be, or the primary is over;
+    ///   the payload is then the caller's.
     /// - Precondition: the range is valid: the front has checked it.
     public func submitWrite(
         token: UInt64,
@@ -270,7 +271,7 @@ extension PrimaryMachine {
         while windowStart <= through {
             let index = windowIndex(windowStart)
             windowByteCount -= window[index].range.byteCount
-            release(windowStart)
+            release(window[index].payload)
             windowStart += 1
         }
     }

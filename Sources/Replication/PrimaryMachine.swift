@@ -26,9 +26,12 @@ public enum PrimaryAction: Sendable, Hashable {
     case send(slot: Int, PrimaryMessage)
     /// A client's request ended.
     case complete(token: UInt64, ClientResult)
-    /// The window no longer needs a payload.
+    /// The machine will not name a payload any more.
+    ///
+    /// What was sent before and is still on its way out keeps it for itself.
     case release(PayloadID)
-    /// The primary is over; it says nothing any more.
+    /// The primary is over; it says nothing any more, but gives back the payloads of what still
+    /// comes.
     case stopped(PrimaryStop)
 }
 
@@ -36,7 +39,7 @@ public enum PrimaryAction: Sendable, Hashable {
 public enum ClientResult: Sendable, Hashable {
     /// A write is as safe as was asked.
     case written(WriteNumber)
-    /// What was read.
+    /// What was read; the payload is the owner's from then on.
     case read(PayloadID)
     /// Everything acknowledged before is durable.
     case flushed
@@ -62,6 +65,10 @@ public enum PrimaryStop: Sendable, Hashable {
 ///
 /// One thread owns it. After every call the owner carries out ``actions`` in their order and
 /// empties it.
+///
+/// Payloads with bytes (``PayloadID/hasBytes``) come in with writes that it took, and with messages.
+/// Each comes out once: in ``PrimaryAction/release(_:)``, or in ``ClientResult/read(_:)``. Only
+/// those of a machine that is thrown away are the owner's to know.
 public final class PrimaryMachine {
     /// Where a primary is in its life.
     public enum State: Sendable, Hashable {
@@ -125,6 +132,8 @@ public final class PrimaryMachine {
     let forcedWrites: FixedRing<Int32>
     let waitingReads: FixedRing<Int32>
     let heldReads: FixedRing<Int32>
+    /// When the next read under way will be late, or before.
+    var nextHedgeAt: Instant?
     let flushes: FixedRing<Int32>
 
     // Renewal and resync
@@ -205,14 +214,11 @@ public final class PrimaryMachine {
     ///   - slot: Whose link it came over.
     ///   - now: The time by this process's clock.
     public func onMessage(_ message: ReplicaMessage, slot: Int, now: Instant) {
-        guard state != .stopped else { return }
+        guard state != .stopped else { return release(message.body.payload) }
         self.now = now
         guard message.instance == peers[slot].instance, message.epoch == epoch,
             peers[slot].isLinked
-        else {
-            ignoredCount += 1
-            return
-        }
+        else { return ignore(message.body) }
         if case .refused(let promised) = message.body {
             if promised > epoch { stop(.deposed(by: promised)) } else { ignoredCount += 1 }
             return
@@ -222,18 +228,22 @@ public final class PrimaryMachine {
         } else if message.incarnation == peers[slot].incarnation {
             onAnswer(slot, message.body)
         } else {
-            ignoredCount += 1
+            ignore(message.body)
         }
         pump()
     }
 
-    /// Lets time pass; to be called at least every third of a grant.
-    public func onTick(now: Instant) {
-        guard state != .stopped else { return }
+    /// Lets time pass; to be called at least every eighth of a grant.
+    ///
+    /// - Returns: When to call again for the sake of reads that are late, if any are under way.
+    @discardableResult
+    public func onTick(now: Instant) -> Instant? {
+        guard state != .stopped else { return nil }
         self.now = now
         renewGrants()
         checkStuck()
         pump()
+        return nextHedgeAt
     }
 
     /// Ends in order: replicas are told that their grants are not used any more.
@@ -292,14 +302,22 @@ public final class PrimaryMachine {
             actions.append(.complete(token: requests[index].token, .unknown))
             requests[index].kind = .free
         }
-        for counter in windowStart..<nextCounter { release(counter) }
+        for counter in windowStart..<nextCounter { release(window[windowIndex(counter)].payload) }
+        // What has no number yet, and what was read and not shown.
+        while let slot = waitingWrites.popFirst() { release(requests[Int(slot)].payload) }
+        while let slot = heldReads.popFirst() { release(requests[Int(slot)].payload) }
         actions.append(.stopped(reason))
     }
 
-    /// Gives a write's payload back, unless it has none.
-    func release(_ counter: UInt64) {
-        let payload = window[windowIndex(counter)].payload
+    /// Gives a payload back, unless it has no bytes.
+    func release(_ payload: PayloadID) {
         if payload.hasBytes { actions.append(.release(payload)) }
+    }
+
+    /// Counts a message that says nothing to this machine.
+    func ignore(_ body: ReplicaMessage.Body) {
+        ignoredCount += 1
+        release(body.payload)
     }
 
     func windowIndex(_ counter: UInt64) -> Int { Int(counter) & (window.count - 1) }

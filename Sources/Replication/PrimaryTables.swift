@@ -2,6 +2,19 @@
 
 internal import BlockCore
 
+/// Some of the slots.
+struct SlotSet: BitwiseCopyable {
+    private var bits: UInt8 = 0
+
+    var isEmpty: Bool { bits == 0 }
+
+    func contains(_ slot: Int) -> Bool { bits & 1 << UInt8(slot) != 0 }
+
+    mutating func insert(_ slot: Int) { bits |= 1 << UInt8(slot) }
+
+    mutating func remove(_ slot: Int) { bits &= ~(1 << UInt8(slot)) }
+}
+
 /// What a primary knows of the replica in a slot.
 struct Peer {
     var instance: ReplicaInstance
@@ -37,6 +50,8 @@ struct Peer {
     /// Until when its grant holds, by this process's clock.
     var grantEnd: Instant?
     var resync: Resync?
+    /// Whether a read was not answered in time, and nothing was since.
+    var isLate = false
 
     init(instance: ReplicaInstance) { self.instance = instance }
 }
@@ -57,8 +72,10 @@ struct ClientRequest: BitwiseCopyable {
     var isForced = false
     /// A write's counter, or up to where all must be hardened for a flush.
     var through: UInt64 = 0
-    /// A read: whom it was sent to, or −1.
-    var target: Int32 = -1
+    /// A read: from whom an answer may still come; nobody while it waits, and once it has one.
+    var asked = SlotSet()
+    /// A read: when the last of them was asked.
+    var askedAt = Instant(nanoseconds: 0)
     /// A read: the counter that must be committed before what was read may be shown.
     var shownAfter: UInt64 = 0
     /// Tells apart the requests that a slot had one after the other, and the tries of one.

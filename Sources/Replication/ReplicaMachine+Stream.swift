@@ -32,22 +32,22 @@ extension ReplicaMachine {
             }
             actions.append(.read(range, address(token)))
         case .scan(let token, let above, let from):
-            guard above.isValid, from < BlockRange.blockCountMax else { return ignore() }
+            guard above.isValid, from < BlockRange.blockCountMax else {
+                return ignore(message.body)
+            }
             actions.append(.scan(above: above, from: from, address(token)))
         case .fetch(let token, let block):
-            guard block < BlockRange.blockCountMax else { return ignore() }
+            guard block < BlockRange.blockCountMax else { return ignore(message.body) }
             actions.append(.fetch(block: block, address(token)))
         case .fill(let token, let block, let number, let payload):
             guard block < BlockRange.blockCountMax, number.isValid,
                 number.epoch <= record.accepted, !record.isComplete
-            else { return ignore() }
+            else { return ignore(message.body) }
             actions.append(.fill(block: block, number: number, payload: payload, address(token)))
         case .seal, .open, .renew, .release:
             preconditionFailure("handled before")
         }
     }
-
-    private func ignore() { ignoredCount += 1 }
 
     /// Appends the next write of the stream; what was there already, or skips one, is ignored.
     private func onWrite(
@@ -59,7 +59,7 @@ extension ReplicaMachine {
     ) {
         guard number.isValid, number.epoch == message.epoch, range.isValid,
             range.count <= policy.requestBlockCountMax
-        else { return ignore() }
+        else { return ignore(message.body) }
         if policy.defect == .lowerEpochAccepted, message.epoch < record.accepted {
             let counter = number.counter
             actions.append(.append(number: number, range: range, payload: payload))
@@ -67,7 +67,7 @@ extension ReplicaMachine {
             send(.progress(applied: counter, durable: counter), to: link, epoch: message.epoch)
             return
         }
-        guard number.counter == received + 1 else { return ignore() }
+        guard number.counter == received + 1 else { return ignore(message.body) }
         streamLink = link
         received += 1
         actions.append(.append(number: number, range: range, payload: payload))
@@ -128,7 +128,7 @@ extension ReplicaMachine {
     private func answer(_ address: ReplyAddress, _ body: ReplicaMessage.Body) {
         guard address.epoch == record.promised || policy.defect == .lowerEpochAccepted else {
             send(.refused(promised: record.promised), to: address.link, epoch: address.epoch)
-            return
+            return release(body.payload)
         }
         send(body, to: address.link, epoch: address.epoch)
     }

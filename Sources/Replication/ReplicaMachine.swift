@@ -36,6 +36,8 @@ public enum ReplicaAction: Sendable, Hashable {
     case fetch(block: UInt64, ReplyAddress)
     /// Find blocks above a number; ends with ``ReplicaMachine/onScanned(_:entries:next:)``.
     case scan(above: WriteNumber, from: UInt64, ReplyAddress)
+    /// Nothing is done with a payload that came in a message, or from the store.
+    case release(PayloadID)
 }
 
 /// To whom the end of a storage operation is told.
@@ -52,6 +54,10 @@ public struct ReplyAddress: Sendable, Hashable, BitwiseCopyable {
 ///
 /// One thread owns it. After every call the owner carries out ``actions`` in their order and
 /// empties it. Appends, records and flushes take effect in the order in which they were asked for.
+///
+/// Payloads with bytes (``PayloadID/hasBytes``) come in with messages, and with what was read. Each
+/// comes out at once, and once: in what is to be stored, in an answer, or in
+/// ``ReplicaAction/release(_:)``. From then on it is the owner's.
 public final class ReplicaMachine {
     /// What is to be done; the owner empties it after every call.
     public var actions: [ReplicaAction] = []
@@ -142,13 +148,10 @@ public final class ReplicaMachine {
     public func onMessage(_ message: PrimaryMessage, from link: LinkID, now: Instant) {
         guard message.instance == record.instance, message.epoch.rawValue > 0,
             message.epoch <= WriteNumber.epochMax
-        else {
-            ignoredCount += 1
-            return
-        }
+        else { return ignore(message.body) }
         guard message.epoch >= record.promised || policy.defect == .lowerEpochAccepted else {
             send(.refused(promised: record.promised), to: link, epoch: message.epoch)
-            return
+            return release(message.body.payload)
         }
         switch message.body {
         case .seal: onSeal(message, link, now)
@@ -160,8 +163,7 @@ public final class ReplicaMachine {
         default:
             // Everything else is for those who follow the epoch.
             guard message.epoch == record.accepted || policy.defect == .lowerEpochAccepted else {
-                ignoredCount += 1
-                return
+                return ignore(message.body)
             }
             onFollowerMessage(message, link, now)
         }
@@ -214,6 +216,17 @@ public final class ReplicaMachine {
     }
 
     // MARK: - Output
+
+    /// Counts a message that says nothing to this machine.
+    func ignore(_ body: PrimaryMessage.Body) {
+        ignoredCount += 1
+        release(body.payload)
+    }
+
+    /// Gives a payload back, unless it has no bytes.
+    func release(_ payload: PayloadID) {
+        if payload.hasBytes { actions.append(.release(payload)) }
+    }
 
     func send(_ body: ReplicaMessage.Body, to link: LinkID, epoch: Epoch) {
         let message = ReplicaMessage(

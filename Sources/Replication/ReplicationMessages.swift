@@ -106,6 +106,26 @@ public struct ReplicaMessage: Sendable, Hashable {
     }
 }
 
+extension PrimaryMessage.Body {
+    /// The payload that it brings; one without bytes when it brings none.
+    public var payload: PayloadID {
+        switch self {
+        case .write(_, _, let payload), .fill(_, _, _, let payload): payload
+        default: .zeroes
+        }
+    }
+}
+
+extension ReplicaMessage.Body {
+    /// The payload that it brings; one without bytes when it brings none.
+    public var payload: PayloadID {
+        switch self {
+        case .readDone(_, let payload, _), .fetched(_, let payload, _): payload
+        default: .zeroes
+        }
+    }
+}
+
 /// A block and the number of its copy.
 public struct ScanEntry: Sendable, Hashable, BitwiseCopyable {
     /// The block, counted from the volume's start.

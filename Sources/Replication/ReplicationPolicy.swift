@@ -23,6 +23,12 @@ public struct ReplicationPolicy: Sendable, Hashable {
     /// Nanoseconds without any complete replica at hand, and enough others, after which a primary
     /// leaves its epoch so that the next one chooses its source anew.
     public var stuckNanoseconds: UInt64 = 3_000_000_000
+    /// Nanoseconds without an answer after which a read is sent to another replica too; 0 for
+    /// never.
+    ///
+    /// Far above what a read takes, or all would be read twice when there is much to do; far below
+    /// the second after which a link is given up.
+    public var hedgeNanoseconds: UInt64 = 20_000_000
 
     /// Writes that a primary keeps for its replicas; rounded up to a power of two.
     public var windowCountMax = 16_384
@@ -96,4 +102,10 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case anySource = "any-source"
     /// A new replica in the place of a lost one counts in a takeover before it was filled.
     case blankCounted = "blank-counted"
+    /// A read waits for the replica that it was sent to, however long that takes.
+    case neverHedged = "never-hedged"
+    /// A read that is late is sent to whoever is complete, however far behind.
+    case hedgeBehind = "hedge-behind"
+    /// Payloads of answers that come too late are kept.
+    case latePayloadKept = "late-payload-kept"
 }

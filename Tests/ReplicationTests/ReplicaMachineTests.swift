@@ -64,6 +64,9 @@ private struct Bench {
         #expect(replica.record.isComplete)
     }
 
+    /// What is wanted of a write that is ignored.
+    static let nothing = [ReplicaAction.release(PayloadID(7))]
+
     func write(_ counter: UInt64, epoch: UInt64 = 1) -> [ReplicaAction] {
         let number = WriteNumber(epoch: Epoch(epoch), counter: counter)
         let range = BlockRange(first: 0, count: 1)
@@ -173,10 +176,10 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         try bench.follow()
         #expect(bench.write(1).count == 1)
         #expect(bench.write(2).count == 1)
-        #expect(bench.write(2).isEmpty)
-        #expect(bench.write(1).isEmpty)
-        #expect(bench.write(4).isEmpty)
-        #expect(bench.write(3, epoch: 2).isEmpty)
+        #expect(bench.write(2) == Bench.nothing)
+        #expect(bench.write(1) == Bench.nothing)
+        #expect(bench.write(4) == Bench.nothing)
+        #expect(bench.write(3, epoch: 2) == Bench.nothing)
         bench.replica.onAppended(now: bench.now)
         #expect(messages(bench.take()) == [.progress(applied: 1, durable: 0)])
     }
@@ -226,7 +229,7 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         _ = bench.say(.open(lineage: lineage, start: 5))
         #expect(!bench.replica.record.isComplete)
         #expect(bench.replica.record.common == WriteNumber(epoch: Epoch(1), counter: 1))
-        #expect(bench.write(2).isEmpty)
+        #expect(bench.write(2) == Bench.nothing)
         #expect(bench.write(5).count == 1)
     }
 
@@ -254,6 +257,39 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         let refusal = messages(bench.say(.read(token: 1, range: range, floor: 1)))
         #expect(refusal == [.readRefused(token: 1)])
         #expect(bench.say(.read(token: 1, range: range, floor: 0)).count == 1)
+    }
+
+    @Test("A payload that is not stored is given back")
+    func payload_notStored_isGivenBack() throws {
+        let bench = try Bench()
+        try bench.follow(epoch: 2)
+        let back = ReplicaAction.release(PayloadID(7))
+        // Out of turn, of an epoch that is over, and of one that is not followed.
+        #expect(bench.write(2, epoch: 2) == [back])
+        let late = bench.write(1)
+        #expect(messages(late) == [.refused(promised: Epoch(2))])
+        #expect(late.last == back)
+        #expect(bench.write(1, epoch: 3) == [back])
+        let fill = PrimaryMessage.Body.fill(
+            token: 1,
+            block: 0,
+            number: .zero,
+            payload: PayloadID(7)
+        )
+        #expect(bench.say(fill, epoch: 2) == [back])
+        #expect(bench.say(fill, epoch: 2, instance: ReplicaInstance(12)) == [back])
+        // Read for an epoch that is over by now.
+        let range = BlockRange(first: 0, count: 1)
+        let asked = bench.say(.read(token: 1, range: range, floor: 0), epoch: 2)
+        guard case .read(_, let address) = asked.first else {
+            Issue.record("no read")
+            return
+        }
+        _ = bench.say(.seal, epoch: 3)
+        bench.replica.onRead(address, payload: PayloadID(7), number: .zero)
+        let answer = bench.take()
+        #expect(messages(answer) == [.refused(promised: Epoch(3))])
+        #expect(answer.last == back)
     }
 
     @Test("What makes no sense is ignored and does no harm")

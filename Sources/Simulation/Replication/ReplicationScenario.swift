@@ -60,7 +60,7 @@ struct ReplicationScenario {
     /// What may go wrong.
     enum Fault: Int, CaseIterable {
         case crash, freeze, powerLoss, cutOneWay, cutBothWays, isolate, breakLink, takeover
-        case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary
+        case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary, stallDisk
     }
 
     let policy: ReplicationPolicy
@@ -108,7 +108,6 @@ struct ReplicationScenario {
         scanCountMax = policy.scanCountMax
         isForgettingOnce = policy.replicaCount > 1 && random.chance(perMille: 400)
         if isForgettingOnce { policy.amnesiaNanoseconds = 1 << 50 }
-        self.policy = policy
         frontCount = random.within(1...2)
         hotBlockCount = random.within(1...4)
         wideBlockCount = random.pick([4, 16, 64])
@@ -130,6 +129,8 @@ struct ReplicationScenario {
         faultIntervalNanoseconds = options.isCalm || random.chance(perMille: 50) ? 0 : interval
         faultNanosecondsMax = interval * random.pick([1, 2, 4])
         weights = ReplicationScenario.drawWeights(&random, isForgettingOnce: isForgettingOnce)
+        policy.hedgeNanoseconds = random.pick([2_000_000, 20_000_000])
+        self.policy = policy
     }
 
     private static func drawWeights(
@@ -146,6 +147,10 @@ struct ReplicationScenario {
             return random.chance(perMille: 350) ? 0 : usual
         }
         if isForgettingOnce { weights[Fault.powerLoss.rawValue] = 0 }
+        if random.chance(perMille: 150) {
+            // Whoever waits for a disk that hangs is seen only when nothing else goes wrong.
+            for fault in Fault.allCases where fault != .stallDisk { weights[fault.rawValue] = 0 }
+        }
         if weights.allSatisfy({ $0 == 0 }) { weights[Fault.crash.rawValue] = 1 }
         return weights
     }

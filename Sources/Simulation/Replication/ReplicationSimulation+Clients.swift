@@ -32,7 +32,8 @@ extension ReplicationSimulation {
             range: drawRange(),
             value: kind == .write ? newValue() : 0,
             isForced: random.chance(perMille: scenario.forcedPerMille),
-            start: takeStep()
+            start: takeStep(),
+            sentAt: now
         )
         submit(operation, process, primary)
     }
@@ -75,6 +76,7 @@ extension ReplicationSimulation {
                 isForced: operation.isForced,
                 now: local
             )
+            if isTaken { take(PayloadID(operation.value), process) }
         }
         if !isTaken {
             process.operations[token] = nil
@@ -115,6 +117,7 @@ extension ReplicationSimulation {
         case .flushed:
             checker.endFlush(epoch: epoch.rawValue, start: operation.start, step: end)
         case .read(let payload):
+            giveBack(payload, process)
             let values = readValues.removeValue(forKey: payload.rawValue) ?? []
             for (index, value) in values.enumerated() {
                 checker.endRead(
@@ -142,7 +145,8 @@ extension ReplicationSimulation {
             range: BlockRange(first: UInt64(finalReadCount), count: 1),
             value: 0,
             isForced: false,
-            start: takeStep()
+            start: takeStep(),
+            sentAt: now
         )
         finalReadCount += 1
         submit(operation, process, primary)

@@ -22,6 +22,7 @@ extension ReplicationSimulation {
         report.faultCount += 1
         note(8, UInt64(fault.rawValue), 0, "fault: \(fault)")
         inflict(fault)
+        for process in processes { watchReads(process) }
     }
 
     private func inflict(_ fault: ReplicationScenario.Fault) {
@@ -61,6 +62,10 @@ extension ReplicationSimulation {
         case .slowDisk:
             processes[index].isDiskSlow = true
             events.add(.heal(.disk(process: index)), at: end)
+        case .stallDisk:
+            // Long enough for a read that waits for it to be noticed.
+            processes[index].isDiskStalled = true
+            events.add(.heal(.disk(process: index)), at: end + readNanosecondsMax)
         case .replace: replaceReplica(random.below(instances.count))
         }
     }
@@ -70,6 +75,8 @@ extension ReplicationSimulation {
         process.isAlive = false
         process.isFrozen = false
         process.inbox.removeAll()
+        process.stalledEnds.removeAll()
+        process.payloads.removeAll()
         process.primary = nil
         process.operations.removeAll()
         process.isAskingForEpoch = false
@@ -142,12 +149,13 @@ extension ReplicationSimulation {
     // MARK: - Healing
 
     func heal(_ healing: Healing) {
+        for process in processes { watchReads(process) }
         switch healing {
         case .restart(let index): restart(processes[index])
         case .thaw(let index, let life): thaw(processes[index], life)
         case .reach(let from, let to): cuts[from][to] = false
         case .metadata: isMetadataUp = true
-        case .disk(let index): processes[index].isDiskSlow = false
+        case .disk(let index): quicken(processes[index])
         }
     }
 
@@ -161,6 +169,15 @@ extension ReplicationSimulation {
         note(11, UInt64(process.index), 0, "process \(process.index) starts")
         startReplica(process, isNew: false)
         scheduleTick(process)
+    }
+
+    /// A disk is as it should be, and ends what it was asked for.
+    private func quicken(_ process: SimulatedProcess) {
+        process.isDiskSlow = false
+        process.isDiskStalled = false
+        var ends: [ClusterEvent] = []
+        swap(&ends, &process.stalledEnds)
+        for end in ends { handle(end) }
     }
 
     private func thaw(_ process: SimulatedProcess, _ life: Int) {
@@ -185,7 +202,7 @@ extension ReplicationSimulation {
         submittedCount = max(submittedCount, scenario.operationCount)
         for from in cuts.indices { for to in cuts.indices { cuts[from][to] = false } }
         for process in processes {
-            process.isDiskSlow = false
+            quicken(process)
             restart(process)
             thaw(process, process.life)
         }

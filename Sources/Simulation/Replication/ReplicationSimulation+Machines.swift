@@ -33,12 +33,26 @@ extension ReplicationSimulation {
     }
 
     /// Carries out what a replica wants.
-    func carryOut(_ replica: ReplicaMachine, _ process: SimulatedProcess) {
+    ///
+    /// - Parameters:
+    ///   - replica: Whose actions there are.
+    ///   - process: Where it lives.
+    ///   - given: The payload that it was just given, which has to come out again.
+    func carryOut(
+        _ replica: ReplicaMachine,
+        _ process: SimulatedProcess,
+        given: PayloadID = .zeroes
+    ) {
         guard process.disk != nil else { return }
         var actions: [ReplicaAction] = []
         swap(&actions, &replica.actions)
+        let returned = actions.map(\.payload).filter(\.hasBytes)
+        if returned != (given.hasBytes ? [given] : []) {
+            fail("replica \(process.index) was given \(given) and gave back \(returned)")
+        }
         for action in actions {
             switch action {
+            case .release: break
             case .send(let link, let message): send(message, process, link: link)
             case .persist(let record): append(process, .recorded(record))
             case .flush: append(process, .flushing)
@@ -84,6 +98,7 @@ extension ReplicationSimulation {
             let replica = process.replica
         else { return }
         let local = process.localTime(now)
+        var given = PayloadID.zeroes
         switch end {
         case .appended(let number, let range, let value):
             disk.write(number: number, range: range, value: value)
@@ -106,17 +121,18 @@ extension ReplicationSimulation {
         case .read(let address, let range):
             let copies = (0..<UInt64(range.count)).map { disk.copy(range.first + $0) }
             let number = copies.map(\.number).max() ?? .zero
-            let payload = newValue()
-            readValues[payload] = copies.map(\.value)
-            replica.onRead(address, payload: PayloadID(payload), number: number)
+            given = PayloadID(newValue())
+            readValues[given.rawValue] = copies.map(\.value)
+            replica.onRead(address, payload: given, number: number)
         case .fetched(let address, let block):
             let copy = disk.copy(block)
-            replica.onFetched(address, payload: PayloadID(copy.value), number: copy.number)
+            given = PayloadID(copy.value)
+            replica.onFetched(address, payload: given, number: copy.number)
         case .scanned(let address, let above, let from):
             let found = disk.scan(above: above, from: from, countMax: scenario.scanCountMax)
             replica.onScanned(address, entries: found.entries, next: found.next)
         }
-        carryOut(replica, process)
+        carryOut(replica, process, given: given)
     }
 
     /// A complete replica holds everything that was committed in epochs before the one it follows.
@@ -147,16 +163,22 @@ extension ReplicationSimulation {
         }
         var actions: [PrimaryAction] = []
         swap(&actions, &primary.actions)
+        var end: PrimaryStop?
         for action in actions {
             switch action {
             case .send(let slot, let message): send(message, process, slot: slot)
             case .complete(let token, let result): complete(token, result, process, primary.epoch)
-            case .release: break
+            case .release(let payload): giveBack(payload, process)
             case .stopped(let reason):
                 note(5, primary.epoch.rawValue, 0, "epoch \(primary.epoch.rawValue): \(reason)")
-                stopped(process, reason)
+                end = reason
             }
         }
+        guard let end else { return }
+        if let kept = process.payloads.first {
+            fail("the primary of epoch \(primary.epoch.rawValue) kept a payload: \(kept)")
+        }
+        stopped(process, end)
     }
 
     private func stopped(_ process: SimulatedProcess, _ reason: PrimaryStop) {

@@ -121,7 +121,7 @@ extension ReplicationSimulation {
         note(2, UInt64(process.index), message.epoch.rawValue, "-> \(process.index) \(message)")
         let link = LinkID(UInt64(index))
         replica.onMessage(message, from: link, now: process.localTime(now))
-        carryOut(replica, process)
+        carryOut(replica, process, given: message.body.payload)
     }
 
     private func deliver(_ message: ReplicaMessage, _ index: Int) {
@@ -136,6 +136,7 @@ extension ReplicationSimulation {
             message.epoch.rawValue,
             "\(connection.slot) -> \(process.index) \(message)"
         )
+        take(message.body.payload, process)
         primary.onMessage(message, slot: connection.slot, now: process.localTime(now))
         carryOut(primary, process)
     }

@@ -110,6 +110,7 @@ public final class ReplicationSimulation {
             handle(event)
             if isOver() { break }
         }
+        if report.failure == nil { closeAll() }
         if report.failure == nil { report.failure = checker.verify() }
         report.traceHash = trace.hash
         report.milliseconds = now / 1_000_000
@@ -136,6 +137,10 @@ public final class ReplicationSimulation {
     func handle(_ event: ClusterEvent) {
         if let process = addressee(event), process.isFrozen {
             process.inbox.append(event)
+            return
+        }
+        if case .stored(let index, _, _) = event, processes[index].isDiskStalled {
+            processes[index].stalledEnds.append(event)
             return
         }
         switch event {
@@ -183,6 +188,7 @@ public final class ReplicationSimulation {
             primary.onTick(now: local)
             carryOut(primary, process)
         }
+        watchReads(process)
         scheduleTick(process)
     }
 
@@ -235,6 +241,7 @@ public final class ReplicationSimulation {
         guard process.primary != nil else { return }
         process.primary = nil
         process.operations.removeAll()
+        process.payloads.removeAll()
         for connection in process.links { if let connection { breakLink(connection) } }
         process.links = Array(repeating: nil, count: instances.count)
     }

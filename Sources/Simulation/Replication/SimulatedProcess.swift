@@ -78,6 +78,8 @@ struct ClientOperation {
     var isForced: Bool
     /// When it was sent, in steps.
     var start: UInt64
+    /// The same in nanoseconds.
+    var sentAt: UInt64
 }
 
 /// One process.
@@ -104,6 +106,10 @@ final class SimulatedProcess {
     var lastAppendAt: UInt64 = 0
     var lastFlushAt: UInt64 = 0
     var isDiskSlow = false
+    /// Its disk answers nothing, though the process goes on.
+    var isDiskStalled = false
+    /// What the disk will have done then.
+    var stalledEnds: [ClusterEvent] = []
 
     var primary: PrimaryMachine?
     /// Grows with each primary it has been.
@@ -111,6 +117,10 @@ final class SimulatedProcess {
     /// The connection to each slot's replica.
     var links: [Int?] = []
     var operations: [UInt64: ClientOperation] = [:]
+    /// Payloads that the primary has been given and not given back, with how often.
+    var payloads: [UInt64: Int] = [:]
+    /// When somebody was last missing whom its reads need.
+    var lastShortAt: UInt64 = 0
     var hasServed = false
     var isAskingForEpoch = false
 
