@@ -19,6 +19,11 @@ struct ReplicaStream {
     private let leaves: [UInt64]
     private let spanBlockCount: UInt64
     private let blockCountMax: Int
+    /// Whether everything comes in the order of its numbers, and nothing is given up.
+    ///
+    /// Such a volume may have snapshots: what lies in one is older than what comes after it. A trim
+    /// leaves numbers above a snapshot where the model has nothing.
+    let isOrdered: Bool
 
     private static var plannedCount: Int { 12 }
     private static var pastCountMax: Int { 64 }
@@ -30,16 +35,19 @@ struct ReplicaStream {
     ///   - leaves: The leaves of the volume to write to.
     ///   - spanBlockCount: Blocks of each that are written.
     ///   - blockCountMax: Blocks of a write at most.
+    ///   - isOrdered: Whether there are no fills and no trims.
     init(
         random: SeededRandom,
         leaves: [UInt64],
         spanBlockCount: UInt64,
-        blockCountMax: Int
+        blockCountMax: Int,
+        isOrdered: Bool
     ) {
         self.random = random
         self.leaves = leaves
         self.spanBlockCount = spanBlockCount
         self.blockCountMax = blockCountMax
+        self.isOrdered = isOrdered
     }
 
     /// The next change of the stream.
@@ -95,9 +103,10 @@ struct ReplicaStream {
 
     private mutating func make() -> ReplicaChange {
         counter += UInt64(random.within(1...3))
-        let kind = random.pick([
+        var kind = random.pick([
             ReplicaChange.Kind.write, .write, .write, .write, .write, .write, .trim, .trim, .zeroes,
         ])
+        if isOrdered, kind == .trim { kind = .write }
         var most = random.pick([1, 4, 16, 64])
         most = min(most, kind == .write ? blockCountMax : 256)
         if kind == .trim, random.chance(perMille: 300) { most = 256 }

@@ -9,9 +9,10 @@ struct Replicas {
     var random: SeededRandom
     var volumes: [ReplicaVolume] = []
     var requests: [UInt64: ReplicaRequest] = [:]
-    var commands: [UInt64: ReplicaVolume] = [:]
+    var commands: [UInt64: ReplicaCommand] = [:]
     var nextToken = Replicas.tokenBase
     var nextID = Replicas.idBase
+    var snapshotCount = 0
     var freeBuffers = Array(0..<Replicas.bufferCount)
     /// What the transfer that is waited for found.
     var found = ReplicaFound()
@@ -26,6 +27,15 @@ struct Replicas {
     static var bufferOffset: Int { 40 << 20 }
 
     var isIdle: Bool { requests.isEmpty && commands.isEmpty }
+}
+
+/// A command under way on a replica's volume.
+struct ReplicaCommand {
+    var volume: ReplicaVolume
+    /// Changes that had ended when it was submitted.
+    var fromIndex: Int
+    /// Whether it is about the volume's snapshots, which change nothing of what it holds.
+    var isOfSnapshots: Bool
 }
 
 /// A request under way on a replica's volume.
@@ -71,7 +81,9 @@ extension StoreSimulation {
         let isQuiet = !volume.isChanging && !hasCommand(volume)
         switch replicas.random.below(100) {
         case 0..<50 where isQuiet: change(volume, volume.stream.next())
-        case 50..<70 where isQuiet: change(volume, volume.stream.fill())
+        case 50..<70 where isQuiet && !volume.stream.isOrdered:
+            change(volume, volume.stream.fill())
+        case 50..<56 where isQuiet: changeSnapshots(volume)
         case 70..<73 where isQuiet: setRecord(volume)
         case 73 where isQuiet: if replicas.random.chance(perMille: 300) { delete(volume) }
         case 74..<80: flush(volume)
@@ -87,7 +99,7 @@ extension StoreSimulation {
     }
 
     private func hasCommand(_ volume: ReplicaVolume) -> Bool {
-        replicas.commands.values.contains { $0 === volume }
+        replicas.commands.values.contains { $0.volume === volume }
     }
 
     func openReplica(_ volume: ReplicaVolume) -> Bool {
@@ -110,7 +122,8 @@ extension StoreSimulation {
             random: random.fork(id),
             leaves: leaves,
             spanBlockCount: scenario.isCrowded ? 8 : random.pick([8, 64, 256] as [UInt64]),
-            blockCountMax: scenario.isCrowded ? 4 : driver.store.numberedBlockCountMax
+            blockCountMax: scenario.isCrowded ? 4 : driver.store.numberedBlockCountMax,
+            isOrdered: random.chance(perMille: 400)
         )
         let specification = VolumeSpecification(
             id: VolumeID(id),
@@ -138,6 +151,19 @@ extension StoreSimulation {
         submit(command, for: volume)
     }
 
+    private func changeSnapshots(_ volume: ReplicaVolume) {
+        let id = volume.specification.id
+        let snapshots = driver.store.volume(id)?.snapshots ?? []
+        if snapshots.count < scenario.snapshotCountMax, replicas.random.chance(perMille: 600) {
+            replicas.snapshotCount += 1
+            let name = "s\(replicas.snapshotCount)"
+            submit(.createSnapshot(volume: id, name: name), for: volume, isOfSnapshots: true)
+        } else if !snapshots.isEmpty {
+            let layer = replicas.random.pick(snapshots).layer
+            submit(.deleteSnapshot(layer: layer), for: volume, isOfSnapshots: true)
+        }
+    }
+
     func delete(_ volume: ReplicaVolume) {
         let isBusy = replicas.requests.values.contains { $0.volume === volume }
         guard !isBusy, !hasCommand(volume) else { return }
@@ -147,10 +173,18 @@ extension StoreSimulation {
         submit(.deleteVolume(volume.specification.id), for: volume)
     }
 
-    private func submit(_ command: StoreCommand, for volume: ReplicaVolume) {
+    private func submit(
+        _ command: StoreCommand,
+        for volume: ReplicaVolume,
+        isOfSnapshots: Bool = false
+    ) {
         let token = replicas.nextToken
         replicas.nextToken += 1
-        replicas.commands[token] = volume
+        replicas.commands[token] = ReplicaCommand(
+            volume: volume,
+            fromIndex: volume.endedIndex,
+            isOfSnapshots: isOfSnapshots
+        )
         trace.note(10, token, volume.id) {
             "\(driver.nowNanoseconds) replica \(volume.id): \(command)"
         }
@@ -160,18 +194,22 @@ extension StoreSimulation {
 
     /// Takes the end of a command, if it is one of theirs.
     func endReplicaCommand(_ completion: LogStore.CommandCompletion) -> Bool {
-        guard let volume = replicas.commands.removeValue(forKey: completion.token) else {
+        guard let command = replicas.commands.removeValue(forKey: completion.token) else {
             return false
         }
         switch completion.result {
-        case .success: commandSucceeded(volume)
-        case .failure(let error): commandFailed(volume, error)
+        case .success: commandSucceeded(command)
+        case .failure(let error): commandFailed(command, error)
         }
         return true
     }
 
-    private func commandSucceeded(_ volume: ReplicaVolume) {
+    private func commandSucceeded(_ command: ReplicaCommand) {
+        let volume = command.volume
         switch volume.phase {
+        case .ready where command.isOfSnapshots:
+            volume.noteDurable(command.fromIndex)
+            fold(volume)
         case .creating: volume.phase = .ready
         case .deleting: volume.phase = .gone
         case .ready:
@@ -181,7 +219,8 @@ extension StoreSimulation {
         }
     }
 
-    private func commandFailed(_ volume: ReplicaVolume, _ error: StoreCommandError) {
+    private func commandFailed(_ command: ReplicaCommand, _ error: StoreCommandError) {
+        let volume = command.volume
         // Whether it holds shows after the start that comes now.
         if case .failed = driver.store.state, device.errorCount + device.damageCount > 0 { return }
         guard error == .noSpace else {
@@ -189,6 +228,7 @@ extension StoreSimulation {
             return
         }
         switch volume.phase {
+        case .ready where command.isOfSnapshots: break
         case .creating: volume.phase = .gone
         case .deleting: volume.phase = .ready
         case .ready: _ = volume.withdraw()
