@@ -85,17 +85,11 @@ extension Worker {
     private func send(_ message: PrimaryMessage, _ primary: PrimaryHost, _ slot: Int) {
         guard let link = primary.slots[slot].link else { return }
         if let replica = primary.slots[slot].local {
-            switch message.body {
-            case .write(_, _, let payload): replication.payloads.retain(payload)
-            default: break
-            }
+            // The machine lets go of it by itself.
+            replication.payloads.retain(message.body.payload)
             deliver(message, to: replica, from: link)
         } else if let peer = primary.slots[slot].peer {
             send(message, over: peer)
-            // Unlike a write's, which the window holds, a fill's bytes are nobody else's.
-            if case .fill(_, _, _, let payload) = message.body {
-                replication.payloads.release(payload)
-            }
         }
     }
 
@@ -103,7 +97,9 @@ extension Worker {
     ///
     /// A payload in it is held once for the primary.
     func deliver(_ message: ReplicaMessage, to primary: PrimaryHost, slot: Int) {
-        guard let machine = primary.machine else { return release(payloadOf: message) }
+        guard let machine = primary.machine else {
+            return replication.payloads.release(message.body.payload)
+        }
         machine.onMessage(message, slot: slot, now: now)
         mark(primary)
     }

@@ -139,15 +139,9 @@ extension Worker {
 
     /// Gives a replica a message of a primary.
     ///
-    /// A payload in it is held once for the replica, which lets go of it when it is of no use.
+    /// A payload in it is held once for the replica.
     func deliver(_ message: PrimaryMessage, to replica: ReplicaHost, from link: LinkID) {
-        let before = replica.machine.actions.count
         replica.machine.onMessage(message, from: link, now: now)
-        switch message.body {
-        case .write(_, _, let payload), .fill(_, _, _, let payload):
-            if replica.machine.actions.count == before { replication.payloads.release(payload) }
-        default: break
-        }
         mark(replica)
     }
 
@@ -182,6 +176,7 @@ extension Worker {
                 replica.records.append(record)
                 replica.steps.append(ReplicaHost.Step(kind: .persist))
             case .flush: replica.steps.append(ReplicaHost.Step(kind: .flush))
+            case .release(let payload): replication.payloads.release(payload)
             case .read(let range, let address):
                 replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
             case .fetch(let block, let address):
@@ -203,17 +198,7 @@ extension Worker {
         switch replica.sinks[link] {
         case .primary(let primary, let slot): deliver(message, to: primary, slot: slot)
         case .peer(let peer): send(message, over: peer)
-        case nil: release(payloadOf: message)
-        }
-        // Whoever took it holds it for itself.
-    }
-
-    /// Lets go of what a message carried that reaches nobody.
-    func release(payloadOf message: ReplicaMessage) {
-        switch message.body {
-        case .readDone(_, let payload, _), .fetched(_, let payload, _):
-            replication.payloads.release(payload)
-        default: break
+        case nil: replication.payloads.release(message.body.payload)
         }
     }
 

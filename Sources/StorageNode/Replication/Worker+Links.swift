@@ -249,29 +249,24 @@ extension Worker {
     func send(_ message: PrimaryMessage, over link: PeerLink) {
         guard link.state == .open else { return }
         if link.backlog.isEmpty, encode(message, link) { return markLink(link) }
-        hold(message.payload, link)
+        let payload = message.body.payload
+        replication.payloads.retain(payload)
+        link.heldByteCount += replication.payloads.region(payload).byteCount
         link.backlog.append(.primary(message))
         closeIfOverfull(link)
     }
 
     func send(_ message: ReplicaMessage, over link: PeerLink) {
-        guard link.state == .open else { return release(payloadOf: message) }
+        let payload = message.body.payload
+        guard link.state == .open else { return replication.payloads.release(payload) }
         if link.backlog.isEmpty, encode(message, link) {
-            release(payloadOf: message)
+            replication.payloads.release(payload)
             return markLink(link)
         }
         // What the message held is held for the queue now.
-        if let payload = message.payload {
-            link.heldByteCount += replication.payloads.region(payload).byteCount
-        }
+        link.heldByteCount += replication.payloads.region(payload).byteCount
         link.backlog.append(.replica(message))
         closeIfOverfull(link)
-    }
-
-    private func hold(_ payload: PayloadID?, _ link: PeerLink) {
-        guard let payload else { return }
-        replication.payloads.retain(payload)
-        link.heldByteCount += replication.payloads.region(payload).byteCount
     }
 
     private func closeIfOverfull(_ link: PeerLink) {
@@ -282,7 +277,7 @@ extension Worker {
 
     /// Writes a frame into the batch that fills; false when it has no room.
     private func encode(_ message: PrimaryMessage, _ link: PeerLink) -> Bool {
-        let payload = message.payload ?? .zeroes
+        let payload = message.body.payload
         let bytes = replication.payloads.region(payload)
         guard hasRoom(link, bytes) else { return false }
         let byteCount = PeerFrameWriter.encode(
@@ -297,7 +292,7 @@ extension Worker {
     }
 
     private func encode(_ message: ReplicaMessage, _ link: PeerLink) -> Bool {
-        let payload = message.payload ?? .zeroes
+        let payload = message.body.payload
         let bytes = replication.payloads.region(payload)
         guard hasRoom(link, bytes) else { return false }
         let byteCount = PeerFrameWriter.encode(
@@ -374,20 +369,18 @@ extension Worker {
     /// Writes what waited for room.
     private func refill(_ link: PeerLink) {
         while let next = link.backlog.first {
-            let payload: PayloadID?
+            let payload: PayloadID
             switch next {
             case .primary(let message):
                 guard encode(message, link) else { return }
-                payload = message.payload
+                payload = message.body.payload
             case .replica(let message):
                 guard encode(message, link) else { return }
-                payload = message.payload
+                payload = message.body.payload
             }
             _ = link.backlog.popFirst()
-            if let payload {
-                link.heldByteCount -= replication.payloads.region(payload).byteCount
-                replication.payloads.release(payload)
-            }
+            link.heldByteCount -= replication.payloads.region(payload).byteCount
+            replication.payloads.release(payload)
         }
     }
 
@@ -419,9 +412,8 @@ extension Worker {
         link.sending.reset()
         while let waiting = link.backlog.popFirst() {
             switch waiting {
-            case .primary(let message):
-                if let payload = message.payload { replication.payloads.release(payload) }
-            case .replica(let message): release(payloadOf: message)
+            case .primary(let message): replication.payloads.release(message.body.payload)
+            case .replica(let message): replication.payloads.release(message.body.payload)
             }
         }
         replication.remove(link)
@@ -461,24 +453,4 @@ enum PeerFault: Error {
 extension PeerLink.State {
     var takesInput: Bool { self == .greeting || self == .awaitingHello || self == .open }
     var takesOutput: Bool { self != .closing && self != .closed }
-}
-
-extension PrimaryMessage {
-    /// What it carries, if it is of a kind that does.
-    var payload: PayloadID? {
-        switch body {
-        case .write(_, _, let payload), .fill(_, _, _, let payload): payload
-        default: nil
-        }
-    }
-}
-
-extension ReplicaMessage {
-    /// What it carries, if it is of a kind that does.
-    var payload: PayloadID? {
-        switch body {
-        case .readDone(_, let payload, _), .fetched(_, let payload, _): payload
-        default: nil
-        }
-    }
 }

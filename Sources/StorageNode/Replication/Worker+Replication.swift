@@ -34,12 +34,15 @@ extension Worker {
         replication.tickAt = nil
         guard replication.isUsed else { return }
         var isConnecting = false
+        var hedgeAt: Instant?
         for case let primary? in replication.primaries where !primary.isGone {
             if let due = primary.abandonAt, due <= now {
                 abandon(primary)
                 continue
             }
-            primary.machine?.onTick(now: now)
+            if let due = primary.machine?.onTick(now: now) {
+                hedgeAt = min(hedgeAt ?? due, due)
+            }
             for slot in primary.slots.indices where !primary.isDeposed {
                 connect(primary, slot)
                 if primary.slots[slot].link == nil { isConnecting = true }
@@ -56,6 +59,7 @@ extension Worker {
             byNanoseconds: isConnecting
                 ? ReplicationState.shortTickNanoseconds : ReplicationState.tickNanoseconds
         )
+        if let hedgeAt { replication.scheduleTick(max(hedgeAt, now)) }
     }
 
     private func checkSilence(_ link: PeerLink) {
