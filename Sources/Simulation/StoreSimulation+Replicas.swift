@@ -83,7 +83,7 @@ extension StoreSimulation {
         case 0..<50 where isQuiet: change(volume, volume.stream.next())
         case 50..<70 where isQuiet && !volume.stream.isOrdered:
             change(volume, volume.stream.fill())
-        case 50..<56 where isQuiet: changeSnapshots(volume)
+        case 50..<64 where isQuiet: changeSnapshots(volume)
         case 70..<73 where isQuiet: setRecord(volume)
         case 73 where isQuiet: if replicas.random.chance(perMille: 300) { delete(volume) }
         case 74..<80: flush(volume)
