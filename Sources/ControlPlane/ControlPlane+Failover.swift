@@ -1,7 +1,7 @@
 // Replicated volumes stay served: primaries whose process died are followed by others, those that
 // cannot go on get another epoch, attempts that fail are repeated.
 
-import ControlAPI
+package import ControlAPI
 import Foundation
 import Logging
 import Metadata
@@ -25,7 +25,7 @@ extension ControlPlane {
     /// Gives every attached volume whose primary's process is gone another one.
     ///
     /// - Throws: ``ControlError`` when the metadata cannot be read or changed.
-    func failOver() async throws(ControlError) {
+    package func failOver() async throws(ControlError) {
         let live = try await meta(await metadata.liveNodes())
         let all = try await meta(await metadata.allVolumes())
         let nodes = try await nodesByName()
@@ -206,6 +206,37 @@ extension ControlPlane {
             }
         }
         if hasOrphans { try await failOver() }
+    }
+
+    /// Has a node stop serving what it is not to serve any more: it was frozen, or cut off, when
+    /// it was to stop.
+    func stopStrayServices(on name: String) async throws(ControlError) {
+        let node = try await nodeService(name)
+        let limit = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+        let services = try await answered(by: name, until: limit) { () throws(ControlError) in
+            try await node.services()
+        }
+        for service in services where service.state != .stopped {
+            let volume = try await meta(await metadata.volume(id: service.volume))
+            if let volume {
+                let isMeant = volume.value.served != nil && volume.value.primary == name
+                guard !isMeant, volume.value.pending == nil else { continue }
+            }
+            let stopping = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+            try await answered(by: name, until: stopping) { () throws(ControlError) in
+                // Of this lease and those before; a later one is not meant.
+                try await node.stopServing(service.volume, leaseEpoch: service.leaseEpoch)
+            }
+        }
+    }
+
+    /// Tells the primaries of volumes that have replicas on a node where these are now.
+    func tellPrimaries(ofReplicasOn name: String) async {
+        let volumes = (try? await metadata.allVolumes()) ?? []
+        for volume in volumes where volume.value.lies(on: name) && volume.value.pending == nil {
+            guard volume.value.served != nil, volume.value.primary != name else { continue }
+            await tellPrimary(of: volume)
+        }
     }
 
     /// Notes what a node says of the volumes that it serves.

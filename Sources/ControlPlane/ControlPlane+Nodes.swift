@@ -128,6 +128,9 @@ extension ControlPlane {
                 lastSeenAt: now
             )
             failOverSoon.yield(Self.allNodes)
+            if let before = previous?.value, before.peerEndpoint != record.peerEndpoint {
+                Task { await self.tellPrimaries(ofReplicasOn: name) }
+            }
             await report(nodeTable.update(name, entry), on: name, entry)
             reconcileSoon.yield(name)
             return NodeRegistrationResult(

@@ -1,7 +1,7 @@
 // Replicas whose nodes stay away, or were removed, are replaced: one at a time per volume, and only
 // when its primary says that all others are complete.
 
-import ControlAPI
+package import ControlAPI
 import Foundation
 import Logging
 import Metadata
@@ -10,7 +10,7 @@ extension ControlPlane {
     /// Replaces replicas that are lost.
     ///
     /// - Throws: ``ControlError`` when the metadata cannot be read.
-    func repair() async throws(ControlError) {
+    package func repair() async throws(ControlError) {
         guard replaceSeconds > 0 else { return }
         let live = try await meta(await metadata.liveNodes())
         let nodes = try await nodesByName()

@@ -57,8 +57,15 @@ extension ControlPlane {
         let isInMaking = volume.value.state == .creating
         let leaving = isInMaking ? volume.value.placements ?? [] : []
         _ = try await meta(await metadata.abandon(volume, leaving: leaving))
-        // Its hosts have it all the same, and its primary may have been stopped.
-        if volume.value.served != nil { serveSoon.yield(String(volume.value.id)) }
+        let id = volume.value.id
+        switch volume.value.pending?.kind {
+        case .attach, .move, .detach:
+            // Its hosts have it all the same, and its primary may have been stopped.
+            guard volume.value.served != nil else { break }
+            _ = serviceTable.noteFailure(id)
+            serveSoon.yield(String(id))
+        default: break
+        }
         let nodes = Set(leaving.map(\.node))
         await withTaskGroup(of: Void.self) { group in
             for node in nodes { group.addTask { await self.removeDiscarded(on: node) } }
@@ -286,7 +293,7 @@ extension ControlPlane {
             for replica in discarded {
                 do throws(ControlError) {
                     try await remove(replica, on: name)
-                    gone.append(replica)
+                    gone.append(replica.value)
                 } catch  where error.isRefusal {
                     logger.warning(
                         "a node keeps a replica that is not needed",
@@ -305,13 +312,14 @@ extension ControlPlane {
     }
 
     private func remove(
-        _ replica: DiscardedReplicaRecord,
+        _ discarded: Versioned<DiscardedReplicaRecord>,
         on name: String
     ) async throws(ControlError) {
-        let revision = try await meta(await metadata.revision())
+        let replica = discarded.value
+        // In the order of the volume's changes: another replica may be made there since.
         let operation = NodeOperation(
             term: term,
-            revision: revision,
+            revision: discarded.revision,
             epochMax: APILimits.epochMax
         )
         let node = try await nodeService(name).carryingOut(operation)
@@ -333,6 +341,7 @@ extension ControlPlane {
     /// - Parameters:
     ///   - volume: The volume.
     ///   - what: What cannot be done, as a subject: "snapshots".
+    /// - Throws: ``ControlError/Code/unsupported``.
     func requireUnreplicated(
         _ volume: VolumeRecord,
         for what: String

@@ -141,6 +141,7 @@ extension ControlPlane {
     ///   - volume: The volume, with the lease epoch that is meant.
     ///   - served: What its hosts may do.
     ///   - nodes: All nodes.
+    /// - Returns: The assignment.
     static func assignment(
         _ volume: VolumeRecord,
         _ served: ServedRecord,
@@ -195,7 +196,17 @@ extension ControlPlane {
         let limit = ContinuousClock.now + .milliseconds(Self.serviceMillisecondsMax)
         let status = try await answered(by: name, until: min(limit, deadline ?? limit)) {
             () throws(ControlError) in
-            try await node.serve(assignment)
+            var pause = Duration.milliseconds(20)
+            while true {
+                do throws(ControlError) {
+                    return try await node.serve(assignment)
+                } catch  where error.code == .unavailable && pause < .milliseconds(400) {
+                    // It has not done it, so the lease is still nobody's. One that has just
+                    // registered may not have heard of its session.
+                    try? await Task.sleep(for: pause)
+                    pause *= 2
+                }
+            }
         }
         serviceTable.note(status, on: name)
         serviceTable.noteSuccess(volume.value.id)

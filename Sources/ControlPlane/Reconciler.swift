@@ -294,11 +294,15 @@ extension ControlPlane: Service {
         }
     }
 
+    /// Compares one node with the metadata, for tests.
+    package func compareNow(_ name: String) async { await reconcile(name) }
+
     /// Carries on a node's pending operations and compares it with the metadata.
     func reconcile(_ name: String) async {
         do {
             guard try await resumePending(on: name) else { return }
             await removeDiscarded(on: name)
+            try await stopStrayServices(on: name)
             let told = try await heldVolumes(of: name, until: changeDeadline)
             let known = try await metadata.allVolumes().map(\.value).filter {
                 $0.lies(on: name) && !told.unknown.contains($0.id)

@@ -73,11 +73,10 @@ extension ClusterMetadata {
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
         case .rollback(let name, _):
             change.require(.exists(keys.snapshot(record.id, name)))
-        case .attach(_, _, let primary?, _, let session):
+        case .attach(_, _, let primary?, _, _), .move(let primary, _, _):
             // In the metadata before a node hears of it: nobody else gets this epoch.
-            record.takeLease(on: primary, session: session, at: operation.startedAt)
-        case .move(let primary, _, let session):
-            record.takeLease(on: primary, session: session, at: operation.startedAt)
+            record.leaseEpoch = (record.leaseEpoch ?? 0) + 1
+            record.primary = primary
         case .create, .clone, .resize, .attach, .detach:
             break
         }
@@ -212,6 +211,7 @@ extension ClusterMetadata {
             change.delete(keys.snapshot(record.id, name))
         case .move(_, _, let session):
             record.served?.session = session
+            record.served?.since = time
             record.served?.deathCount = nil
             record.served?.isQuarantined = nil
         case .attach(let attachment, let takeover, let primary, _, let session):
@@ -276,6 +276,10 @@ extension ClusterMetadata {
             change.delete(keys.name(record.name))
             try discard(replicas, of: record, &change)
         default:
+            switch pending.kind {
+            case .attach(_, _, _, let old?, _), .move(_, let old?, _): record.primary = old
+            default: break
+            }
             record.pending = nil
             record.state = .ready
             try change.put(record, keys.volume(record.id))

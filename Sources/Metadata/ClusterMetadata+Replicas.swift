@@ -85,8 +85,8 @@ extension ClusterMetadata {
     /// The replicas that a node is to delete.
     public func discardedReplicas(
         of node: String
-    ) async throws(MetadataError) -> [DiscardedReplicaRecord] {
-        try await all(DiscardedReplicaRecord.self, prefix: keys.discarded(node)).map(\.value)
+    ) async throws(MetadataError) -> [Versioned<DiscardedReplicaRecord>] {
+        try await all(DiscardedReplicaRecord.self, prefix: keys.discarded(node))
     }
 
     /// Forgets replicas that a node was to delete: they are gone, or it is.

@@ -61,6 +61,14 @@ struct Run: AsyncParsableCommand {
     @Option(help: ArgumentHelp("A unix socket to serve it on too.", valueName: "path"))
     var unix: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "How long a node may be down before its replicas are replaced; 0 for ever.",
+            valueName: "seconds"
+        )
+    )
+    var replaceAfter = UInt32(APILimits.replaceSeconds)
+
     @Option(help: "What to log.")
     var logLevel: LogLevel = .info
 
@@ -74,7 +82,8 @@ struct Run: AsyncParsableCommand {
         let plane = ControlPlane(
             metadata: ClusterMetadata(store: store),
             version: Volmeta.version,
-            logger: logger
+            logger: logger,
+            replaceSeconds: Double(replaceAfter)
         )
         // Ended in reverse: the plane first, which ends the streams that the servers wait for.
         let servers: [any Service] = endpoints.map { endpoint in

@@ -260,7 +260,7 @@ private struct FaultyProgram: ServerProgram {
             ("dev up --nodes x", "it takes 1 to 64, and that is no whole number"),
             ("dev up --nodes 65", "--nodes takes 1 to 64."),
             ("dev up --timeout 1.5", "it takes 1 to 3600, and that is no whole number"),
-            ("volume create v --size 1GiB --replicas x", "it takes 1 or more, and that is no"),
+            ("volume create v --size 1GiB --replicas x", "it takes 1 to 5, and that is no"),
             ("node purge n1 v1", "it takes 1 to 9007199254740991, and that is no whole number"),
             ("events --after x", "it takes 0 or more, and that is no whole number"),
             (
@@ -463,6 +463,23 @@ private struct FaultyProgram: ServerProgram {
         var silent = volume
         silent.space = nil
         #expect(volumeText(silent).contains("Space:        unknown"))
+    }
+
+    @Test("people see how the replicas of a volume are, and whether requests wait")
+    func volumeText_replicas_areShown() {
+        var replicated = volume
+        replicated.replicas = ["n1", "n2", "n3"]
+        replicated.replicaStates = [
+            VolumeReplicaState(node: "n1", state: .complete, behind: 0),
+            VolumeReplicaState(node: "n2", state: .resyncing, behind: 7),
+            VolumeReplicaState(node: "n3", state: .unknown),
+        ]
+        replicated.serviceState = .suspended
+        let text = volumeText(replicated)
+        #expect(text.contains("n1 (complete), n2 (resyncing, 7 writes behind), n3\n"))
+        #expect(text.contains("suspended"))
+        let plain = Terminal(columnCount: nil, hasColor: false)
+        #expect(volumeTable([replicated]).rendered(on: plain).contains("suspended"))
     }
 
     @Test("a size that the units round is shown in bytes too")

@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlAPI
 import Foundation
 import Glibc
+import ProgramMain
 import TestSupport
 import Testing
 import volctl
@@ -144,6 +145,55 @@ import volctl
         // What Docs/volctl.md tells people to remove.
         #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"store_identity\""))
         #expect(file.endpoint == "http://127.0.0.1:20001")
+    }
+
+    @Test("several nodes are n1, n2, …; one is node1, and others that join it are named as it is")
+    func plan_nodes_areNamed() async throws {
+        func names(_ directory: String, _ nodeCount: Int?) async throws -> [String] {
+            let cluster = try await DevCluster(
+                in: directory,
+                nodeCount: nodeCount,
+                secondsMax: 1,
+                progress: .notes(isJSON: true)
+            )
+            defer { cluster.release() }
+            let nodes = cluster.file.nodes
+            var ports: Set<UInt16> = [cluster.file.metaPort]
+            for node in nodes {
+                ports.formUnion([node.nbdPort, node.adminPort, try #require(node.peerPort)])
+            }
+            #expect(ports.count == 3 * nodes.count + 1)
+            return nodes.map(\.name)
+        }
+        let several = try TestDirectory()
+        #expect(try await names(several.path, 3) == ["n1", "n2", "n3"])
+        #expect(try await names(several.path, nil) == ["n1", "n2", "n3"])
+        #expect(try await names(several.path, 4) == ["n1", "n2", "n3", "n4"])
+        let one = try TestDirectory()
+        #expect(try await names(one.path, nil) == ["node1"])
+        #expect(try await names(one.path, 2) == ["node1", "node2"])
+        // Of a program that knew of no replicas: the nodes get ports for them.
+        let old = try TestDirectory()
+        _ = try old.file("cluster.json", text: try fixture("cluster.json"))
+        #expect(try await names(old.path, nil) == ["node1", "node2"])
+    }
+
+    @Test("several nodes take at most half of a small machine's memory")
+    func memoryArguments_smallMachine_areGiven() {
+        func arguments(_ nodeCount: Int, _ gibibytes: UInt64) -> [String] {
+            DevCluster.memoryArguments(
+                nodeCount: nodeCount,
+                physicalByteCount: gibibytes << 30
+            )
+        }
+        #expect(arguments(1, 1) == [])
+        #expect(arguments(3, 16) == [])
+        #expect(
+            arguments(4, 2) == [
+                "--map-memory", "128MiB", "--buffer-memory", "64MiB", "--cache-memory", "32MiB",
+            ]
+        )
+        #expect(arguments(16, 1)[1] == "64MiB")
     }
 
     @Test("the keys in the file stay what they are")

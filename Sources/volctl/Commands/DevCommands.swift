@@ -110,7 +110,8 @@ struct DevUp: DevClusterCommand {
     var nodes: Int?
     @Option(
         help: ArgumentHelp(
-            "The size of each new node's store; default a share of the free space, at most 64GiB.",
+            "The size of each new node's store; default a share of the free space, at most 64GiB, or "
+                + "16GiB where there are several.",
             valueName: "size"
         ),
         transform: ByteSize.argument

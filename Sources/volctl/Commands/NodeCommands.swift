@@ -42,20 +42,29 @@ struct NodeListCommand: ClusterCommand {
 
 /// The table of `volctl node list`.
 package func nodeTable(_ nodes: [Node]) -> Table {
-    var table = Table([
-        .text("NAME"), .text("STATE"), .number("VOLUMES"), .number("PROVISIONED"),
-        .number("CAPACITY"), .number("LIVE"),
-        .number("USED"), .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
-    ])
+    // Only where there are replicated volumes.
+    let hasReplicas = nodes.contains { ($0.replicaCount ?? 0) > 0 || ($0.primaryCount ?? 0) > 0 }
+    var table = Table(
+        [.text("NAME"), .text("STATE"), .number("VOLUMES")]
+            + (hasReplicas ? [.number("REPLICAS"), .number("PRIMARIES")] : [])
+            + [
+                .number("PROVISIONED"), .number("CAPACITY"), .number("LIVE"), .number("USED"),
+                .number("AVAILABLE"), .text("NBD"), .text("VERSION"),
+            ]
+    )
     for node in nodes {
-        table.append([
-            node.name, nodeStateText(node),
-            "\(node.volumeCount)", sizeText(node.provisionedByteCount),
-            sizeText(node.space?.capacityByteCount),
-            sizeText(node.space?.liveByteCount), node.space.map { "\($0.usedPercent)%" } ?? "",
-            sizeText(node.space?.availableByteCount),
-            node.nbdEndpoint ?? "", node.version,
-        ])
+        let counts = ["\(node.replicaCount ?? 0)", "\(node.primaryCount ?? 0)"]
+        table.append(
+            [node.name, nodeStateText(node), "\(node.volumeCount)"]
+                + (hasReplicas ? counts : [])
+                + [
+                    sizeText(node.provisionedByteCount), sizeText(node.space?.capacityByteCount),
+                    sizeText(node.space?.liveByteCount),
+                    node.space.map { "\($0.usedPercent)%" } ?? "",
+                    sizeText(node.space?.availableByteCount), node.nbdEndpoint ?? "",
+                    node.version,
+                ]
+        )
     }
     return table
 }
@@ -149,7 +158,13 @@ package func nodeText(_ node: Node) -> String {
 
 private func volumesText(_ node: Node) -> String {
     guard let byteCount = node.provisionedByteCount else { return "\(node.volumeCount)" }
+    let replicas =
+        (node.replicaCount ?? 0) > 0
+        ? ", \(counted(node.replicaCount ?? 0, "replica")) among them" : ""
+    let primaries =
+        (node.primaryCount ?? 0) > 0 ? ", primary of \(node.primaryCount ?? 0)" : ""
     return "\(node.volumeCount), \(sizeText(byteCount)) if they were written in full"
+        + replicas + primaries
 }
 
 /// What a node's stores could not serve; nil when none of them tells.

@@ -43,8 +43,11 @@ struct VolumeCreate: ClusterCommand {
     )
     var size: ByteSize
     @Option(
-        help: ArgumentHelp("The number of copies.", valueName: "n"),
-        transform: Usage.number(1 ... .max)
+        help: ArgumentHelp(
+            "The number of copies, 1 to 5; default 3 where three nodes take some, else 1.",
+            valueName: "n"
+        ),
+        transform: Usage.number(1...APILimits.replicaCountMax)
     )
     var replicas: Int?
     @Option(help: "Its logical block: 512 or 4096 bytes; default 512.")
@@ -52,7 +55,7 @@ struct VolumeCreate: ClusterCommand {
     @Option(help: "When a write is acknowledged; default writeback.")
     var durability: DurabilityMode?
     @Option(
-        help: "The node to place it on; default the one with most room.",
+        help: "The node of its first copy; default the one with most room.",
         completion: NameCompletion.nodes
     )
     var node: String?
@@ -62,7 +65,9 @@ struct VolumeCreate: ClusterCommand {
         try Usage.require(name, of: "volume")
         try Usage.require(volumeSize: size)
         try Usage.require(node, of: "node")
-        if let replicas, replicas < 1 { throw ValidationError("--replicas takes 1 or more.") }
+        if let replicas, !(1...APILimits.replicaCountMax).contains(replicas) {
+            throw ValidationError("--replicas takes 1 to \(APILimits.replicaCountMax).")
+        }
     }
 
     func run() async throws {
@@ -79,7 +84,8 @@ struct VolumeCreate: ClusterCommand {
             printDocument(volume)
         } else {
             printText(
-                "Created \(volume.name), \(sizeText(volume.byteCount)), on \(volume.primary)."
+                "Created \(volume.name), \(sizeText(volume.byteCount)), on "
+                    + volume.replicas.joined(separator: ", ") + "."
             )
         }
     }
@@ -127,7 +133,26 @@ package func volumeTable(_ volumes: [Volume]) -> Table {
 private func stateText(_ volume: Volume) -> String {
     let isUnavailable =
         volume.warning != nil && volume.state == .ready && volume.space == nil
-    return isUnavailable ? "unavailable" : volume.state.rawValue
+    if isUnavailable { return "unavailable" }
+    switch volume.serviceState {
+    case .suspended where volume.state == .ready: return "suspended"
+    case .stopped where volume.state == .ready: return "not served"
+    default: return volume.state.rawValue
+    }
+}
+
+/// The replicas of a volume for people, with how they are where that is known.
+private func replicasText(_ volume: Volume) -> String {
+    guard let states = volume.replicaStates else {
+        return volume.replicas.joined(separator: ", ")
+    }
+    return states.map { replica in
+        let behind = replica.behind.map {
+            $0 > 0 ? ", \(counted(Int(clamping: $0), "write")) behind" : ""
+        }
+        let isKnown = replica.state != .unknown
+        return replica.node + (isKnown ? " (\(replica.state.rawValue)\(behind ?? ""))" : "")
+    }.joined(separator: ", ")
 }
 
 /// The hosts that have the volume now.
@@ -186,9 +211,10 @@ package func volumeText(_ volume: Volume) -> String {
     if let warning = volume.warning { fields.append(("Warning", warning)) }
     fields += [
         ("Primary", volume.primary),
-        ("Replicas", volume.replicas.joined(separator: ", ")),
+        ("Replicas", replicasText(volume)),
         ("Snapshots", "\(volume.snapshotCount)"),
     ]
+    if let service = volume.serviceState { fields.append(("Service", service.rawValue)) }
     if let layerCount = volume.layerCount { fields.append(("Layers", "\(layerCount)")) }
     if let source = volume.source {
         fields.append(("Cloned from", "\(source.volume)@\(source.snapshot)"))

@@ -65,15 +65,26 @@ package struct ClusterFile: Codable, Hashable, Sendable {
         package var nbdPort: UInt16
         /// The port of its API.
         package var adminPort: UInt16
+        /// The port where primaries reach its replicas; nil for those of older programs.
+        package var peerPort: UInt16?
         /// The identity of the store that was made for it; nil for those of older programs.
         package var storeIdentity: String?
 
         /// Creates the entry of a node that has no store yet.
-        package init(name: String, nbdPort: UInt16, adminPort: UInt16) {
+        package init(
+            name: String,
+            nbdPort: UInt16,
+            adminPort: UInt16,
+            peerPort: UInt16? = nil
+        ) {
             self.name = name
             self.nbdPort = nbdPort
             self.adminPort = adminPort
+            self.peerPort = peerPort
         }
+
+        /// All its ports.
+        var ports: [UInt16] { [nbdPort, adminPort] + (peerPort.map { [$0] } ?? []) }
     }
 
     /// The version of this file's format.
@@ -99,7 +110,15 @@ package struct ClusterFile: Codable, Hashable, Sendable {
     }
 
     /// The name of node number `index`, from 0.
-    package static func nodeName(_ index: Int) -> String { "node\(index + 1)" }
+    ///
+    /// - Parameters:
+    ///   - index: Its number.
+    ///   - isOfSeveral: Whether the cluster was made with several nodes: one that was made with one
+    ///     keeps to its way of naming when others are added.
+    /// - Returns: Its name.
+    package static func nodeName(_ index: Int, isOfSeveral: Bool = false) -> String {
+        "\(isOfSeveral ? "n" : "node")\(index + 1)"
+    }
 
     /// Reads the cluster of `directory`; nil when there is none.
     ///

@@ -88,6 +88,9 @@ extension DevCluster {
         try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
         try await LoopbackPort.waitUntilFree(node.nbdPort, of: node.name)
         try await LoopbackPort.waitUntilFree(node.adminPort, of: node.name)
+        if let port = node.peerPort {
+            try await LoopbackPort.waitUntilFree(port, of: node.name)
+        }
         try formatStore(of: node, store)
         progress.note("starting \(node.name) on nbd://127.0.0.1:\(node.nbdPort)")
         var arguments = [
@@ -98,6 +101,11 @@ extension DevCluster {
             "--admin", "127.0.0.1:\(node.adminPort)",
             "--meta", file.endpoint,
         ]
+        if let port = node.peerPort { arguments += ["--listen-peer", "127.0.0.1:\(port)"] }
+        arguments += Self.memoryArguments(
+            nodeCount: file.nodes.count,
+            physicalByteCount: ProcessInfo.processInfo.physicalMemory
+        )
         if let identity = try self.node(node.name).storeIdentity {
             arguments += ["--identity", identity]
         }
@@ -114,6 +122,28 @@ extension DevCluster {
     private func running(_ name: String) -> ProcessRecord? {
         let record = ProgramRecord(layout, name)
         return record.state == .running ? record.process : nil
+    }
+
+    /// What several nodes on a small machine are given to live with: half of its memory together.
+    ///
+    /// - Parameters:
+    ///   - nodeCount: The number of nodes.
+    ///   - physicalByteCount: The machine's memory.
+    /// - Returns: Options of `volnode run`; none where its defaults fit.
+    package static func memoryArguments(
+        nodeCount: Int,
+        physicalByteCount: UInt64
+    ) -> [String] {
+        let share = physicalByteCount / 2 / UInt64(max(1, nodeCount))
+        // What one takes by default, 448 MiB, and as much again as its threads and tables may.
+        guard nodeCount > 1, share < 512 << 20 else { return [] }
+        func part(_ divisor: UInt64, _ mebibytesMin: UInt64) -> String {
+            "\(max(mebibytesMin, (share / divisor) >> 20))MiB"
+        }
+        return [
+            "--map-memory", part(2, 64), "--buffer-memory", part(4, 32),
+            "--cache-memory", part(8, 16),
+        ]
     }
 
     // MARK: - Store
@@ -255,8 +285,8 @@ extension DevCluster {
         }
     }
 
-    /// A share of four fifths of the free space, at most 64 GiB, in whole GiB: a store that
-    /// grows must not fill the file system that it lies on.
+    /// A share of four fifths of the free space, at most 64 GiB, and 16 GiB where there are several
+    /// nodes, in whole GiB: a store that grows must not fill the file system that it lies on.
     private func defaultStoreSize() throws(CommandFailure) -> ByteSize {
         var space = statvfs()
         // SAFETY: writes one `statvfs` that outlives the call.
@@ -269,7 +299,7 @@ extension DevCluster {
         let free = UInt64(space.f_bavail) * UInt64(space.f_frsize)
         let storeless = file.nodes.filter { !Path.exists(layout.storeFile($0.name)) }.count
         let share = free / 5 * 4 / UInt64(max(1, storeless))
-        let gibibytes = min(share >> 30, 64)
+        let gibibytes = min(share >> 30, file.nodes.count > 1 ? 16 : 64)
         guard gibibytes >= 1 else {
             throw CommandFailure(
                 "no_space",

@@ -63,7 +63,10 @@ package struct DevCluster {
         layout = ClusterLayout(directory: directory)
         self.progress = progress
         self.secondsMax = secondsMax
-        try layout.checkSocketPaths(nodes: (0..<(nodeCount ?? 1)).map(ClusterFile.nodeName))
+        let planned = (0..<(nodeCount ?? 1)).map {
+            ClusterFile.nodeName($0, isOfSeveral: (nodeCount ?? 1) > 1)
+        }
+        try layout.checkSocketPaths(nodes: planned)
         for made in [layout.metaDirectory, layout.logDirectory, layout.runDirectory] {
             try DocumentFile.makeDirectory(made)
         }
@@ -96,9 +99,11 @@ package struct DevCluster {
         var file: ClusterFile
         if let existing {
             file = existing
-            taken = Set(
-                existing.nodes.flatMap { [$0.nbdPort, $0.adminPort] } + [existing.metaPort]
-            )
+            taken = Set(existing.nodes.flatMap(\.ports) + [existing.metaPort])
+            // Of an older program; it listens there when it is started next.
+            for index in file.nodes.indices where file.nodes[index].peerPort == nil {
+                file.nodes[index].peerPort = try port()
+            }
         } else {
             file = ClusterFile(metaPort: try port(), nodes: [])
         }
@@ -111,9 +116,17 @@ package struct DevCluster {
                 remedy: "Leave --nodes away, or start another cluster with --data DIR."
             )
         }
+        let first = file.nodes.first?.name ?? ClusterFile.nodeName(0, isOfSeveral: wanted > 1)
+        let isOfSeveral = first != ClusterFile.nodeName(0)
         while file.nodes.count < wanted {
-            let name = ClusterFile.nodeName(file.nodes.count)
-            file.nodes.append(.init(name: name, nbdPort: try port(), adminPort: try port()))
+            file.nodes.append(
+                .init(
+                    name: ClusterFile.nodeName(file.nodes.count, isOfSeveral: isOfSeveral),
+                    nbdPort: try port(),
+                    adminPort: try port(),
+                    peerPort: try port()
+                )
+            )
         }
         try layout.checkSocketPaths(nodes: file.nodes.map(\.name))
         return file

@@ -62,6 +62,8 @@ package struct DevStatus: Codable, Hashable, Sendable {
         package var nbdUnixPath: String
         /// Where its API listens.
         package var admin: String
+        /// Where primaries reach its replicas.
+        package var peer: String?
         /// Its store.
         package var store: String
         /// Its log.
@@ -95,6 +97,7 @@ package struct DevStatus: Codable, Hashable, Sendable {
                 nbd: "127.0.0.1:\(node.nbdPort)",
                 nbdUnixPath: layout.socketFile(node.name),
                 admin: "http://127.0.0.1:\(node.adminPort)",
+                peer: node.peerPort.map { "127.0.0.1:\($0)" },
                 store: layout.storeFile(node.name),
                 log: record.log
             )

@@ -153,6 +153,8 @@ package struct ImageImport {
             name: volume,
             byteCount: byteCount,
             durability: durability,
+            // Replicated volumes have no snapshots yet, and an image is one.
+            replicas: 1,
             node: node
         )
         do throws(ControlError) {
