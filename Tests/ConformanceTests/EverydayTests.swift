@@ -55,7 +55,7 @@ extension Conformance {
         }
 
         private func drain(_ cluster: Cluster) async throws {
-            let drained = try await cluster.json("node", "drain", "node2")
+            let drained = try await cluster.json("node", "drain", "n2")
             #expect(drained["draining"] as? Bool == true)
             let list = try await cluster.volctl(["node", "list"])
             #expect(list.output.contains("draining"), "\(list.report)")
@@ -66,15 +66,15 @@ extension Conformance {
                 "--size",
                 "64MiB",
                 "--node",
-                "node2"
+                "n2"
             )
-            #expect(message.contains("volctl node drain node2 --undo"), "\(message)")
+            #expect(message.contains("volctl node drain n2 --undo"), "\(message)")
             // Others go to the node that is left.
             for name in ["v", "w"] {
                 let made = try await cluster.json("volume", "create", name, "--size", "64MiB")
                 #expect(made["primary"] as? String == "node1")
             }
-            let undone = try await cluster.json("node", "drain", "node2", "--undo")
+            let undone = try await cluster.json("node", "drain", "n2", "--undo")
             #expect(undone["draining"] as? Bool == false)
             let made = try await cluster.json(
                 "volume",
@@ -83,9 +83,9 @@ extension Conformance {
                 "--size",
                 "64MiB",
                 "--node",
-                "node2"
+                "n2"
             )
-            #expect(made["primary"] as? String == "node2")
+            #expect(made["primary"] as? String == "n2")
         }
 
         private func attachVia(_ cluster: Cluster) async throws {
