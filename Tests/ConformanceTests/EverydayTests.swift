@@ -55,7 +55,7 @@ extension Conformance {
         }
 
         private func drain(_ cluster: Cluster) async throws {
-            let drained = try await cluster.json("node", "drain", "node2")
+            let drained = try await cluster.json("node", "drain", "n2")
             #expect(drained["draining"] as? Bool == true)
             let list = try await cluster.volctl(["node", "list"])
             #expect(list.output.contains("draining"), "\(list.report)")
@@ -66,15 +66,15 @@ extension Conformance {
                 "--size",
                 "64MiB",
                 "--node",
-                "node2"
+                "n2"
             )
-            #expect(message.contains("volctl node drain node2 --undo"), "\(message)")
+            #expect(message.contains("volctl node drain n2 --undo"), "\(message)")
             // Others go to the node that is left.
             for name in ["v", "w"] {
                 let made = try await cluster.json("volume", "create", name, "--size", "64MiB")
-                #expect(made["primary"] as? String == "node1")
+                #expect(made["primary"] as? String == "n1")
             }
-            let undone = try await cluster.json("node", "drain", "node2", "--undo")
+            let undone = try await cluster.json("node", "drain", "n2", "--undo")
             #expect(undone["draining"] as? Bool == false)
             let made = try await cluster.json(
                 "volume",
@@ -83,18 +83,18 @@ extension Conformance {
                 "--size",
                 "64MiB",
                 "--node",
-                "node2"
+                "n2"
             )
-            #expect(made["primary"] as? String == "node2")
+            #expect(made["primary"] as? String == "n2")
         }
 
         private func attachVia(_ cluster: Cluster) async throws {
-            let attached = try await cluster.json("attach", "v", "--host", "h1", "--via", "node1")
-            #expect(attached["node"] as? String == "node1")
+            let attached = try await cluster.json("attach", "v", "--host", "h1", "--via", "n1")
+            #expect(attached["node"] as? String == "n1")
             let uri = try #require(attached["nbd_uri"] as? String)
             try await cluster.io(uri, "write -P 1 0 8M", "write -P 3 40M 1M")
             // Another one has none of its data yet.
-            let message = try await cluster.refuse("attach", "x", "--host", "h1", "--via", "node1")
+            let message = try await cluster.refuse("attach", "x", "--host", "h1", "--via", "n1")
             #expect(message.contains("Leave --via out"), "\(message)")
         }
 

@@ -63,11 +63,11 @@ extension Conformance {
                 try await cluster.json("volume", "create", "v", "--size", "64MiB")
                 let uri = try await cluster.attach("v")
                 try await cluster.io(uri, "write -f -P 7 0 1M")
-                let stores = ["node1", "node2"].map { "\(cluster.dataPath)/nodes/\($0)/store.img" }
+                let stores = ["n1", "n2"].map { "\(cluster.dataPath)/nodes/\($0)/store.img" }
                 try await cluster.stop()
                 try exchange(stores[0], stores[1], by: cluster.scratch.file("aside"))
                 let before = try stores.map(modificationDate)
-                for name in ["node1", "node2"] {
+                for name in ["n1", "n2"] {
                     let message = try await cluster.refuse("dev", "start", name)
                     #expect(message.contains("not the one of --identity"), "\(message)")
                 }

@@ -35,18 +35,20 @@ final class Cluster: Sendable {
     var metadata: ClusterMetadata { ClusterMetadata(store: store) }
 
     /// A service process; `withFaults` puts the fault plan between it and everything else.
-    func plane(withFaults: Bool = false) -> ControlPlane {
+    func plane(withFaults: Bool = false, replaceSeconds: Double = 600) -> ControlPlane {
         let store: any MetaStore =
             withFaults ? FaultyStore(store: self.store, faults: faults) : self.store
         return ControlPlane(
             metadata: ClusterMetadata(store: store),
             version: "test",
-            logger: Self.quiet
+            logger: Self.quiet,
+            replaceSeconds: replaceSeconds
         ) { [self] record throws(ControlError) in
             // Keeps the cluster, and with it the store, as long as the service.
             guard let node = nodes.first(where: { $0.name == record.name }) else {
                 throw ControlError(.unreachable, "no such node")
             }
+            guard node.shelf.presence == .there else { return AbsentNode(node.shelf.presence) }
             return withFaults ? FaultyNode(node: node, faults: faults) : node
         }
     }
@@ -98,7 +100,7 @@ final class Cluster: Sendable {
         let byName = try await metadata.volumes().map(\.value)
         #expect(Set(byName.map(\.id)) == Set(known.map(\.id)), "names after \(context)")
         for node in nodes {
-            let mine = known.filter { $0.primary == node.name }
+            let mine = known.filter { $0.lies(on: node.name) }
             #expect(Set(node.held.keys) == Set(mine.map(\.id)), "volumes after \(context)")
             for volume in mine {
                 guard let held = node.held[volume.id] else { continue }
@@ -113,6 +115,7 @@ final class Cluster: Sendable {
         _ context: String
     ) async throws {
         #expect(held.creation.byteCount == volume.byteCount, "size after \(context)")
+        guard !volume.isReplicated else { return }
         let snapshots = try await metadata.snapshots(of: volume.id)
         #expect(snapshots.map(\.name) == held.snapshots.map(\.name), "snapshots after \(context)")
         #expect(snapshots.map(\.layer) == held.snapshots.map(\.layer), "layers after \(context)")

@@ -19,6 +19,8 @@ final class MemoryNode: NodeService {
         var dropCount = 0
         /// The snapshots rolled back to, in order.
         var rollbacks: [String] = []
+        /// The lease epoch that it has promised, when it is a replica.
+        var promisedEpoch: UInt64 = 0
     }
 
     private struct State {
@@ -31,6 +33,8 @@ final class MemoryNode: NodeService {
     }
 
     let name: String
+    /// What it serves of replicated volumes.
+    let shelf = ServiceShelf()
     private let state = Mutex(State())
     private let gate = OperationGate()
     private let whenListed = Mutex<(@Sendable () async -> Void)?>(nil)
@@ -92,6 +96,16 @@ final class MemoryNode: NodeService {
     /// Loses a volume.
     func lose(_ id: UInt64) {
         state.withLock { $0.volumes[id] = nil }
+    }
+
+    /// Has a replica promise a lease epoch of which the service does not know.
+    func setPromise(_ id: UInt64, _ epoch: UInt64) {
+        state.withLock { $0.volumes[id]?.promisedEpoch = epoch }
+    }
+
+    /// Sets a size behind the service's back.
+    func setSize(_ id: UInt64, _ byteCount: UInt64) {
+        state.withLock { $0.volumes[id]?.creation.byteCount = byteCount }
     }
 
     /// Sets who may use a volume behind the service's back.
@@ -224,6 +238,18 @@ final class MemoryNode: NodeService {
         return Self.document(try insert(clone))
     }
 
+    func services() async throws(ControlError) -> [NodeServiceStatus] { shelf.statuses }
+
+    func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        try await shelf.serve(assignment)
+    }
+
+    func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
+        shelf.stop(volume, leaseEpoch)
+    }
+
     // MARK: - State
 
     private func require(_ id: UInt64) throws(ControlError) -> Held {
@@ -274,7 +300,17 @@ final class MemoryNode: NodeService {
                 sharedByteCount: 0,
                 exclusiveByteCount: 0,
                 reclaimableByteCount: 0
-            )
+            ),
+            replica: volume.creation.replica.map { replica in
+                NodeReplica(
+                    instance: replica.instance,
+                    promisedEpoch: volume.promisedEpoch,
+                    acceptedEpoch: volume.promisedEpoch,
+                    isComplete: !replica.isReplacement,
+                    isBlank: replica.isReplacement,
+                    remembers: true
+                )
+            }
         )
     }
 }

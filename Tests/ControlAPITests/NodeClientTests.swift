@@ -44,6 +44,66 @@ struct NodeClientTests {
         }
     }
 
+    @Test("A node is given replicas and volumes to serve, and refuses what cannot be meant")
+    func services_roundTrip() async throws {
+        let node = MemoryNode(name: "n1")
+        try await withServer(nodeRouter(service: node), unix: false) { endpoint in
+            let client = NodeClient(endpoint: endpoint)
+            var creation = NodeVolumeCreation.small()
+            creation.replica = NodeReplicaCreation(
+                instance: APILimits.instanceMax,
+                isReplacement: true
+            )
+            let made = try await client.createVolume(creation)
+            #expect(made.replica?.instance == APILimits.instanceMax)
+            #expect(made.replica?.isBlank == true)
+            let placements = ["n1", "n2"].enumerated().map {
+                NodePlacement(node: $1, instance: UInt64($0) + 1, peerEndpoint: "h:\($0 + 1)")
+            }
+            let assignment = NodeServiceAssignment(
+                volume: 7,
+                name: "v7",
+                byteCount: 4096,
+                logicalBlockByteCount: 512,
+                durability: .writeback,
+                leaseEpoch: 3,
+                exportEpoch: 5,
+                access: .readWrite,
+                writeQuorum: 2,
+                placements: placements,
+                session: 9
+            )
+            let status = try await client.serve(assignment)
+            #expect(status.leaseEpoch == 3 && status.replicas.map(\.node) == ["n1", "n2"])
+            #expect(node.shelf.asked == [assignment])
+            #expect(try await client.services() == [status])
+            // Of two requests the later one counts, whichever comes first.
+            let late = client.carryingOut(NodeOperation(term: 1, revision: 7, epochMax: 0))
+            _ = try await client.carryingOut(NodeOperation(term: 1, revision: 8, epochMax: 0))
+                .serve(assignment)
+            let outdated = await controlError { () throws(ControlError) in
+                _ = try await late.serve(assignment)
+            }
+            #expect(outdated?.code == .outdated)
+            try await client.stopServing(7, leaseEpoch: 2)
+            #expect(try await client.services().count == 1)
+            try await client.stopServing(7, leaseEpoch: 3)
+            #expect(try await client.services().isEmpty)
+            var wrong = Array(repeating: assignment, count: 5)
+            wrong[0].writeQuorum = 1
+            wrong[1].placements = []
+            wrong[2].leaseEpoch = APILimits.leaseEpochMax + 1
+            wrong[3].placements[1].node = "n1"
+            wrong[4].placements[0].instance = 0
+            for assignment in wrong {
+                let refused = await controlError { () throws(ControlError) in
+                    _ = try await client.serve(assignment)
+                }
+                #expect(refused?.code == .invalidArgument)
+            }
+        }
+    }
+
     @Test("A node refuses what is meant for another store, and does none of it")
     func node_otherStore_isRefused() async throws {
         let node = MemoryNode(name: "n1")

@@ -71,15 +71,16 @@ struct VolumeTests {
         #expect(try await plane.volumes(after: nil, countMax: 10).volumes.isEmpty)
     }
 
-    @Test("More than one copy is refused in words")
-    func create_replicas_isUnsupported() async throws {
+    @Test("More copies than nodes that take some are refused in words")
+    func create_replicas_needNodes() async throws {
         let (_, plane) = try await Cluster.serving()
         let error = await controlError { () throws(ControlError) in
             let creation = VolumeCreation(name: "v", byteCount: 4096, replicas: 3)
             _ = try await plane.createVolume(creation, operation: "k")
         }
-        #expect(error?.code == .unsupported)
-        #expect(error?.detail.contains("one, replication is not in it yet") == true)
+        #expect(error?.code == .unavailable)
+        #expect(error?.detail.contains("3 replicas need 3 nodes") == true)
+        #expect(error?.help?.contains("--replicas 1") == true)
     }
 
     @Test("Repeating an operation does nothing twice; its key does not fit another request")

@@ -89,7 +89,7 @@ extension BadInput {
         ),
         refused(
             .volume,
-            "more replicas than this build serves",
+            "more replicas than there are nodes",
             ["volume", "create", "v", "--size", "64MiB", "--replicas", "3"],
             mentions: ["replica"]
         ),
