@@ -5,6 +5,7 @@ import ControlAPI
 import LogStore
 import Replication
 import StorageNode
+import Synchronization
 
 extension NodeAdmin {
     func services() async throws(ControlError) -> [NodeServiceStatus] {
@@ -14,6 +15,10 @@ extension NodeAdmin {
     func serve(
         _ assignment: NodeServiceAssignment
     ) async throws(ControlError) -> NodeServiceStatus {
+        // Meant for an earlier life of this node, which may have had the epoch already.
+        if let session = assignment.session, self.session.value != session {
+            throw ControlError(.unavailable, "The node has registered anew, or not yet.")
+        }
         let asked = try ServiceAssignment(assignment)
         do throws(ServiceError) {
             return try await node.serve(asked).document
@@ -37,6 +42,16 @@ extension NodeAdmin {
 
     /// Where primaries reach the replicas here, as `HOST:PORT`.
     var peerEndpoint: String? { node.peerListener.map { "\($0)" } }
+}
+
+/// The session that the metadata service gave to this process, once it has.
+final class SessionBox: Sendable {
+    private let box = Mutex<UInt64?>(nil)
+
+    var value: UInt64? {
+        get { box.withLock { $0 } }
+        set { box.withLock { $0 = newValue } }
+    }
 }
 
 extension ServiceAssignment {

@@ -12,6 +12,8 @@ struct NodeAdmin: NodeService {
     let node: StorageNode
     let name: String
     let nbdUnixPath: String?
+    /// The node's present session with the metadata service.
+    let session = SessionBox()
     private let startedAt = ContinuousClock.now
 
     init(node: StorageNode, name: String, nbdUnixPath: String?) {

@@ -30,7 +30,9 @@ actor Registration: Service {
     private let wake: WakeSignal
     private let logger: Logger
     private var adminEndpoint: APIEndpoint?
-    private var session: UInt64?
+    private var session: UInt64? {
+        didSet { admin.session.value = session }
+    }
     private var intervalMilliseconds = retryMilliseconds
     /// What was logged last of an attempt that failed; nil after one that did not.
     private var failure: ControlError?
