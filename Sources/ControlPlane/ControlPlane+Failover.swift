@@ -38,11 +38,15 @@ extension ControlPlane {
         for orphan in orphans {
             let old = orphan.value.primary
             let order = Self.primaryOrder(of: orphan.value, live, load, Array(nodes.values))
-            guard let new = order.first else { continue }
+            // Whoever served it and is back goes on: only a volume that moves could take one node
+            // after the other with it.
+            let isInPlace = live[old] != nil
+            guard let new = isInPlace ? old : order.first else { continue }
             // With no replica at hand nobody could serve it; the next look is soon.
             guard orphan.value.holders.contains(where: { live[$0] != nil }) else { continue }
             var record = orphan.value
-            if record.noteDeath(at: time) {
+            if isInPlace || record.noteDeath(at: time) {
+                if isInPlace { record.served?.isQuarantined = nil }
                 record.takeLease(on: new, session: live[new]?.session, at: time)
                 load[old, default: 1] -= 1
                 load[new, default: 0] += 1
@@ -72,9 +76,10 @@ extension ControlPlane {
         if volume.served?.isQuarantined == true {
             kind = "volume.quarantined"
             message =
-                "its primary's node died \(Self.poisonDeathCount) times in a row within "
+                "\(Self.poisonDeathCount) nodes in a row died within "
                 + "\(Int(Self.poisonSeconds)) s of serving it, last '\(change.from)'; it is not "
-                + "served again until 'volctl attach \(volume.name) --host HOST' asks for it"
+                + "served again until that node is back or 'volctl attach \(volume.name) --host "
+                + "HOST' asks for it"
         } else if change.from == volume.primary {
             kind = "volume.failover"
             message = "'\(change.from)' was started anew and serves it again, lease \(leaseEpoch)"
@@ -278,12 +283,12 @@ extension ControlPlane {
 extension VolumeRecord {
     /// Whether hosts have it and its primary's process is gone.
     fileprivate func isOrphan(_ live: [String: NodeLiveRecord]) -> Bool {
-        guard let served, pending == nil, served.isQuarantined != true else { return false }
-        guard let node = live[primary] else { return true }
+        guard let served, pending == nil else { return false }
+        guard let node = live[primary] else { return served.isQuarantined != true }
         return served.session != node.session
     }
 
-    /// Notes that the primary's process died.
+    /// Notes that the primary's node died and that the volume is to move.
     ///
     /// - Returns: Whether the volume may have another one.
     fileprivate mutating func noteDeath(at time: Date) -> Bool {

@@ -44,8 +44,9 @@ extension ControlPlane {
     func warning(of volume: VolumeRecord, _ live: [String: NodeLiveRecord]) -> String? {
         if volume.served?.isQuarantined == true {
             return
-                "It is not served: nodes that served it died \(Self.poisonDeathCount) times in a "
-                + "row. 'volctl attach \(volume.name) --host HOST' has it served again."
+                "It is not served: \(Self.poisonDeathCount) nodes in a row died soon after they were "
+                + "given it. It is served again when '\(volume.primary)' is back, or by 'volctl "
+                + "attach \(volume.name) --host HOST'."
         }
         let down = volume.holders.filter { live[$0] == nil }
         let upCount = volume.holders.count - down.count
