@@ -204,12 +204,32 @@ def restart_primary(run, client, wait=0.0):
 @scenario("kill-primary-restart-writethrough", "the same, writethrough", durability="writethrough")
 def kill_primary_restart(run):
     client = run.client()
-    for _ in range(3):
+    for _ in range(2):                     # A third death within 30 s would be a quarantine.
         run.wait(1.5)
         restart_primary(run, client, 0.3)
         run.settle(client)
         # Two memories must not be lost at once: everybody remembers again.
         run.cluster.wait_complete()
+    return client
+
+
+@scenario("kill-primary-quarantine", "the primary's node dies three times within 30 s: not served until the host attaches again")
+def kill_primary_quarantine(run):
+    client = run.client()
+    for _ in range(3):
+        run.wait(1)
+        run.nodes["n1"].kill()
+        begin = now()
+        run.nodes["n1"].start()
+        took = client.wait_answer(begin, 4)
+        run.measure("answer", took)
+        if took is not None:
+            run.cluster.wait_complete()
+    begin = now()
+    client.uri, _ = run.cluster.attach("h1")
+    run.serving(client, begin, "answer after attaching again", START_LIMIT)
+    run.wait(1)
+    run.settle(client)
     return client
 
 
@@ -409,6 +429,16 @@ def kill_all_twice(run):
     begin = now()
     for program in run.nodes.values():
         program.start()
+    # Three deaths in a row are a quarantine, which an attachment ends.
+    end = time.monotonic() + 10
+    while True:
+        answer = run.cluster.volctl("attach", run.cluster.volume, "--host", "h1", check=False)
+        if "error" not in answer or time.monotonic() > end:
+            break
+        run.wait(0.1)
+    if "error" in answer:
+        raise Trouble(f"attaching: {answer['error']}")
+    client.uri = answer["nbd_unix_uri"]
     run.serving(client, begin, "first answer after the last start", START_LIMIT)
     run.wait(1)
     run.settle(client)
@@ -539,7 +569,7 @@ def kill_primary_without_meta(run):
 @scenario("one-replica-kill-writethrough", "the same, writethrough", replicas=1, durability="writethrough", arguments={"count": 1})
 def one_replica(run, count):
     client = run.client(mix=FLUSHED)
-    for _ in range(3):
+    for _ in range(2):
         run.wait(1.5)
         begin = now()
         run.nodes["n1"].kill()
