@@ -1,5 +1,6 @@
 """One run of one scenario: its cluster, its clients, its result."""
 
+import gc
 import os
 import random
 import shutil
@@ -206,6 +207,7 @@ class Run:
                 self.cluster.down(keep)
         if left:
             self.problem(f"processes that did not end: {left}")
+        gc.enable()                     # Clients switch it off: its pauses would be taken for gaps.
         violations, count = self.history.violations() if self.history else ([], 0)
         errors = {}
         for client in self.clients:

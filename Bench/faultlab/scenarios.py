@@ -126,8 +126,8 @@ def kill_source(run):
     run.nodes["n2"].start()
     run.wait(0.4)
     run.nodes["n3"].kill()
-    begin = now()
-    run.serving(client, begin, "answer without n3", seconds=25)
+    run.wait(0.2)
+    run.serving(client, now(), "answer without n3", START_LIMIT)
     run.wait(1)
     run.settle(client)
     run.nodes["n3"].start()
@@ -536,6 +536,7 @@ def kill_replica_without_meta(run):
     run.nodes["n2"].start()
     run.wait(4)
     run.nodes["n3"].kill()                 # n2 must count by now: otherwise I/O waits.
+    run.wait(0.2)
     run.serving(client, now(), "answer with n2 in place of n3", 15)
     run.nodes["n3"].start()
     run.wait(2)
