@@ -259,6 +259,32 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         #expect(bench.say(.read(token: 1, range: range, floor: 0)).count == 1)
     }
 
+    @Test("What came over a link that is gone is told over the one that took its place")
+    func progress_afterANewLink_isToldThere() throws {
+        let bench = try Bench()
+        try bench.follow()
+        #expect(bench.write(1).count == 1)
+        let other = LinkID(2)
+        bench.replica.onLinkClosed(Bench.link)
+        func say(_ body: PrimaryMessage.Body) {
+            let message = PrimaryMessage(
+                instance: Bench.instance,
+                epoch: Epoch(1),
+                primary: PrimaryID(1),
+                body: body
+            )
+            bench.replica.onMessage(message, from: other, now: bench.now)
+        }
+        say(.seal)
+        say(.open(lineage: bench.replica.record.lineage, start: 1))
+        _ = bench.take()
+        // The write is on its way into the log: what is sent again of it is ignored.
+        bench.replica.onAppended(now: bench.now)
+        let actions = bench.take()
+        #expect(messages(actions) == [.progress(applied: 1, durable: 0)])
+        for case .send(let link, _) in actions { #expect(link == other) }
+    }
+
     @Test("A payload that is not stored is given back")
     func payload_notStored_isGivenBack() throws {
         let bench = try Bench()
