@@ -154,6 +154,9 @@ private struct PeerContents {
             let payload = payload(blockCountMax: 1)
             return .fill(token: any(), block: block(), number: number(), payload: payload)
         case .release: return .release
+        case .repair:
+            let payload = payload(blockCountMax: 1)
+            return .repair(block: block(), number: number(), payload: payload)
         default: return nil
         }
     }
@@ -181,6 +184,8 @@ private struct PeerContents {
             let payload = payload(blockCountMax: 1)
             return .fetched(token: any(), payload: payload, number: number())
         case .filled: return .filled(token: any())
+        case .readFailed: return .readFailed(token: any(), block: block())
+        case .fetchFailed: return .fetchFailed(token: any(), number: number())
         default: preconditionFailure("not of a replica")
         }
     }

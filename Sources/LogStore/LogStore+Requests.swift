@@ -168,6 +168,10 @@ extension LogStore {
             case .write, .writeZeroes, .trim, .flush, .cache: break
             }
         }
+        if status == .mediaError, entry.request.kind == .read {
+            // What the damaged copy is can be told, unless a map page is what cannot be read.
+            completion.number = entry.numberMax
+        }
         releaseScratch(slot)
         requests[slot].phase = .free
         requests[slot].next = freeRequest

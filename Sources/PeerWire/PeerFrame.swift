@@ -114,7 +114,9 @@ extension PrimaryMessage.Body {
     public var endBlock: UInt64 {
         switch self {
         case .write(_, let range, _), .read(_, let range, _): range.first + UInt64(range.count)
-        case .scan(_, _, let block), .fetch(_, let block), .fill(_, let block, _, _): block + 1
+        case .scan(_, _, let block), .fetch(_, let block), .fill(_, let block, _, _),
+            .repair(let block, _, _):
+            block + 1
         case .seal, .open, .flush, .renew, .complete, .recall, .release: 0
         }
     }
@@ -125,8 +127,11 @@ extension ReplicaMessage.Body {
     ///
     /// - Precondition: what it names is within the largest volume, as everything decoded is.
     public var endBlock: UInt64 {
-        guard case .scanned(_, let entries, let next) = self else { return 0 }
+        switch self {
         // Where to go on lies behind all entries.
-        return (next ?? entries.last?.block).map { $0 + 1 } ?? 0
+        case .scanned(_, let entries, let next): (next ?? entries.last?.block).map { $0 + 1 } ?? 0
+        case .readFailed(_, let block): block + 1
+        default: 0
+        }
     }
 }

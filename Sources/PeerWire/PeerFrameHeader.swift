@@ -73,6 +73,8 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case fill = 0x1A
     /// `PrimaryMessage.Body.release`
     case release = 0x1B
+    /// `PrimaryMessage.Body.repair`
+    case repair = 0x1C
 
     /// `ReplicaMessage.Body.sealed`
     case sealed = 0x20
@@ -96,6 +98,10 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case fetched = 0x29
     /// `ReplicaMessage.Body.filled`
     case filled = 0x2A
+    /// `ReplicaMessage.Body.readFailed`
+    case readFailed = 0x2B
+    /// `ReplicaMessage.Body.fetchFailed`
+    case fetchFailed = 0x2C
 
     /// Whether it begins a connection, or answers that.
     public var isGreeting: Bool { rawValue < 0x10 }
@@ -104,7 +110,7 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     public var payloadBlockCountMax: Int {
         switch self {
         case .write, .readDone: PeerLimits.payloadBlockCountMax
-        case .fill, .fetched: 1
+        case .fill, .fetched, .repair: 1
         default: 0
         }
     }

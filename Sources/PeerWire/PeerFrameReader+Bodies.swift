@@ -57,6 +57,12 @@ extension PeerFrameReader {
             let payload = try fields.takePayload(of: header, name: name)
             try fields.takeReserved(4)
             return .fill(token: token, block: block, number: number, payload: payload)
+        case .repair:
+            let block = try fields.takeBlock()
+            let number = try fields.takeNumber()
+            let payload = try fields.takePayload(of: header, name: name)
+            try fields.takeReserved(4)
+            return .repair(block: block, number: number, payload: payload)
         default: throw .unknownKind(header.kind.rawValue)
         }
     }
@@ -93,6 +99,13 @@ extension PeerFrameReader {
                 : .fetched(token: token, payload: payload, number: number)
         case .readRefused: return .readRefused(token: try fields.take(UInt64.self))
         case .filled: return .filled(token: try fields.take(UInt64.self))
+        case .readFailed:
+            return .readFailed(token: try fields.take(UInt64.self), block: try fields.takeBlock())
+        case .fetchFailed:
+            return .fetchFailed(
+                token: try fields.take(UInt64.self),
+                number: try fields.takeNumber()
+            )
         case .scanned: return try scanned(&fields)
         default: throw .unknownKind(header.kind.rawValue)
         }

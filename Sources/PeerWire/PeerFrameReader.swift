@@ -92,7 +92,7 @@ public enum PeerFrameReader {
         case .hello: return .hello(try hello(header, &fields))
         case .helloAnswer: return .helloAnswer(try helloAnswer(header, &fields))
         case .seal, .open, .write, .flush, .renew, .complete, .recall, .read, .scan, .fetch,
-            .fill, .release:
+            .fill, .release, .repair:
             return .primary(
                 PrimaryMessage(
                     instance: header.instance,
@@ -102,7 +102,7 @@ public enum PeerFrameReader {
                 )
             )
         case .sealed, .refused, .opened, .progress, .granted, .completed, .readDone,
-            .readRefused, .scanned, .fetched, .filled:
+            .readRefused, .scanned, .fetched, .filled, .readFailed, .fetchFailed:
             return .replica(
                 ReplicaMessage(
                     instance: header.instance,

@@ -51,6 +51,11 @@ extension PeerFrameWriter {
             body.put(number)
             body.put(payload, hasBytes: payloadByteCount > 0)
             body.putReserved(4)
+        case .repair(let block, let number, let payload):
+            body.put(block: block)
+            body.put(number)
+            body.put(payload, hasBytes: payloadByteCount > 0)
+            body.putReserved(4)
         }
     }
 
@@ -73,6 +78,12 @@ extension PeerFrameWriter {
             body.put(payload, hasBytes: hasBytes)
             body.putReserved(4)
         case .readRefused(let token), .filled(let token): body.put(token)
+        case .readFailed(let token, let block):
+            body.put(token)
+            body.put(block: block)
+        case .fetchFailed(let token, let number):
+            body.put(token)
+            body.put(number)
         case .scanned(let token, let entries, let next):
             precondition(entries.count <= PeerLimits.scanEntryCountMax, "too many entries")
             body.put(token)
@@ -141,6 +152,7 @@ extension PeerFrameKind {
         case .fetch: self = .fetch
         case .fill: self = .fill
         case .release: self = .release
+        case .repair: self = .repair
         }
     }
 
@@ -157,6 +169,8 @@ extension PeerFrameKind {
         case .scanned: self = .scanned
         case .fetched: self = .fetched
         case .filled: self = .filled
+        case .readFailed: self = .readFailed
+        case .fetchFailed: self = .fetchFailed
         }
     }
 }

@@ -39,9 +39,14 @@ extension PrimaryMachine {
     }
 
     private func sendReads() {
-        while let slot = waitingReads.first, let target = readTarget(besides: SlotSet()) {
-            _ = waitingReads.popFirst()
-            ask(target, Int(slot))
+        guard !waitingReads.isEmpty, readTarget(besides: SlotSet()) != nil else { return }
+        for _ in 0..<waitingReads.count {
+            guard let slot = waitingReads.popFirst() else { break }
+            if let target = readTarget(besides: requests[Int(slot)].failed) {
+                ask(target, Int(slot))
+            } else {
+                waitingReads.append(slot)
+            }
         }
     }
 
@@ -57,7 +62,7 @@ extension PrimaryMachine {
             let asked = requests[index].asked
             if now >= requests[index].askedAt.advanced(byNanoseconds: policy.hedgeNanoseconds) {
                 for slot in peers.indices where asked.contains(slot) { peers[slot].isLate = true }
-                if let target = readTarget(besides: asked) {
+                if let target = readTarget(besides: asked.union(requests[index].failed)) {
                     ask(target, index)
                 } else {
                     requests[index].askedAt = now
@@ -164,6 +169,42 @@ extension PrimaryMachine {
         peers[slot].isLate = false
         guard let index = requestIndex(token, slot) else { return }
         withdraw(index, slot)
+    }
+
+    /// A replica has a damaged block: others are asked, and it is repaired from one of them.
+    func onReadFailed(_ slot: Int, token: UInt64, block: UInt64) {
+        peers[slot].isLate = false
+        guard let index = requestIndex(token, slot) else { return }
+        requests[index].failed.insert(slot)
+        if requests[index].range.overlaps(BlockRange(first: block, count: 1)) {
+            repair(block, in: slot)
+        }
+        if peers.indices.allSatisfy(requests[index].failed.contains) {
+            requests[index].asked = SlotSet()
+            end(index, .damaged)
+        } else {
+            withdraw(index, slot)
+        }
+    }
+
+    /// Asks another replica for a block that is damaged in one.
+    ///
+    /// Where there is none at hand, or too much to do, the next read of it will ask again.
+    private func repair(_ block: UInt64, in slot: Int) {
+        let isUnderWay = fetches.contains {
+            $0.purpose == .repair && $0.slot == slot && $0.entry.block == block
+        }
+        var others = SlotSet()
+        others.insert(slot)
+        guard !isUnderWay, fetches.count < policy.fetchCountMax,
+            let helper = readTarget(besides: others)
+        else { return }
+        let token = takeToken()
+        let entry = ScanEntry(block: block, number: .zero)
+        fetches.append(
+            Fetch(token: token, purpose: .repair, slot: slot, entry: entry, helper: helper)
+        )
+        send(.fetch(token: token, block: block), to: helper)
     }
 
     /// Asks others for what was asked of a replica that is gone.

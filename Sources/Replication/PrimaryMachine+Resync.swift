@@ -19,6 +19,8 @@ extension PrimaryMachine {
         case .scanned(let token, let entries, let next): onScanned(slot, token, entries, next)
         case .fetched(let token, let payload, let number): onFetched(slot, token, payload, number)
         case .filled(let token): onFilled(slot, token)
+        case .readFailed(let token, let block): onReadFailed(slot, token: token, block: block)
+        case .fetchFailed(let token, let number): onFetchFailed(slot, token, number)
         case .sealed, .refused: ignoredCount += 1
         }
     }
@@ -92,7 +94,7 @@ extension PrimaryMachine {
         peers.indices.first { canHelp($0, slot) }
     }
 
-    private func canHelp(_ helper: Int, _ slot: Int) -> Bool {
+    func canHelp(_ helper: Int, _ slot: Int) -> Bool {
         let peer = peers[helper]
         return peer.isComplete && peer.isStreaming
             && peer.applied + 1 >= peers[slot].streamStart
@@ -127,13 +129,13 @@ extension PrimaryMachine {
     /// Whether the window has room for another block that is to be written again, with those that
     /// are being fetched for it.
     private var hasRoomToRewrite: Bool {
-        let fetchedCount = fetches.count { $0.purpose != .missing }
+        let fetchedCount = fetches.count { $0.purpose == .renewal || $0.purpose == .stray }
         return Int(nextCounter - windowStart) + fetchedCount < window.count
     }
 
     private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {
         switch purpose {
-        case .renewal, .missing: walk.slot
+        case .renewal, .missing, .repair: walk.slot
         case .stray:
             // What the window let go and the helper lacks would not be seen to be on its way.
             peers.indices.first { canHelp($0, slot) && peers[$0].applied + 1 >= windowStart }
@@ -142,7 +144,7 @@ extension PrimaryMachine {
 
     /// Whether a write to a block is on its way that a replica does not have: it will be the newer
     /// one everywhere, and there is nothing to rewrite.
-    private func isBeingWritten(_ block: UInt64, beyond helper: Int) -> Bool {
+    func isBeingWritten(_ block: UInt64, beyond helper: Int) -> Bool {
         if policy.defect == .staleRewrite { return false }
         let range = BlockRange(first: block, count: 1)
         var counter = max(peers[helper].applied + 1, windowStart)
@@ -190,113 +192,11 @@ extension PrimaryMachine {
     }
 
     /// Notes that a replica may have a copy ahead of its stream, or relies on one in it.
-    private func pass(_ slot: Int, _ number: WriteNumber) {
+    func pass(_ slot: Int, _ number: WriteNumber) {
         guard number.epoch == epoch, let other = peers[slot].resync?.walk.passCounter else {
             return
         }
         peers[slot].resync?.walk.passCounter = max(other, number.counter)
-    }
-
-    // MARK: - Fetches
-
-    private func onFetched(
-        _ slot: Int,
-        _ token: UInt64,
-        _ payload: PayloadID,
-        _ number: WriteNumber
-    ) {
-        guard let index = fetches.firstIndex(where: { $0.token == token && $0.helper == slot }),
-            !fetches[index].isFilling, number.isValid, number.epoch <= epoch
-        else {
-            ignoredCount += 1
-            return release(payload)
-        }
-        let fetch = fetches[index]
-        switch fetch.purpose {
-        case .renewal: rewrite(index, payload)
-        case .stray:
-            // The helper's copy may be as new: then it is no stray, or it is filled anyway.
-            let isStray = !fetch.isCancelled && number < fetch.entry.number
-            if isStray { return rewrite(index, payload) }
-            pass(fetch.slot, fetch.isCancelled ? lastNumber : number)
-            finish(index)
-            release(payload)
-        case .missing:
-            fetches[index].isFilling = true
-            pass(fetch.slot, number)
-            send(
-                .fill(token: token, block: fetch.entry.block, number: number, payload: payload),
-                to: fetch.slot
-            )
-            release(payload)
-        }
-    }
-
-    /// Writes a block again under a new number.
-    private func rewrite(_ index: Int, _ payload: PayloadID) {
-        let fetch = fetches[index]
-        let range = BlockRange(first: fetch.entry.block, count: 1)
-        guard hasRoom() else {
-            // The window will move: ask again then.
-            retry(index)
-            return release(payload)
-        }
-        finish(index)
-        number(WindowEntry(range: range, payload: payload))
-        if fetch.purpose == .stray {
-            pass(fetch.slot, lastNumber)
-        }
-    }
-
-    private var lastNumber: WriteNumber { WriteNumber(epoch: epoch, counter: nextCounter - 1) }
-
-    /// The number that the next write gets.
-    package var nextNumber: WriteNumber { WriteNumber(epoch: epoch, counter: nextCounter) }
-
-    private func onFilled(_ slot: Int, _ token: UInt64) {
-        guard let index = fetches.firstIndex(where: { $0.token == token && $0.slot == slot }),
-            fetches[index].isFilling
-        else {
-            ignoredCount += 1
-            return
-        }
-        finish(index)
-    }
-
-    /// Ends a fetch; its walk has one less under way.
-    private func finish(_ index: Int) {
-        let fetch = fetches.remove(at: index)
-        if fetch.purpose == .renewal {
-            renewal?.inflightCount -= 1
-        } else {
-            peers[fetch.slot].resync?.walk.inflightCount -= 1
-        }
-    }
-
-    /// Puts a fetch back, to be made again.
-    private func retry(_ index: Int) {
-        let fetch = fetches[index]
-        finish(index)
-        if fetch.purpose == .renewal {
-            renewal?.todo.append(fetch.entry)
-        } else {
-            peers[fetch.slot].resync?.walk.todo.append(fetch.entry)
-        }
-    }
-
-    /// Forgets what a replica was asked for, or needed.
-    func dropFetches(of slot: Int) {
-        for index in fetches.indices.reversed() {
-            if fetches[index].slot == slot, fetches[index].purpose != .renewal {
-                fetches.remove(at: index)
-            } else if fetches[index].helper == slot, !fetches[index].isFilling {
-                retry(index)
-            }
-        }
-        for other in peers.indices where peers[other].resync?.walk.slot == slot {
-            // What was scanned stays scanned: the next helper has at least as much.
-            peers[other].resync?.walk.token = 0
-        }
     }
 }
 

@@ -41,6 +41,9 @@ public enum ClientResult: Sendable, Hashable {
     case written(WriteNumber)
     /// What was read; the payload is the owner's from then on.
     case read(PayloadID)
+    /// Every replica has a damaged block in the range; not the same one, if there are several:
+    /// block by block what is not lost can be read.
+    case damaged
     /// Everything acknowledged before is durable.
     case flushed
     /// The primary stopped: nobody knows whether a write happened.
@@ -242,6 +245,7 @@ public final class PrimaryMachine {
         self.now = now
         renewGrants()
         checkStuck()
+        retryFetches()
         pump()
         return nextHedgeAt
     }
@@ -261,6 +265,7 @@ public final class PrimaryMachine {
         loseLink(slot)
         peers[slot] = Peer(instance: instance)
         peers[slot].isHolding = false
+        for index in 0..<requests.count { requests[index].failed.remove(slot) }
         pump()
     }
 

@@ -13,6 +13,12 @@ struct SlotSet: BitwiseCopyable {
     mutating func insert(_ slot: Int) { bits |= 1 << UInt8(slot) }
 
     mutating func remove(_ slot: Int) { bits &= ~(1 << UInt8(slot)) }
+
+    func union(_ other: SlotSet) -> SlotSet {
+        var result = self
+        result.bits |= other.bits
+        return result
+    }
 }
 
 /// What a primary knows of the replica in a slot.
@@ -76,6 +82,8 @@ struct ClientRequest: BitwiseCopyable {
     var asked = SlotSet()
     /// A read: when the last of them was asked.
     var askedAt = Instant(nanoseconds: 0)
+    /// A read: in which slots a block of it is damaged.
+    var failed = SlotSet()
     /// A read: the counter that must be committed before what was read may be shown.
     var shownAfter: UInt64 = 0
     /// Tells apart the requests that a slot had one after the other, and the tries of one.
@@ -123,14 +131,21 @@ struct Resync {
 
 /// A block on its way from one replica to where it is needed.
 struct Fetch {
-    enum Purpose { case renewal, stray, missing }
+    enum Purpose { case renewal, stray, missing, repair }
     var token: UInt64
     var purpose: Purpose
-    /// Whose resync it is for.
+    /// Whose resync, or repair, it is for.
     var slot: Int
     var entry: ScanEntry
-    /// The replica that was asked.
+    /// The replica that was asked; −1 while there is none to ask.
     var helper: Int
+    /// The number of the copy that was asked for, once it is known to be damaged: then any replica
+    /// may have it, complete or not.
+    var wanted: WriteNumber?
+    /// Those that were asked in vain.
+    var failed = SlotSet()
+    /// When it is asked for again, once it is damaged in all.
+    var retryAt: Instant?
     /// Missing blocks: whether the block is on its way to the replica.
     var isFilling = false
     /// Strays: whether a newer write has made it needless.

@@ -44,6 +44,12 @@ extension ReplicaMachine {
                 number.epoch <= record.accepted, !record.isComplete
             else { return ignore(message.body) }
             actions.append(.fill(block: block, number: number, payload: payload, address(token)))
+        case .repair(let block, let number, let payload):
+            // One number is one write: whatever has it, has these bytes, complete or not.
+            guard block < BlockRange.blockCountMax, number.isValid, number != .zero,
+                number.epoch <= record.accepted
+            else { return ignore(message.body) }
+            actions.append(.repair(block: block, number: number, payload: payload))
         case .seal, .open, .renew, .release:
             preconditionFailure("handled before")
         }
@@ -106,9 +112,22 @@ extension ReplicaMachine {
         answer(address, .readDone(token: address.token, payload: payload, number: number))
     }
 
-    /// A client's read failed: a block is damaged here, and whoever asks asks another replica.
-    public func onReadFailed(_ address: ReplyAddress) {
-        answer(address, .readRefused(token: address.token))
+    /// A client's read met a block whose bytes do not have their checksum, or cannot be read.
+    ///
+    /// - Parameters:
+    ///   - address: As in the action.
+    ///   - block: The first such block; it may be repaired from another replica.
+    public func onReadFailed(_ address: ReplyAddress, block: UInt64) {
+        answer(address, .readFailed(token: address.token, block: block))
+    }
+
+    /// The same of a block that was to be fetched.
+    ///
+    /// - Parameters:
+    ///   - address: As in the action.
+    ///   - number: The number of the copy: who has the same has the same bytes.
+    public func onFetchFailed(_ address: ReplyAddress, number: WriteNumber) {
+        answer(address, .fetchFailed(token: address.token, number: number))
     }
 
     /// Entries of one answer to a scan.

@@ -27,6 +27,8 @@ extension ReplicaMachine {
             ignoredCount += 1
             return
         }
+        // Progress of what came over the link before is told here: it may not be sent again.
+        streamLink = link
         var persist = persistCount
         if message.epoch > record.accepted {
             follow(message.epoch, lineage, start)

@@ -30,9 +30,14 @@ public enum ReplicaAction: Sendable, Hashable {
     case fill(block: UInt64, number: WriteNumber, payload: PayloadID, ReplyAddress)
     /// Make everything appended durable; ends with ``ReplicaMachine/onFlushed(now:)``.
     case flush
-    /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)``.
+    /// Write the bytes of a block's copy again where that has just this number and is damaged,
+    /// under the same number; nobody waits for the end.
+    case repair(block: UInt64, number: WriteNumber, payload: PayloadID)
+    /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)`` or
+    /// ``ReplicaMachine/onReadFailed(_:block:)``.
     case read(BlockRange, ReplyAddress)
-    /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)``.
+    /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)`` or
+    /// ``ReplicaMachine/onFetchFailed(_:number:)``.
     case fetch(block: UInt64, ReplyAddress)
     /// Find blocks above a number; ends with ``ReplicaMachine/onScanned(_:entries:next:)``.
     case scan(above: WriteNumber, from: UInt64, ReplyAddress)

@@ -52,6 +52,8 @@ public struct PrimaryMessage: Sendable, Hashable {
         case fill(token: UInt64, block: UInt64, number: WriteNumber, payload: PayloadID)
         /// I read no more: what you granted me is void.
         case release
+        /// The bytes of a copy that is damaged; for one with just this number.
+        case repair(block: UInt64, number: WriteNumber, payload: PayloadID)
     }
 }
 
@@ -103,6 +105,10 @@ public struct ReplicaMessage: Sendable, Hashable {
         case fetched(token: UInt64, payload: PayloadID, number: WriteNumber)
         /// An old block was applied, or a newer one was there.
         case filled(token: UInt64)
+        /// A block of what was to be read is damaged here: read it elsewhere.
+        case readFailed(token: UInt64, block: UInt64)
+        /// The block is damaged here; its copy had this number.
+        case fetchFailed(token: UInt64, number: WriteNumber)
     }
 }
 
@@ -110,7 +116,8 @@ extension PrimaryMessage.Body {
     /// The payload that it brings; one without bytes when it brings none.
     public var payload: PayloadID {
         switch self {
-        case .write(_, _, let payload), .fill(_, _, _, let payload): payload
+        case .write(_, _, let payload), .fill(_, _, _, let payload), .repair(_, _, let payload):
+            payload
         default: .zeroes
         }
     }

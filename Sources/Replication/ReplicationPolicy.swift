@@ -108,4 +108,6 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case hedgeBehind = "hedge-behind"
     /// Payloads of answers that come too late are kept.
     case latePayloadKept = "late-payload-kept"
+    /// A copy that is damaged is repaired with whatever another replica has of the block.
+    case repairNotCompared = "repair-not-compared"
 }

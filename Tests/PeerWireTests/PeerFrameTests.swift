@@ -185,5 +185,6 @@ import Testing
         #expect(scanned([2, 4], next: 9) == 10)
         #expect(scanned([], next: 0) == 1)
         #expect(ReplicaMessage.Body.completed.endBlock == 0)
+        #expect(ReplicaMessage.Body.readFailed(token: 1, block: 8).endBlock == 9)
     }
 }

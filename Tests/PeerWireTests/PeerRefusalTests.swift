@@ -120,6 +120,10 @@ import Testing
         #expect(bench.refusal(fill.with(blockCountMax, at: 72)) == .badBlock)
         #expect(bench.refusal(fill.with(UInt64(1 << 56), at: 80)) == .badNumber)
         #expect(bench.refusal(fill.with(UInt8(1), at: 92)) == .reservedNotZero)
+        let repair = bench.bytes(.repair(block: 1, number: number, payload: .zeroes))
+        #expect(bench.refusal(repair.with(blockCountMax, at: 64)) == .badBlock)
+        #expect(bench.refusal(repair.with(UInt64(1 << 56), at: 72)) == .badNumber)
+        #expect(bench.refusal(repair.with(UInt8(1), at: 84)) == .reservedNotZero)
     }
 
     @Test("Lineages that cannot be are refused")
@@ -159,6 +163,10 @@ import Testing
         let done = bench.bytes(.readDone(token: 1, payload: .zeroes, number: .zero))
         #expect(bench.refusal(done.with(UInt64(1 << 56), at: 72)) == .badNumber)
         #expect(bench.refusal(done.with(UInt8(9), at: 80)) == .badCode(9))
+        let failed = bench.bytes(.readFailed(token: 1, block: 2))
+        #expect(bench.refusal(failed.with(BlockRange.blockCountMax, at: 72)) == .badBlock)
+        let unfetched = bench.bytes(.fetchFailed(token: 1, number: .zero))
+        #expect(bench.refusal(unfetched.with(UInt64.max, at: 72)) == .badNumber)
 
         let entries = [3, 5].map { ScanEntry(block: $0, number: .zero) }
         let scanned = bench.bytes(.scanned(token: 1, entries: entries, next: 6))

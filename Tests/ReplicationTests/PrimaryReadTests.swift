@@ -183,4 +183,58 @@ private func done(
         #expect(bench.say(0, done(7, payload: 0)).isEmpty)
         #expect(bench.say(0, done(7, payload: 1)).isEmpty)
     }
+
+    // MARK: - Damage
+
+    private func fetch(_ actions: [PrimaryAction], to slot: Int) -> UInt64? {
+        for body in bodies(actions, to: slot) {
+            if case .fetch(let token, _) = body { return token }
+        }
+        return nil
+    }
+
+    @Test("What is damaged in one replica is read from another, and repaired from it")
+    func read_damaged_isReadElsewhereAndRepaired() throws {
+        let bench = try serving()
+        let first = try #require(readToken(read(bench, 1), to: 1))
+        let actions = bench.say(1, .readFailed(token: first, block: 0))
+        let second = try #require(readToken(actions, to: 0))
+        let fetched = try #require(fetch(actions, to: 0))
+        #expect(ended(bench.say(0, done(second, payload: 70))) == [1])
+        // While it is being repaired another read finds it damaged: that is enough.
+        let again = try #require(readToken(read(bench, 2), to: 1))
+        #expect(fetch(bench.say(1, .readFailed(token: again, block: 0)), to: 0) == nil)
+        let number = WriteNumber(epoch: Epoch(3), counter: 9)
+        let payload = PayloadID(71)
+        let answer = ReplicaMessage.Body.fetched(token: fetched, payload: payload, number: number)
+        let repair = bench.say(0, answer)
+        #expect(bodies(repair, to: 1) == [.repair(block: 0, number: number, payload: payload)])
+        #expect(repair.last == .release(payload))
+    }
+
+    @Test("Who has a damaged block is not asked for it again, and holds up no other read")
+    func read_damaged_waitsForOthers() throws {
+        let bench = try serving()
+        let first = try #require(readToken(read(bench, 1), to: 1))
+        for slot in [0, 2] { bench.primary.onLinkClosed(slot: slot, now: bench.now) }
+        _ = bench.take()
+        let actions = bench.say(1, .readFailed(token: first, block: 0))
+        #expect(actions.isEmpty)
+        let other = try #require(readToken(read(bench, 2), to: 1))
+        #expect(bodies(bench.take(), to: 1).isEmpty)
+        #expect(ended(bench.say(1, done(other, payload: 72))) == [2])
+    }
+
+    @Test("What is damaged in all replicas is a client's to know")
+    func read_damagedEverywhere_ends() throws {
+        let bench = try serving()
+        var actions = read(bench, 1)
+        for slot in [1, 0] {
+            let token = try #require(readToken(actions, to: slot))
+            actions = bench.say(slot, .readFailed(token: token, block: 0))
+        }
+        let last = try #require(readToken(actions, to: 2))
+        actions = bench.say(2, .readFailed(token: last, block: 0))
+        #expect(actions.contains(.complete(token: 1, .damaged)))
+    }
 }

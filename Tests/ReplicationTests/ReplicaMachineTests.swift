@@ -259,6 +259,57 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         #expect(bench.say(.read(token: 1, range: range, floor: 0)).count == 1)
     }
 
+    @Test("What came over a link that is gone is told over the one that took its place")
+    func progress_afterANewLink_isToldThere() throws {
+        let bench = try Bench()
+        try bench.follow()
+        #expect(bench.write(1).count == 1)
+        let other = LinkID(2)
+        bench.replica.onLinkClosed(Bench.link)
+        func say(_ body: PrimaryMessage.Body) {
+            let message = PrimaryMessage(
+                instance: Bench.instance,
+                epoch: Epoch(1),
+                primary: PrimaryID(1),
+                body: body
+            )
+            bench.replica.onMessage(message, from: other, now: bench.now)
+        }
+        say(.seal)
+        say(.open(lineage: bench.replica.record.lineage, start: 1))
+        _ = bench.take()
+        // The write is on its way into the log: what is sent again of it is ignored.
+        bench.replica.onAppended(now: bench.now)
+        let actions = bench.take()
+        #expect(messages(actions) == [.progress(applied: 1, durable: 0)])
+        for case .send(let link, _) in actions { #expect(link == other) }
+    }
+
+    @Test("What is damaged is said, and repaired by the write that it is of")
+    func read_damaged_isSaidAndRepaired() throws {
+        let bench = try Bench()
+        try bench.follow()
+        let range = BlockRange(first: 4, count: 2)
+        let asked = bench.say(.read(token: 8, range: range, floor: 0))
+        guard case .read(_, let address) = asked.first else {
+            Issue.record("no read")
+            return
+        }
+        bench.replica.onReadFailed(address, block: 5)
+        #expect(messages(bench.take()) == [.readFailed(token: 8, block: 5)])
+        bench.replica.onFetchFailed(address, number: .zero)
+        #expect(messages(bench.take()) == [.fetchFailed(token: 8, number: .zero)])
+        let number = WriteNumber(epoch: Epoch(1), counter: 3)
+        let payload = PayloadID(7)
+        func repair(_ block: UInt64, _ number: WriteNumber) -> [ReplicaAction] {
+            bench.say(.repair(block: block, number: number, payload: payload))
+        }
+        #expect(repair(5, number) == [.repair(block: 5, number: number, payload: payload)])
+        #expect(repair(.max, number) == Bench.nothing)
+        #expect(repair(5, .zero) == Bench.nothing)
+        #expect(repair(5, WriteNumber(epoch: Epoch(2), counter: 1)) == Bench.nothing)
+    }
+
     @Test("A payload that is not stored is given back")
     func payload_notStored_isGivenBack() throws {
         let bench = try Bench()

@@ -54,6 +54,9 @@ final class ReplicaDisk {
     private var foldedCount = 0
     private let comparesFills: Bool
 
+    /// The numbers of copies that cannot be read; a block with another one can.
+    private var damaged: [UInt64: WriteNumber] = [:]
+
     /// The greatest number each block ever had here, in memory and durably.
     private(set) var held: [UInt64: WriteNumber] = [:]
     private(set) var heldDurably: [UInt64: WriteNumber] = [:]
@@ -84,6 +87,42 @@ final class ReplicaDisk {
         add(.fill(block: block, copy: copy))
         held[block] = max(held[block, default: .zero], copy.number)
     }
+
+    /// Repairs a block's copy, where it has the number that the bytes are of.
+    ///
+    /// - Returns: What is wrong, or nil.
+    func repair(block: UInt64, with other: BlockCopy, comparing: Bool) -> String? {
+        guard comparing else {
+            current.blocks[block] = other
+            durable.blocks[block] = other
+            damaged[block] = nil
+            return nil
+        }
+        guard isDamaged(block), copy(block).number == other.number else { return nil }
+        damaged[block] = nil
+        return copy(block) == other ? nil : "a repair of block \(block) brings other bytes"
+    }
+
+    /// Whether a block's copy cannot be read.
+    func isDamaged(_ block: UInt64) -> Bool {
+        guard let number = damaged[block] else { return false }
+        return copy(block).number == number
+    }
+
+    /// The blocks whose copies cannot be read, ascending.
+    var damagedBlocks: [UInt64] { damaged.keys.filter(isDamaged).sorted() }
+
+    /// A durable copy cannot be read any more, or, as if that had not been, again.
+    func damage(_ block: UInt64, _ isDamaged: Bool) {
+        damaged[block] = isDamaged ? durableCopy(block).number : nil
+    }
+
+    func durableCopy(_ block: UInt64) -> BlockCopy {
+        durable.blocks[block, default: BlockCopy()]
+    }
+
+    /// The blocks of which there is a durable copy, ascending.
+    var durableBlocks: [UInt64] { durable.blocks.keys.sorted() }
 
     func append(_ record: ReplicaRecord) { add(.record(record)) }
 

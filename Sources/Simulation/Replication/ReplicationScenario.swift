@@ -60,7 +60,7 @@ struct ReplicationScenario {
     /// What may go wrong.
     enum Fault: Int, CaseIterable {
         case crash, freeze, powerLoss, cutOneWay, cutBothWays, isolate, breakLink, takeover
-        case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary, stallDisk
+        case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary, stallDisk, damage
     }
 
     let policy: ReplicationPolicy
@@ -142,14 +142,24 @@ struct ReplicationScenario {
                 switch fault {
                 case .powerLoss, .metadataDown: 3
                 case .replace: 5
+                case .damage: 20
                 default: 10
                 }
             return random.chance(perMille: 350) ? 0 : usual
         }
         if isForgettingOnce { weights[Fault.powerLoss.rawValue] = 0 }
-        if random.chance(perMille: 150) {
-            // Whoever waits for a disk that hangs is seen only when nothing else goes wrong.
-            for fault in Fault.allCases where fault != .stallDisk { weights[fault.rawValue] = 0 }
+        // Whoever waits for a disk that hangs, reads without a grant, or repairs what is not
+        // damaged, is seen best when nothing else goes wrong.
+        let alone: Fault? =
+            switch random.below(20) {
+            case 0, 1: .stallDisk
+            case 2, 3: .isolatePrimary
+            case 4: .damage
+            default: nil
+            }
+        if let alone {
+            weights = weights.map { _ in 0 }
+            weights[alone.rawValue] = 1
         }
         if weights.allSatisfy({ $0 == 0 }) { weights[Fault.crash.rawValue] = 1 }
         return weights

@@ -128,9 +128,25 @@ extension ReplicationSimulation {
                     step: end
                 )
             }
+        case .damaged:
+            readByBlock(operation, process)
+            return
         case .unknown: break
         }
         scheduleClient(process)
+    }
+
+    /// Reads block by block what each replica has some damaged block of.
+    private func readByBlock(_ operation: ClientOperation, _ process: SimulatedProcess) {
+        guard operation.range.count > 1, let primary = process.primary else {
+            return fail("a read of one block failed, though one replica only was damaged")
+        }
+        for index in 0..<UInt64(operation.range.count) {
+            var part = operation
+            part.range = BlockRange(first: operation.range.first + index, count: 1)
+            part.sentAt = now
+            submit(part, process, primary)
+        }
     }
 
     // MARK: - The end

@@ -66,6 +66,7 @@ extension ReplicationSimulation {
             // Long enough for a read that waits for it to be noticed.
             processes[index].isDiskStalled = true
             events.add(.heal(.disk(process: index)), at: end + readNanosecondsMax)
+        case .damage: for _ in 0..<8 { damage(random.below(instances.count)) }
         case .replace: replaceReplica(random.below(instances.count))
         }
     }
@@ -115,7 +116,7 @@ extension ReplicationSimulation {
     private func replaceReplica(_ slot: Int) {
         guard scenario.policy.writeQuorum > 1, isMetadataUp, isRemembering,
             let owner = epochOwner[epoch], let primary = processes[owner].primary,
-            let disk = processes[slot].disk
+            let disk = processes[slot].disk, allDisksInUse.allSatisfy(\.damagedBlocks.isEmpty)
         else { return }
         let process = processes[slot]
         crash(process, until: now + 1_000_000)
@@ -196,6 +197,7 @@ extension ReplicationSimulation {
     }
 
     func startHealing() {
+        for process in processes { watchReads(process) }
         isHealing = true
         healedAt = now
         isMetadataUp = true

@@ -62,6 +62,9 @@ extension ReplicationSimulation {
             case .fill(let block, let number, let payload, let address):
                 let copy = BlockCopy(number: number, value: payload.rawValue)
                 append(process, .filled(address, block: block, copy))
+            case .repair(let block, let number, let payload):
+                let copy = BlockCopy(number: number, value: payload.rawValue)
+                append(process, .repaired(block: block, copy))
             case .read(let range, let address): read(process, .read(address, range))
             case .fetch(let block, let address): read(process, .fetched(address, block))
             case .scan(let above, let from, let address):
@@ -119,18 +122,32 @@ extension ReplicationSimulation {
             disk.flushed(through: position)
             replica.onFlushed(now: local)
         case .read(let address, let range):
-            let copies = (0..<UInt64(range.count)).map { disk.copy(range.first + $0) }
+            let blocks = range.first..<range.first + UInt64(range.count)
+            if let block = blocks.first(where: disk.isDamaged) {
+                replica.onReadFailed(address, block: block)
+                break
+            }
+            let copies = blocks.map(disk.copy)
             let number = copies.map(\.number).max() ?? .zero
             given = PayloadID(newValue())
             readValues[given.rawValue] = copies.map(\.value)
             replica.onRead(address, payload: given, number: number)
         case .fetched(let address, let block):
+            if disk.isDamaged(block) {
+                replica.onFetchFailed(address, number: disk.copy(block).number)
+                break
+            }
             let copy = disk.copy(block)
             given = PayloadID(copy.value)
             replica.onFetched(address, payload: given, number: copy.number)
         case .scanned(let address, let above, let from):
             let found = disk.scan(above: above, from: from, countMax: scenario.scanCountMax)
             replica.onScanned(address, entries: found.entries, next: found.next)
+        case .repaired(let block, let copy):
+            let isCompared = scenario.policy.defect != .repairNotCompared
+            if let fault = disk.repair(block: block, with: copy, comparing: isCompared) {
+                fail(fault)
+            }
         }
         carryOut(replica, process, given: given)
     }

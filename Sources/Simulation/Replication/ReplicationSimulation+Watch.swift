@@ -60,6 +60,7 @@ extension ReplicationSimulation {
         let target = processes[slot]
         guard let link = process.links[slot], !connections[link].isBroken, target.isAlive,
             !target.isFrozen, !target.isDiskStalled, !target.isDiskSlow,
+            target.disk?.damagedBlocks.isEmpty == true,
             !cuts[process.index][slot], !cuts[slot][process.index]
         else { return false }
         return primary.isReadable(slot)
@@ -75,12 +76,53 @@ extension ReplicationSimulation {
     }
 }
 
+// MARK: - Damage
+
+extension ReplicationSimulation {
+    /// A copy of some block cannot be read any more, while another replica has the same; one that
+    /// is written often, if there is any: then it is repaired while it is written.
+    func damage(_ slot: Int) {
+        guard instances.count > 1, let disk = processes[slot].disk else { return }
+        let able = disk.durableBlocks.filter { block in
+            let copy = disk.durableCopy(block)
+            return copy.value != 0 && disk.copy(block) == copy && isHeldElsewhere(copy, block, disk)
+                && !allDisksInUse.contains { $0.isDamaged(block) }
+        }
+        let hot = able.filter { $0 < scenario.hotBlockCount }
+        guard !able.isEmpty else { return }
+        let block = random.pick(hot.isEmpty ? able : hot)
+        disk.damage(block, true)
+        note(14, UInt64(slot), block, "block \(block) of replica \(slot) is damaged")
+    }
+
+    /// Takes back damage to copies whose like nobody has any more: what can happen then is that a
+    /// block is lost for good, and who lost it is not replication.
+    func forgiveDamage() {
+        for disk in allDisksInUse {
+            for block in disk.damagedBlocks {
+                let copy = disk.copy(block)
+                if !isHeldElsewhere(copy, block, disk) { disk.damage(block, false) }
+            }
+        }
+    }
+
+    private func isHeldElsewhere(_ copy: BlockCopy, _ block: UInt64, _ disk: ReplicaDisk) -> Bool {
+        allDisksInUse.contains {
+            $0 !== disk && $0.copy(block) == copy && $0.durableCopy(block) == copy
+        }
+    }
+
+    var allDisksInUse: [ReplicaDisk] { instances.indices.compactMap { processes[$0].disk } }
+}
+
 extension ReplicaAction {
     /// The payload that comes back with it.
     var payload: PayloadID {
         switch self {
         case .send(_, let message): message.body.payload
-        case .append(_, _, let payload), .fill(_, _, let payload, _), .release(let payload): payload
+        case .append(_, _, let payload), .fill(_, _, let payload, _),
+            .repair(_, _, let payload), .release(let payload):
+            payload
         case .persist, .flush, .read, .fetch, .scan: .zeroes
         }
     }

@@ -38,6 +38,7 @@ enum StorageEnd {
     case read(ReplyAddress, BlockRange)
     case fetched(ReplyAddress, UInt64)
     case scanned(ReplyAddress, above: WriteNumber, from: UInt64)
+    case repaired(block: UInt64, BlockCopy)
 }
 
 /// The end of a fault.

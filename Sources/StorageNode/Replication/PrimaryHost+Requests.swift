@@ -294,6 +294,7 @@ extension Worker {
         primary.operations[index].pendingCount -= 1
         switch result {
         case .unknown: primary.operations[index].isOpen = true
+        case .damaged: primary.operations[index].isDamaged = true
         case .written, .flushed: break
         case .read(let payload):
             if Piece.isEdge(token) {
@@ -308,6 +309,7 @@ extension Worker {
             }
         }
         guard primary.operations[index].pendingCount == 0 else { return }
+        if primary.operations[index].isDamaged { return finish(index, .mediaError, primary) }
         if primary.operations[index].isOpen { return beginAnew(index, primary) }
         if primary.operations[index].state == .readingEdges {
             primary.operations[index].state = .working

@@ -189,9 +189,7 @@ extension Worker {
         let address = look.address
         guard !replica.isEnded, completion.status == .ok else {
             replication.payloads.release(payload)
-            if !replica.isEnded, look.kind == .read {
-                replica.machine.onReadFailed(address)
-            }
+            if !replica.isEnded { fail(look, replica, WriteNumber(rawValue: completion.number)) }
             return
         }
         let number = WriteNumber(rawValue: completion.number)
@@ -218,6 +216,16 @@ extension Worker {
                 next: next < end && completion.byteCount > 0
                     ? next >> BlockGeometry.blockShift : nil
             )
+        }
+    }
+
+    /// Says that something could not be read; a replica that cannot read its map is over.
+    private func fail(_ look: ReplicaHost.Look, _ replica: ReplicaHost, _ number: WriteNumber) {
+        switch look.kind {
+        case .read: replica.machine.onReadFailed(look.address, block: look.range.first)
+        case .fetch where number != .zero:
+            replica.machine.onFetchFailed(look.address, number: number)
+        case .fetch, .scan: replication.failed.append(replica)
         }
     }
 

@@ -177,6 +177,9 @@ extension Worker {
                 replica.steps.append(ReplicaHost.Step(kind: .persist))
             case .flush: replica.steps.append(ReplicaHost.Step(kind: .flush))
             case .release(let payload): replication.payloads.release(payload)
+            case .repair(_, _, let payload):
+                // A store cannot write a copy again under its number yet: it is read elsewhere.
+                replication.payloads.release(payload)
             case .read(let range, let address):
                 replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
             case .fetch(let block, let address):
