@@ -1,8 +1,8 @@
 // Replicated volumes that a node serves.
 
 public import BlockCore
-internal import Replication
 internal import Reactor
+internal import Replication
 
 extension StorageNode {
     /// Serves a volume as its primary, or goes on serving it under what has changed.

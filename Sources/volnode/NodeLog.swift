@@ -73,7 +73,10 @@ struct NodeLog: Sendable {
         case .exportsChanged(let count):
             logger.debug("exports changed", metadata: ["count": "\(count)"])
         case .serviceChanged(let volume, let state):
-            logger.notice("volume", metadata: ["volume": "\(volume)", "state": "\(state.rawValue)"])
+            logger.notice(
+                "volume",
+                metadata: ["volume": "\(volume)", "state": "\(state.rawValue)"]
+            )
         case .serviceStopped(let volume, let reason):
             logger.warning(
                 "a volume needs another epoch to be served",

@@ -20,10 +20,21 @@ extension Conformance {
             try await withCluster(nodeCount: 3) { cluster in
                 let durability = mode == "durable" ? "writethrough" : "writeback"
                 try await cluster.json(
-                    "volume", "create", "vol", "--size", "64MiB", "--durability", durability
+                    "volume",
+                    "create",
+                    "vol",
+                    "--size",
+                    "64MiB",
+                    "--durability",
+                    durability
                 )
                 let document = try await cluster.json(
-                    "attach", "vol", "--host", "h1", "--via", "n1"
+                    "attach",
+                    "vol",
+                    "--host",
+                    "h1",
+                    "--via",
+                    "n1"
                 )
                 let uri = try #require(document["nbd_uri"] as? String)
                 let names = nodes.split(separator: " ")
@@ -72,14 +83,25 @@ extension Conformance {
             try await withCluster(nodeCount: 3) { cluster in
                 try await cluster.json("volume", "create", "vol", "--size", "64MiB")
                 let document = try await cluster.json(
-                    "attach", "vol", "--host", "h1", "--via", "n1"
+                    "attach",
+                    "vol",
+                    "--host",
+                    "h1",
+                    "--via",
+                    "n1"
                 )
                 #expect(document["node"] as? String == "n1")
                 let uri = try #require(document["nbd_uri"] as? String)
                 try await write("5A", to: uri)
                 try await cluster.json("dev", "kill", "n1", "--data", cluster.dataPath)
                 let forced = try await cluster.json(
-                    "attach", "vol", "--host", "h2", "--via", "n2", "--force"
+                    "attach",
+                    "vol",
+                    "--host",
+                    "h2",
+                    "--via",
+                    "n2",
+                    "--force"
                 )
                 let next = try #require(forced["nbd_uri"] as? String)
                 #expect(try await reads("5A", from: next))

@@ -79,8 +79,10 @@ final class PeerLink {
     static let receiveByteCount = 384 << 10
     /// What a peer that does not read may keep here.
     static let heldByteCountMax = 8 << 20
-    /// Without a word from the other side for so long a link is over: a frozen process and a
-    /// half-open connection look like this. A primary asks four times in a grant.
+    /// Without a word from the other side for so long a link is over.
+    ///
+    /// A frozen process and a half-open connection look like this. A primary asks four times in a
+    /// grant.
     static let silenceNanosecondsMax: UInt64 = 1_000_000_000
     /// The same for a replica, which must not be the first to give up.
     static let replicaSilenceNanosecondsMax: UInt64 = 3_000_000_000

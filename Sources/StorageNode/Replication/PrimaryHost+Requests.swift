@@ -127,6 +127,11 @@ extension Worker {
         let operation = primary.operations[index]
         // Pieces that the last primary left open come to their end first.
         guard !operation.isOpen else { return .blocked }
+        if operation.isDamaged {
+            guard operation.pendingCount == 0 else { return .blocked }
+            finish(index, .mediaError, primary)
+            return .taken
+        }
         if operation.state == .waiting {
             if operation.isChange, primary.operations.isBlocked(operation, index: index) {
                 return .blocked
@@ -309,7 +314,9 @@ extension Worker {
             }
         }
         guard primary.operations[index].pendingCount == 0 else { return }
-        if primary.operations[index].isDamaged { return finish(index, .mediaError, primary) }
+        if primary.operations[index].isDamaged, !primary.operations[index].isQueued {
+            return finish(index, .mediaError, primary)
+        }
         if primary.operations[index].isOpen { return beginAnew(index, primary) }
         if primary.operations[index].state == .readingEdges {
             primary.operations[index].state = .working

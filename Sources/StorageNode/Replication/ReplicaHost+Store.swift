@@ -197,7 +197,11 @@ extension Worker {
         case .read:
             replica.machine.onRead(address, payload: settled(payload, completion), number: number)
         case .fetch:
-            replica.machine.onFetched(address, payload: settled(payload, completion), number: number)
+            replica.machine.onFetched(
+                address,
+                payload: settled(payload, completion),
+                number: number
+            )
         case .scan:
             let region = replication.payloads.region(payload)
             let entries = (0..<Int(completion.extentCount)).map { index in

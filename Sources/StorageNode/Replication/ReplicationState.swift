@@ -93,7 +93,11 @@ final class ReplicationState {
     func add(_ assignment: ServiceAssignment) -> PrimaryHost {
         let place = primaries.firstIndex { $0 == nil } ?? primaries.count
         let primary = PrimaryHost(index: Int32(place), assignment: assignment)
-        if place == primaries.count { primaries.append(primary) } else { primaries[place] = primary }
+        if place == primaries.count {
+            primaries.append(primary)
+        } else {
+            primaries[place] = primary
+        }
         primaryCount += 1
         shareWindow()
         return primary

@@ -83,8 +83,9 @@ extension Worker {
         }
         let before = primary.assignment
         guard assignment.leaseEpoch >= before.leaseEpoch else { return .failure(.outdated) }
-        guard assignment.leaseEpoch > before.leaseEpoch
-            || assignment.placements.count == before.placements.count
+        guard
+            assignment.leaseEpoch > before.leaseEpoch
+                || assignment.placements.count == before.placements.count
         else { return .failure(.invalid("as many replicas as it has under this epoch")) }
         primary.assignment = assignment
         if assignment.leaseEpoch > before.leaseEpoch {
