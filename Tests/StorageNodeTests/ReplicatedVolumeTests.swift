@@ -99,6 +99,25 @@ import Testing
         await cluster.stopAll()
     }
 
+    @Test("A replica comes back to a window that is nearly full, with nobody writing")
+    func replicaAway_findsFullWindow() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.serve(on: 0)
+        let client = try cluster.client(0)
+        try client.write(0, pattern(byteCount: 4096, seed: 10))
+        await cluster.stop(2)
+        // More than a batch and less than the window, which then has all that it missed.
+        let data = pattern(byteCount: 1 << 20, seed: 11)
+        for part in 0..<12 { try client.write(UInt64(part) << 20, data) }
+        try await cluster.restart(2)
+        try await cluster.tell(0)
+        try await cluster.wait(0) { $0.peers.allSatisfy { $0.isComplete && $0.behindCount == 0 } }
+        await cluster.stop(1)
+        try await cluster.serve(on: 2)
+        #expect(try cluster.client(2).read(11 << 20, 1 << 20) == data)
+        await cluster.stopAll()
+    }
+
     @Test("Without a quorum requests wait, and go on by themselves")
     func quorumLost_suspends() async throws {
         let cluster = try await ReplicatedCluster()

@@ -3,7 +3,7 @@
 // Invariants
 //   frames leave in the order in which they were given; each is whole in one batch, or waits
 //   a payload that a batch or the queue refers to is held until it was sent or the link is gone
-//   at most `heldByteCountMax` wait here: a peer that does not read loses its link, which its
+//   a bounded number of bytes waits here: a peer that does not read loses its link, which its
 //   primary sees as a replica that lags, and not its memory
 // Faults: the other end may say anything and fall silent at any point. What does not decode, and
 // silence, end the link.
@@ -77,8 +77,6 @@ final class PeerLink {
 
     /// The largest frame, and room to receive some more behind it.
     static let receiveByteCount = 384 << 10
-    /// What a peer that does not read may keep here.
-    static let heldByteCountMax = 8 << 20
     /// Without a word from the other side for so long a link is over.
     ///
     /// A frozen process and a half-open connection look like this. A primary asks four times in a

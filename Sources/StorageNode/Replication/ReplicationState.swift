@@ -59,11 +59,17 @@ final class ReplicationState {
     private(set) var primaryCount = 0
     private(set) var linkCount = 0
 
-    /// What each primary may keep for replicas that lag: half of the memory, in equal parts, and
-    /// the rest for what is in work.
+    /// What each primary may keep for replicas that lag: a quarter of the memory, in equal parts.
+    ///
+    /// As much may be kept for a link that lags, and the rest is for what is in work.
     var windowByteCountMax: Int {
-        min(payloads.byteCount / 2 / max(primaryCount, 1), Self.windowByteCountLimit)
+        min(payloads.byteCount / 4 / max(primaryCount, 1), Self.windowByteCountLimit)
     }
+
+    /// What a peer that does not read may keep: all that a window can have, with the tail of a
+    /// takeover, is sent at once to a replica that comes back.
+    var linkByteCountMax: Int { 2 * windowByteCountMax + Self.linkByteCountMin }
+    private static let linkByteCountMin = 1 << 20
 
     /// A name for a link that no other one had.
     func nextLink() -> LinkID {

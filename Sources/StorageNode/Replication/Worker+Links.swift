@@ -270,9 +270,7 @@ extension Worker {
     }
 
     private func closeIfOverfull(_ link: PeerLink) {
-        if link.heldByteCount > min(PeerLink.heldByteCountMax, replication.windowByteCountMax) {
-            close(link)
-        }
+        if link.heldByteCount > replication.linkByteCountMax { close(link) }
     }
 
     /// Writes a frame into the batch that fills; false when it has no room.
