@@ -42,13 +42,30 @@ extension PrimaryMachine {
         guard !waitingReads.isEmpty, readTarget(besides: SlotSet()) != nil else { return }
         for _ in 0..<waitingReads.count {
             guard let slot = waitingReads.popFirst() else { break }
-            if let target = readTarget(besides: requests[Int(slot)].failed) {
-                ask(target, Int(slot))
+            let index = Int(slot)
+            forgetFailures(index)
+            if let target = readTarget(besides: requests[index].failed) {
+                ask(target, index)
             } else {
                 waitingReads.append(slot)
             }
         }
     }
+
+    /// Lets replicas be asked again that had a damaged block, when there are no others: it may have
+    /// been repaired since, or written anew.
+    private func forgetFailures(_ index: Int) {
+        let pause = PrimaryMachine.readRetryNanoseconds
+        guard !requests[index].failed.isEmpty,
+            now >= requests[index].failedAt.advanced(byNanoseconds: pause),
+            readTarget(besides: requests[index].failed) == nil
+        else { return }
+        requests[index].failed = SlotSet()
+        requests[index].isRetried = true
+    }
+
+    /// How long a repair is waited for before a damaged block is read again: some round trips.
+    private static var readRetryNanoseconds: UInt64 { 100_000_000 }
 
     /// Asks one replica more for what was not answered in time.
     ///
@@ -176,10 +193,11 @@ extension PrimaryMachine {
         peers[slot].isLate = false
         guard let index = requestIndex(token, slot) else { return }
         requests[index].failed.insert(slot)
+        requests[index].failedAt = now
         if requests[index].range.overlaps(BlockRange(first: block, count: 1)) {
             repair(block, in: slot)
         }
-        if peers.indices.allSatisfy(requests[index].failed.contains) {
+        if requests[index].isRetried, peers.indices.allSatisfy(requests[index].failed.contains) {
             requests[index].asked = SlotSet()
             end(index, .damaged)
         } else {

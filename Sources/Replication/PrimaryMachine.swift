@@ -41,8 +41,8 @@ public enum ClientResult: Sendable, Hashable {
     case written(WriteNumber)
     /// What was read; the payload is the owner's from then on.
     case read(PayloadID)
-    /// Every replica has a damaged block in the range; not the same one, if there are several:
-    /// block by block what is not lost can be read.
+    /// Every replica has a damaged block in the range, and had a while later; not the same one, if
+    /// there are several: block by block what is not lost can be read.
     case damaged
     /// Everything acknowledged before is durable.
     case flushed

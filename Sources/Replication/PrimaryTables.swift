@@ -82,8 +82,11 @@ struct ClientRequest: BitwiseCopyable {
     var asked = SlotSet()
     /// A read: when the last of them was asked.
     var askedAt = Instant(nanoseconds: 0)
-    /// A read: in which slots a block of it is damaged.
+    /// A read: in which slots a block of it was damaged, when it last was, and whether all that
+    /// could be asked were asked again since.
     var failed = SlotSet()
+    var failedAt = Instant(nanoseconds: 0)
+    var isRetried = false
     /// A read: the counter that must be committed before what was read may be shown.
     var shownAfter: UInt64 = 0
     /// Tells apart the requests that a slot had one after the other, and the tries of one.

@@ -138,13 +138,18 @@ extension ReplicationSimulation {
 
     /// Reads block by block what each replica has some damaged block of.
     private func readByBlock(_ operation: ClientOperation, _ process: SimulatedProcess) {
-        guard operation.range.count > 1, let primary = process.primary else {
-            return fail("a read of one block failed, though one replica only was damaged")
+        guard let primary = process.primary else { return }
+        if operation.range.count == 1 {
+            // Another one may have been damaged after the first was repaired; not again and again.
+            guard operation.failureCount < 3 else {
+                return fail("a read of one block failed, though one replica only was damaged")
+            }
         }
         for index in 0..<UInt64(operation.range.count) {
             var part = operation
             part.range = BlockRange(first: operation.range.first + index, count: 1)
             part.sentAt = now
+            part.failureCount += operation.range.count == 1 ? 1 : 0
             submit(part, process, primary)
         }
     }

@@ -67,11 +67,13 @@ extension ReplicationSimulation {
     }
 
     /// Longer than anything takes that a read of a primary with W replicas waits for: a grant to
-    /// come back, a write to be committed, and two others to be late.
+    /// come back, a write to be committed, two others to be late, a block to be repaired.
     var readNanosecondsMax: UInt64 {
         let policy = scenario.policy
         let flush = policy.isWritethrough ? 12 * scenario.flushNanosecondsMax : 0
-        return policy.grantNanoseconds + 4 * policy.hedgeNanoseconds + flush
+        let hasDamage = scenario.weights[ReplicationScenario.Fault.damage.rawValue] > 0
+        let repair: UInt64 = hasDamage ? 200_000_000 : 0
+        return repair + policy.grantNanoseconds + 4 * policy.hedgeNanoseconds + flush
             + 10 * scenario.delayNanosecondsMax + 30_000_000
     }
 }

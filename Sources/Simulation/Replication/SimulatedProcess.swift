@@ -81,6 +81,8 @@ struct ClientOperation {
     var start: UInt64
     /// The same in nanoseconds.
     var sentAt: UInt64
+    /// How often it was sent already, and every replica had damage.
+    var failureCount = 0
 }
 
 /// One process.
