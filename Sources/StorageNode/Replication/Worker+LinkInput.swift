@@ -1,0 +1,161 @@
+// Frames of replication in: received, decoded, checked, and given to whose they are.
+
+internal import BlockCore
+internal import LogStore
+internal import PeerWire
+internal import Reactor
+internal import Replication
+
+extension Worker {
+    func receive(_ link: PeerLink) {
+        guard !link.isReceiving, !link.isBlocked, link.state.takesInput else { return }
+        link.makeRoom()
+        var byteCount = link.chunk.byteCount - link.receiveEnd
+        if link.state == .awaitingHello {
+            // Until it is known whose the connection is no more than the hello is taken from it.
+            let input = link.input
+            var wanted = PeerLimits.headerByteCount
+            if input.byteCount >= wanted, let header = try? PeerFrameReader.header(input) {
+                wanted += header.bodyByteCount
+            }
+            byteCount = min(wanted - input.byteCount, byteCount)
+        }
+        guard byteCount > 0 else { return }
+        link.isReceiving = true
+        reactor.receive(
+            link.socket,
+            into: link.chunk.slice(link.receiveEnd, byteCount),
+            token: token(TokenKind.peerReceive, link)
+        )
+    }
+
+    func onPeerReceived(_ link: PeerLink, _ result: Int32) {
+        link.isReceiving = false
+        guard link.state.takesInput else { return }
+        guard result > 0 else { return close(link) }
+        link.heardAt = now
+        link.receiveEnd += Int(result)
+        parse(link)
+        receive(link)
+    }
+
+    /// Handles the frames that are there.
+    func parse(_ link: PeerLink) {
+        link.isBlocked = false
+        do throws(PeerFault) {
+            while link.state.takesInput, try parseFrame(link) {}
+        } catch {
+            shared.sink(.peerViolation(volume: link.volume, reason: error.text))
+            close(link)
+        }
+    }
+
+    /// Handles one frame; false when it is not whole, or there is no memory for it.
+    private func parseFrame(_ link: PeerLink) throws(PeerFault) -> Bool {
+        let input = link.input
+        guard input.byteCount >= PeerLimits.headerByteCount else { return false }
+        let header = try wire { () throws(PeerWireError) in try PeerFrameReader.header(input) }
+        let bodyEnd = PeerLimits.headerByteCount + header.bodyByteCount
+        let frameByteCount = bodyEnd + header.payloadByteCount
+        guard input.byteCount >= frameByteCount else { return false }
+        let body = input.slice(PeerLimits.headerByteCount, header.bodyByteCount)
+        var payload = PayloadID.zeroes
+        if header.payloadByteCount > 0 {
+            let bytes = input.slice(bodyEnd, header.payloadByteCount)
+            guard let taken = replication.payloads.allocate(byteCount: bytes.byteCount) else {
+                link.isBlocked = true
+                replication.isStarved = true
+                return false
+            }
+            replication.payloads.region(taken).copy(from: bytes)
+            payload = taken
+        }
+        do throws(PeerFault) {
+            let frame = try wire { () throws(PeerWireError) in
+                try PeerFrameReader.frame(header, body: body, payload: payload)
+            }
+            let checksums = PeerFrameReader.blockChecksums(of: header, body: body)
+            let bytes = replication.payloads.region(payload)
+            guard PeerFrameReader.payloadMatches(bytes, checksums: checksums) else {
+                throw .payloadDamaged
+            }
+            link.consume(frameByteCount)
+            try handle(frame, header, payload, link)
+        } catch {
+            replication.payloads.release(payload)
+            throw error
+        }
+        return link.state.takesInput
+    }
+
+    private func handle(
+        _ frame: PeerFrame,
+        _ header: PeerFrameHeader,
+        _ payload: PayloadID,
+        _ link: PeerLink
+    ) throws(PeerFault) {
+        switch (frame, link.role, link.state) {
+        case (.hello(let hello), .none, .awaitingHello):
+            onHello(link, hello, triedCount: 0)
+        case (.helloAnswer(let answer), .primary(let primary, let slot), .greeting):
+            guard answer.refusal == nil else { return close(link) }
+            link.state = .open
+            onPeerOpen(primary, slot)
+        case (.primary(let message), .replica(let replica, let name), .open):
+            let byteCount = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+            guard header.volume == link.volume,
+                frame.endBlock <= byteCount >> BlockGeometry.blockShift
+            else { throw .outOfTurn }
+            deliver(message, to: replica, from: name)
+        case (.replica(let message), .primary(let primary, let slot), .open):
+            guard header.volume == link.volume else { throw .outOfTurn }
+            deliver(message, to: primary, slot: slot)
+        default: throw .outOfTurn
+        }
+    }
+
+    private func wire<Value>(
+        _ body: () throws(PeerWireError) -> Value
+    ) throws(PeerFault) -> Value {
+        do throws(PeerWireError) { return try body() } catch { throw .wire(error) }
+    }
+
+    /// Goes on with links that waited for memory.
+    func resumePeers() {
+        guard replication.isStarved,
+            replication.payloads.freedCount != replication.starvedMark
+        else { return }
+        replication.isStarved = false
+        replication.starvedMark = replication.payloads.freedCount
+        for case let link? in replication.links where link.isBlocked {
+            parse(link)
+            receive(link)
+        }
+        for replica in replication.replicasByVolume.values where !replica.looks.isEmpty {
+            mark(replica)
+        }
+        for case let primary? in replication.primaries where !primary.waiting.isEmpty {
+            primary.isWaitingWorthwhile = true
+            mark(primary)
+        }
+    }
+}
+
+/// Why a link is cut.
+enum PeerFault: Error {
+    /// What came does not decode.
+    case wire(PeerWireError)
+    /// A payload's checksum does not match.
+    case payloadDamaged
+    /// A frame that nobody expects now, of another volume, or beyond its end.
+    case outOfTurn
+
+    /// For people.
+    var text: String {
+        switch self {
+        case .wire(let error): error.text
+        case .payloadDamaged: "the checksum of a payload does not match"
+        case .outOfTurn: "a frame out of turn"
+        }
+    }
+}
