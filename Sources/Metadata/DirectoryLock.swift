@@ -6,7 +6,11 @@ import Foundation
 final class DirectoryLock: Sendable {
     private let descriptor: CInt
 
-    /// Takes the lock, without waiting.
+    /// How often the lock is tried, every 20 ms: a program that this process is just starting holds
+    /// what it inherited until it runs.
+    private static let attemptCountMax = 50
+
+    /// Takes the lock.
     ///
     /// - Throws: ``MetadataError/databaseLocked(path:)`` when another process has it.
     init(directory: String) throws(MetadataError) {
@@ -16,9 +20,14 @@ final class DirectoryLock: Sendable {
         guard descriptor >= 0 else {
             throw .databaseUnusable(path: directory, detail: "it is not writable")
         }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            _ = Glibc.close(descriptor)
-            throw .databaseLocked(path: directory)
+        var attemptCount = 1
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK, attemptCount < Self.attemptCountMax else {
+                _ = Glibc.close(descriptor)
+                throw .databaseLocked(path: directory)
+            }
+            attemptCount += 1
+            usleep(20_000)
         }
     }
 

@@ -17,6 +17,8 @@ struct LeaseTable {
 
     /// All leases, by number.
     var entries: [Int64: Entry] = [:]
+    /// When it was last looked which are over.
+    var lookedAt: ContinuousClock.Instant?
 }
 
 extension SQLiteMetaStore {
@@ -57,7 +59,23 @@ extension SQLiteMetaStore {
     }
 
     /// Ends the leases whose time is over.
-    public func maintain() async throws(MetadataError) { try await expireLeases() }
+    public func maintain() async throws(MetadataError) {
+        let now = ContinuousClock.now
+        leases.withLock { table in
+            // Who stood still heard nobody: what was to come in that time may be waiting now.
+            if let lookedAt = table.lookedAt, now - lookedAt > Self.standstillMax {
+                for (id, entry) in table.entries {
+                    table.entries[id]?.deadline = now + .milliseconds(entry.milliseconds)
+                }
+            }
+            table.lookedAt = now
+        }
+        try await expireLeases(now: now)
+    }
+
+    /// How long nobody may look before this counts as a process that stood still (frozen, or
+    /// suspended with its machine), and not as nodes that fell silent.
+    static let standstillMax: Duration = .seconds(4)
 
     /// Ends the leases whose time is over at `now`.
     ///

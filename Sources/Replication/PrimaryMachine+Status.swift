@@ -55,6 +55,9 @@ extension PrimaryMachine {
         peers.count { $0.isStreaming && $0.isComplete } >= policy.writeQuorum
     }
 
+    /// Whether the replica in a slot takes the stream: then it is asked for a grant again and again.
+    public func isStreaming(slot: Int) -> Bool { peers[slot].isStreaming }
+
     /// Requests of clients that it takes before others have ended.
     public var roomCount: Int { freeRequests.count }
 

@@ -22,8 +22,8 @@ private let layers: [String: Set<String>] = [
     "Reactor": ["BlockCore", "StorageIO", "CLinux"],
     "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
     "StorageNode": [
-        "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "NBDWire", "Reactor",
-        "CLinux", "COpenSSL",
+        "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "NBDWire", "PeerWire",
+        "Reactor", "Replication", "CLinux", "COpenSSL",
     ],
 ]
 

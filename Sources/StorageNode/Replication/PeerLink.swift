@@ -82,8 +82,12 @@ final class PeerLink {
     /// A frozen process and a half-open connection look like this. A primary asks four times in a
     /// grant.
     static let silenceNanosecondsMax: UInt64 = 1_000_000_000
-    /// The same for a replica, which must not be the first to give up.
-    static let replicaSilenceNanosecondsMax: UInt64 = 3_000_000_000
+    /// The same where nobody need say anything: at a replica, which must not be the first to give
+    /// up, and while a primary gathers promises.
+    ///
+    /// Longer than a takeover waits for replicas that have not forgotten: each connection that is
+    /// made anew counts as news.
+    static let idleNanosecondsMax: UInt64 = 60_000_000_000
     /// Before a primary connects again.
     static let pauseNanosecondsMin: UInt64 = 10_000_000
     static let pauseNanosecondsMax: UInt64 = 1_000_000_000

@@ -63,8 +63,13 @@ extension Worker {
     }
 
     private func checkSilence(_ link: PeerLink) {
-        var limit = PeerLink.silenceNanosecondsMax
-        if case .replica = link.role { limit = PeerLink.replicaSilenceNanosecondsMax }
+        var limit = PeerLink.idleNanosecondsMax
+        // While it is not followed a primary has nothing to say, and hears nothing.
+        if case .primary(let primary, let slot) = link.role,
+            link.state == .greeting || primary.machine?.isStreaming(slot: slot) == true
+        {
+            limit = PeerLink.silenceNanosecondsMax
+        }
         if link.heardAt.advanced(byNanoseconds: limit) <= now { close(link) }
     }
 
