@@ -63,9 +63,9 @@ def freeze_replica(run, mix):
     return client
 
 
-@scenario("return-to-window", "a replica's node returns when 20 to 60 MiB of the primary's window wait for it, and nobody writes")
+@scenario("return-to-window", "a replica's node returns when some 25 MiB of the primary's window wait for it, and nobody writes")
 def return_to_window(run):
-    client = run.client(mix=Mix(write=100, fua=0, zero=0, trim=0, flush=0, whole=100, blocks=64, connections=2, rate=140))
+    client = run.client(mix=Mix(write=100, fua=0, zero=0, trim=0, flush=0, whole=100, blocks=64, connections=2, rate=70))
     run.wait(1)
     run.nodes["n2"].kill()
     run.wait(2)
@@ -756,13 +756,14 @@ def damage(run, name, count):
 
 
 @scenario("damaged-store", "200 pages of a replica's store are overwritten while its node is down: never wrong data, and no error",
-          audit=False, errors=True)
-def damaged_store(run):
+          audit=False, errors=True, arguments={"count": 200})
+@scenario("damaged-pages", "the same with 12 pages", audit=False, errors=True, arguments={"count": 12})
+def damaged_store(run, count):
     client = run.client()
     run.wait(3)
     run.settle(client)
     run.nodes["n2"].kill()
-    hit, held = damage(run, "n2", 200)
+    hit, held = damage(run, "n2", count)
     run.note(f"{hit} of {held} pages damaged")
     run.nodes["n2"].start()
     run.wait(3)
