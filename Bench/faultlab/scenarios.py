@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from .checker import now
-from .client import Client, FLUSHED, MIXED, WRITES
+from .client import FLUSHED, MIXED, WRITES, Mix
 from .cluster import Trouble, call
 from .runner import scenario
 
@@ -60,6 +60,18 @@ def freeze_replica(run, mix):
     run.wait(2)
     run.nodes["n2"].thaw()
     run.measure("complete again", run.cluster.wait_complete())
+    return client
+
+
+@scenario("return-to-window", "a replica's node returns when some 25 MiB of the primary's window wait for it, and nobody writes")
+def return_to_window(run):
+    client = run.client(mix=Mix(write=100, fua=0, zero=0, trim=0, flush=0, whole=100, blocks=64, connections=2, rate=70))
+    run.wait(1)
+    run.nodes["n2"].kill()
+    run.wait(2)
+    run.settle(client, again=False)
+    run.nodes["n2"].start()
+    run.measure("complete again", run.cluster.wait_complete(20), 10)
     return client
 
 
@@ -256,7 +268,6 @@ def kill_primary_attach(run):
           arguments={"reads": True})
 @scenario("freeze-primary-attach-writethrough", "the same with writes, writethrough", durability="writethrough", arguments={"reads": False})
 def freeze_primary_attach(run, reads):
-    from .client import Mix
     mix = Mix(write=10, fua=0, zero=0, trim=0, flush=0, depth=32) if reads else Mix(write=100, fua=5, depth=32, rate=1500)
     old = run.client("h1", "n1", mix, reconnect=True)
     run.wait(2)
@@ -745,13 +756,14 @@ def damage(run, name, count):
 
 
 @scenario("damaged-store", "200 pages of a replica's store are overwritten while its node is down: never wrong data, and no error",
-          audit=False, errors=True)
-def damaged_store(run):
+          audit=False, errors=True, arguments={"count": 200})
+@scenario("damaged-pages", "the same with 12 pages", audit=False, errors=True, arguments={"count": 12})
+def damaged_store(run, count):
     client = run.client()
     run.wait(3)
     run.settle(client)
     run.nodes["n2"].kill()
-    hit, held = damage(run, "n2", 200)
+    hit, held = damage(run, "n2", count)
     run.note(f"{hit} of {held} pages damaged")
     run.nodes["n2"].start()
     run.wait(3)
@@ -884,7 +896,6 @@ def net_cut_primary(run):
           arguments={"healed": False})
 @scenario("net-isolate-primary-healed", "the same, and the cut heals while the old client goes on", net=True, arguments={"healed": True})
 def net_isolate_primary(run, healed):
-    from .client import Mix
     old = run.client("h1", "n1", Mix(write=40, depth=16))
     run.wait(2)
     begin = now()
