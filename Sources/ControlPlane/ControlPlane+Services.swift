@@ -26,6 +26,8 @@ extension ControlPlane {
     /// How long those who may be the primary have to show that they live, in milliseconds: one
     /// that is frozen counts as up until its heartbeats are missed.
     static var probeMillisecondsMax: Int64 { 250 }
+    /// How long they are given when none of them did, in milliseconds.
+    static var secondProbeMillisecondsMax: Int64 { 2000 }
 
     // MARK: - Choice
 
@@ -64,8 +66,13 @@ extension ControlPlane {
                 help: "Start those nodes; see 'volctl node list'."
             )
         }
-        let name = await firstToAnswer(order) ?? first
-        return PrimaryChoice(node: name, session: live[name]?.session)
+        var name: String?
+        // When nobody answers at once it is rather this machine that has too much to do.
+        for milliseconds in [Self.probeMillisecondsMax, Self.secondProbeMillisecondsMax] {
+            if name == nil { name = await firstToAnswer(order, within: milliseconds) }
+        }
+        let chosen = name ?? first
+        return PrimaryChoice(node: chosen, session: live[chosen]?.session)
     }
 
     /// The nodes that are up in the order in which they are to be a volume's primary.
@@ -100,9 +107,9 @@ extension ControlPlane {
     }
 
     /// The first of some nodes, in their order, that answers something harmless at once.
-    private func firstToAnswer(_ names: [String]) async -> String? {
+    private func firstToAnswer(_ names: [String], within milliseconds: Int64) async -> String? {
         guard names.count > 1 else { return names.first }
-        let limit = ContinuousClock.now + .milliseconds(Self.probeMillisecondsMax)
+        let limit = ContinuousClock.now + .milliseconds(milliseconds)
         return await withTaskGroup(of: (String, Bool).self) { group in
             for name in names { group.addTask { (name, await self.answers(name, until: limit)) } }
             var answered: [String: Bool] = [:]
