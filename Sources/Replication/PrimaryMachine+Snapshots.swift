@@ -30,7 +30,8 @@ extension PrimaryMachine {
         return true
     }
 
-    func isKnown(_ id: UInt64) -> Bool { snapshots.contains { $0.id == id } }
+    /// Whether a snapshot is there, or on its way.
+    public func isKnown(_ id: UInt64) -> Bool { snapshots.contains { $0.id == id } }
 
     /// Waits for a snapshot that is on its way, or safe already: whatever is numbered by now covers
     /// it.
@@ -44,8 +45,13 @@ extension PrimaryMachine {
         (0..<requests.count).count { requests[$0].kind == .snapshot }
     }
 
-    /// A snapshot was deleted, by whoever manages the volume.
-    public func forgetSnapshot(_ id: UInt64) { snapshots.removeAll { $0.id == id } }
+    /// A snapshot was deleted, by whoever manages the volume, or is not where it was looked for:
+    /// replicas that are being given it begin anew, without it.
+    public func forgetSnapshot(_ id: UInt64) {
+        snapshots.removeAll { $0.id == id }
+        guard state != .stopped else { return }
+        for slot in peers.indices where peers[slot].resync?.stage?.id == id { greet(slot) }
+    }
 
     /// A snapshot gets the next number: from now on nobody who is not complete takes the stream
     /// before having it.
@@ -163,8 +169,7 @@ extension PrimaryMachine {
             && (mark.number.epoch < epoch || peer.applied >= mark.number.counter)
     }
 
-    /// The snapshot that was to be looked at was deleted meanwhile: whoever was given it begins anew,
-    /// without it.
+    /// The snapshot that was to be looked at was deleted meanwhile.
     func onViewMissing(_ slot: Int, _ token: UInt64) {
         let fetch = fetches.first { $0.token == token && $0.helper == slot }
         let other = peers.indices.first {
@@ -175,6 +180,5 @@ extension PrimaryMachine {
             return
         }
         forgetSnapshot(mark.id)
-        greet(target)
     }
 }

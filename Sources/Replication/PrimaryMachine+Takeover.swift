@@ -161,9 +161,9 @@ extension PrimaryMachine {
     /// Its blocks may have any number: what is not of the lineage could not be overwritten with one
     /// that belongs below the first snapshot.
     private func isUnfit(_ status: ReplicaStatus) -> Bool {
-        guard !snapshots.isEmpty, !status.record.isBlank, status.record.accepted < epoch,
-            status.record.accepted.rawValue > 0
-        else { return false }
+        guard !snapshots.isEmpty, status.end != .zero, status.record.accepted < epoch else {
+            return false
+        }
         return status.record.lineage.knownCommonPoint(end: status.end, with: lineage) == nil
     }
 

@@ -51,7 +51,10 @@ extension ReplicationSimulation {
         snapshots[id] = nil
         note(15, id, 0, "snapshot \(id) is deleted")
         for process in processes where process.isAlive && !process.isFrozen {
-            process.primary?.forgetSnapshot(id)
+            if let primary = process.primary {
+                primary.forgetSnapshot(id)
+                carryOut(primary, process)
+            }
             guard process.disk != nil, let replica = process.replica else { continue }
             replica.onSnapshotDeleted(id)
             let delay = random.below(scenario.delayNanosecondsMax)
