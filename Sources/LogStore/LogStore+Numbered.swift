@@ -54,7 +54,10 @@ extension LogStore {
         let last = request.offset + request.byteCount - 1
         guard request.offset >> leafShift == last >> leafShift else { return false }
         guard request.kind == .write else { return true }
-        return request.byteCount >> BlockGeometry.blockShift <= UInt64(numberedBlockCountMax)
+        let blockCount = Int(request.byteCount >> BlockGeometry.blockShift)
+        let checksumByteCount = request.checksums.byteCount
+        return blockCount <= numberedBlockCountMax
+            && (checksumByteCount == 0 || checksumByteCount == 4 * blockCount)
     }
 
     func advanceNumbered(_ slot: Int) -> Progress {
@@ -237,9 +240,13 @@ extension LogStore {
         }
         let count = Int(record.blockCount)
         let hasParent = catalogue.layers[layer].parent >= 0
+        let checksums = requests[slot].request.checksums
         span.payload.copy(from: requests[slot].request.region.slice(0, count * 4096))
         for position in 0..<count {
-            let crc = span.payload.slice(position * 4096, 4096).crc32c()
+            let crc =
+                checksums.isEmpty
+                ? span.payload.slice(position * 4096, 4096).crc32c()
+                : checksums.load(position * 4, as: UInt32.self)
             span.header.store(crc, at: span.tailOffset + position * 4)
             let index = Int(record.firstBlock & 255) + position
             let own = ownEntry(frame: frame, index: index)

@@ -225,9 +225,15 @@ extension LogStore {
     }
 
     /// Ends a change: at once in memory, or when it is durable.
+    ///
+    /// Of a numbered change in a writethrough volume too it is the flush that makes it durable, one
+    /// for many: such changes come one after the other, and would be made durable one by one.
     func finishChange(_ slot: Int) {
-        let volume = catalogue.open[Int(requests[slot].request.volume.rawValue)]
-        guard requests[slot].request.flags.contains(.forceUnitAccess) || volume.isWritethrough
+        let request = requests[slot].request
+        let volume = catalogue.open[Int(request.volume.rawValue)]
+        guard
+            request.flags.contains(.forceUnitAccess)
+                || volume.isWritethrough && request.number == 0
         else {
             finish(slot, .ok)
             return

@@ -103,8 +103,14 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
     /// 2^56. A numbered change is made of whole blocks that lie in one leaf (1 MiB of the volume), of at
     /// most ``numberedBlockCountMax`` when it has a payload, and is there after a crash or not,
     /// never in part. It changes the blocks whose copy in the volume's top layer has a lower
-    /// number. Specification: Docs/replication.md, "Over the log store".
+    /// number. Unless `forceUnitAccess` is asked for it ends when it is in the log's memory, in
+    /// writethrough volumes too. Specification: Docs/replication.md, "Over the log store".
     public var number: UInt64
+    /// Of a numbered write: the CRC-32C of each block, little-endian, when the caller has them; the
+    /// store keeps them beside the blocks as they are. Empty where it is to compute them.
+    ///
+    /// As many as blocks, valid as long as the region.
+    public var checksums = ByteRegion.empty
     /// The caller's own mark, returned with the completion.
     public var token: UInt64
 

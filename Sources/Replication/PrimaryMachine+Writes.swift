@@ -142,6 +142,7 @@ extension PrimaryMachine {
                 greet(slot)
                 continue
             }
+            guard !isGathering(slot) else { continue }
             while peers[slot].nextToSend < nextCounter {
                 let counter = peers[slot].nextToSend
                 let entry = window[windowIndex(counter)]
@@ -150,6 +151,23 @@ extension PrimaryMachine {
                 peers[slot].nextToSend = counter + 1
             }
         }
+    }
+
+    /// Whether what waits for a replica goes later, with more: until it has answered for what it was
+    /// sent, or enough waits.
+    ///
+    /// Writes that come together cost a replica little more than one: a turn, a record of the log
+    /// that is made durable, an answer. It waits for what is under way before it makes more durable,
+    /// so what comes meanwhile gains nothing by being there.
+    private func isGathering(_ slot: Int) -> Bool {
+        let answered = policy.isWritethrough ? peers[slot].durable : peers[slot].applied
+        guard answered + 1 < peers[slot].nextToSend else { return false }
+        var blockCount: UInt32 = 0
+        for counter in peers[slot].nextToSend..<nextCounter {
+            blockCount += window[windowIndex(counter)].range.count
+            if blockCount >= policy.gatheredBlockCount { return false }
+        }
+        return true
     }
 
     // MARK: - Progress

@@ -89,6 +89,12 @@ extension ReplicaMachine {
     }
 
     private func tellProgress(to link: LinkID) {
+        // What was not taken yet is said anew, not twice.
+        if case .send(link, let last)? = actions.last, case .progress = last.body,
+            last.epoch == record.accepted
+        {
+            actions.removeLast()
+        }
         send(.progress(applied: applied, durable: durable), to: link, epoch: record.accepted)
     }
 

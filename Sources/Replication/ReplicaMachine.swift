@@ -223,6 +223,8 @@ public final class ReplicaMachine {
         }
         guard applied < received else { return }
         applied += 1
+        // Where only what is durable counts, the end of the flush says both.
+        if policy.isWritethrough, isFlushing { return }
         tellProgress()
     }
 

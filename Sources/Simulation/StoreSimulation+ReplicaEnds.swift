@@ -25,9 +25,7 @@ extension StoreSimulation {
             return
         }
         switch request.purpose {
-        case .change:
-            let isWritethrough = request.volume.specification.durability == .writethrough
-            request.volume.end(isDurable: request.isForced || isWritethrough)
+        case .change: request.volume.end(isDurable: request.isForced)
         case .flush: request.volume.noteDurable(request.fromIndex)
         case .read, .gatherRead: endReplicaRead(request, completion)
         case .scan, .gatherScan: endReplicaScan(request, completion)

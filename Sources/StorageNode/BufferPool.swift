@@ -87,16 +87,21 @@ public final class BufferPool {
 
     /// Gives back a buffer exactly as it was handed out.
     public func release(_ buffer: ByteRegion) {
+        precondition(buffer.byteCount % Self.pageByteCount == 0, "part of a buffer")
+        let page = pageIndex(of: buffer)
+        let count = buffer.byteCount / Self.pageByteCount
+        if putCached(page, count) { return }
+        releasePages(from: page, count: count)
+    }
+
+    /// Which page of the pool a buffer begins with.
+    func pageIndex(of buffer: ByteRegion) -> Int {
         // SAFETY: only the distance between two addresses is computed.
         let offset = unsafe buffer.address - region.address
         precondition(offset >= 0, "a buffer below its pool")
         precondition(buffer.byteCount <= region.byteCount - offset, "a buffer beyond its pool")
         precondition(offset % Self.pageByteCount == 0, "a buffer off its page")
-        precondition(buffer.byteCount % Self.pageByteCount == 0, "part of a buffer")
-        let page = offset / Self.pageByteCount
-        let count = buffer.byteCount / Self.pageByteCount
-        if putCached(page, count) { return }
-        releasePages(from: page, count: count)
+        return offset / Self.pageByteCount
     }
 
     private func buffer(_ page: Int, _ count: Int) -> ByteRegion {

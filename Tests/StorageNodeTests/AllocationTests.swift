@@ -5,7 +5,7 @@ import StorageNode
 import Testing
 
 /// Whether the build is optimised: without it accessors have frames on the heap.
-private let isOptimised: Bool = {
+let isOptimised: Bool = {
     var isDebug = false
     assert(
         {

@@ -1,6 +1,7 @@
 // Memory of replicated blocks: buffers that a window, a link and a replica hold at the same time.
 
 internal import BlockCore
+internal import PeerWire
 internal import Replication
 
 /// Buffers with a count of those who hold them, named by what the machines pass on.
@@ -11,6 +12,8 @@ final class PayloadTable {
         var buffer = ByteRegion.empty
         var byteCount = 0
         var holderCount: Int32 = 0
+        /// Whether the checksums of its blocks are there.
+        var hasChecksums = false
         /// Next in the list of free entries, or -1.
         var next: Int32 = -1
     }
@@ -20,6 +23,8 @@ final class PayloadTable {
 
     private let arena: MemoryArena
     private let pool: BufferPool
+    /// Of each page of the pool its checksum, as far as it is known.
+    private let checksumMemory: ByteRegion
     private var entries: [Entry] = []
     private var freeHead: Int32 = -1
     /// Grows when a buffer comes free: who waits for one tries again.
@@ -32,7 +37,9 @@ final class PayloadTable {
 
     /// Maps memory, which costs nothing until it is used.
     init(byteCount: Int) {
-        arena = MemoryArena(byteCount: byteCount, usesHugePages: false)
+        let checksumByteCount = (byteCount / 4096 * 4 + 4095) & ~4095
+        arena = MemoryArena(byteCount: byteCount + checksumByteCount, usesHugePages: false)
+        checksumMemory = arena.allocate(byteCount: checksumByteCount)
         pool = BufferPool(region: arena.allocate(byteCount: byteCount))
     }
 
@@ -54,6 +61,31 @@ final class PayloadTable {
     func region(_ payload: PayloadID) -> ByteRegion {
         guard let index = index(payload) else { return .empty }
         return entries[index].buffer.slice(0, entries[index].byteCount)
+    }
+
+    /// The CRC-32C of each block, little-endian: kept from where the bytes came in, so that frames
+    /// and stores need not go over them again; computed when nobody did.
+    ///
+    /// - Precondition: the bytes do not change any more.
+    func checksums(_ payload: PayloadID) -> ByteRegion {
+        guard let index = index(payload) else { return .empty }
+        let checksums = checksumPlace(index)
+        guard !entries[index].hasChecksums else { return checksums }
+        let bytes = entries[index].buffer.slice(0, entries[index].byteCount)
+        entries[index].hasChecksums = true
+        return PeerFrameWriter.blockChecksums(of: bytes, into: checksums)
+    }
+
+    /// Keeps checksums that a payload was just found to have.
+    func keep(_ checksums: ByteRegion, of payload: PayloadID) {
+        guard let index = index(payload) else { return }
+        checksumPlace(index).copy(from: checksums)
+        entries[index].hasChecksums = true
+    }
+
+    private func checksumPlace(_ index: Int) -> ByteRegion {
+        let page = pool.pageIndex(of: entries[index].buffer)
+        return checksumMemory.slice(4 * page, 4 * (entries[index].byteCount / 4096))
     }
 
     /// Notes one more holder.

@@ -121,6 +121,8 @@ extension Worker {
         } else {
             target.copy(from: request.region.slice(Int(from - request.offset), Int(to - from)))
         }
+        // Here, where the client's bytes come in: frames and stores hand them on.
+        _ = replication.payloads.checksums(payload)
         return payload
     }
 

@@ -50,6 +50,7 @@ extension Worker {
             token: 0
         )
         request.number = step.number.rawValue
+        request.checksums = replication.payloads.checksums(step.payload)
         if step.kind == .append { request.flags.insert(.streamed) }
         if step.payload == .allocatedZeroes { request.flags.insert(.noHole) }
         submit(request, ReplicaRequest(kind: .step, replica: replica.index), replica)

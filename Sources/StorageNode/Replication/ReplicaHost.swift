@@ -95,9 +95,11 @@ final class ReplicaHost {
         self.volume = volume
         self.host = host
         self.handle = handle
-        guard let policy = ReplicationPolicy(replicaCount: 1, writeQuorum: 1) else {
+        guard var policy = ReplicationPolicy(replicaCount: 1, writeQuorum: 1) else {
             preconditionFailure("one of one is a quorum")
         }
+        let specification = host.store.specification(of: volume)
+        policy.isWritethrough = specification?.durability == .writethrough
         let position = WriteNumber(rawValue: host.store.streamPosition(of: volume))
         let snapshots = host.store.volume(volume)?.replicaSnapshots ?? []
         layers = Dictionary(

@@ -27,9 +27,6 @@ final class ReplicationState {
     var markedLinks: [Int32] = []
     /// Replicas whose store refused something for good.
     var failed: [ReplicaHost] = []
-    /// Room for the checksums of one payload.
-    private let checksumMemory: ByteRegion
-    private let arena: MemoryArena
     /// Somebody wanted memory and there was none; and how much had come free then.
     var isStarved = false
     var starvedMark: UInt64 = 0
@@ -49,8 +46,6 @@ final class ReplicationState {
     init(process: PrimaryID, byteCount: Int) {
         self.process = process
         payloads = PayloadTable(byteCount: byteCount)
-        arena = MemoryArena(byteCount: 4096, usesHugePages: false)
-        checksumMemory = arena.allocate(byteCount: 4 * PeerLimits.payloadBlockCountMax)
     }
 
     /// Whether there is anything replicated here.
@@ -75,11 +70,6 @@ final class ReplicationState {
     func nextLink() -> LinkID {
         lastLink += 1
         return LinkID(lastLink)
-    }
-
-    /// The checksums of a payload's blocks; valid until the next call.
-    func checksums(of payload: ByteRegion) -> ByteRegion {
-        PeerFrameWriter.blockChecksums(of: payload, into: checksumMemory)
     }
 
     /// Has the clocks looked at soon.

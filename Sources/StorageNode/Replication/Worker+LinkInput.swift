@@ -79,6 +79,7 @@ extension Worker {
             guard PeerFrameReader.payloadMatches(bytes, checksums: checksums) else {
                 throw .payloadDamaged
             }
+            replication.payloads.keep(checksums, of: payload)
             link.consume(frameByteCount)
             try handle(frame, header, payload, link)
         } catch {

@@ -42,7 +42,7 @@ extension Worker {
             primary: message,
             volume: link.volume,
             payloadByteCount: bytes.byteCount,
-            blockChecksums: replication.checksums(of: bytes),
+            blockChecksums: replication.payloads.checksums(payload),
             into: link.filling.room
         )
         append(byteCount, payload, bytes, link)
@@ -57,7 +57,7 @@ extension Worker {
             replica: message,
             volume: link.volume,
             payloadByteCount: bytes.byteCount,
-            blockChecksums: replication.checksums(of: bytes),
+            blockChecksums: replication.payloads.checksums(payload),
             into: link.filling.room
         )
         append(byteCount, payload, bytes, link)
