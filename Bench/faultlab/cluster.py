@@ -212,6 +212,8 @@ class NetCluster(Cluster):
             "--listen", f"{address('meta')}:7400", "--unix", f"{self.directory}/meta.sock"],
             None, f"{self.directory}/volmeta.log", self.environment)
         self.meta.start()
+        subprocess.run([self.program("volctl"), "certs", "create", "--out", f"{self.directory}/certs", *names],
+                       check=True, capture_output=True)
         for name in names:
             home = f"{self.directory}/nodes/{name}"
             os.makedirs(home, exist_ok=True)
@@ -222,7 +224,7 @@ class NetCluster(Cluster):
                 *self.network.command(name), self.program("volnode"), "run", "--name", name, "--store", self.stores[name],
                 "--listen-nbd", f"{address(name)}:10809", "--listen-nbd-unix", self.sockets[name],
                 "--admin", f"{address(name)}:7401", "--listen-peer", f"{address(name)}:7402", "--meta", endpoint,
-                "--map-memory", "32MiB"], None, f"{self.directory}/{name}.log", self.environment)
+                "--peer-tls-certificates", f"{self.directory}/certs/{name}", "--map-memory", "32MiB"], None, f"{self.directory}/{name}.log", self.environment)
             self.nodes[name].start()
         end = time.monotonic() + 20
         while time.monotonic() < end:

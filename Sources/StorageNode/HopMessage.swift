@@ -51,6 +51,8 @@ struct HopMessage: BitwiseCopyable, Sendable {
         process: PrimaryID(0),
         volumeByteCount: 0
     )
+    /// The connection's TLS, as ``TLSSession/passed()`` gave it; 0 for none.
+    var session: UInt = 0
     /// Reactors that do not have the replica.
     var triedCount: Int32 = 0
 

@@ -74,6 +74,10 @@ public struct NodeConfiguration: Sendable {
     public var listeners: [ListenAddress]
     /// Where other nodes' primaries reach the replicas here; nil for a node without.
     public var peerListener: ListenAddress?
+    /// The credentials of links between nodes, which are under TLS then; nil for links without.
+    public var peerTLS: TLSConfiguration?
+    /// Whether replicas at an address that is not this machine's own may be reached without TLS.
+    public var allowsPlainPeers = false
     /// Bytes for the payloads of replicated writes, per reactor; costs nothing until it is used.
     public var replicationMemoryByteCount = 256 << 20
     /// The number of reactor threads; at least 1, at most ``reactorCountMax``.
@@ -148,6 +152,8 @@ public enum NodeError: Error, Sendable, Hashable {
     case memory(byteCount: Int)
     /// The TLS credentials cannot be used.
     case tls(TLSError)
+    /// The credentials of links between nodes cannot be used.
+    case peerTLS(TLSError)
 }
 
 /// What happened in a node, for its program's log; never one per request.
@@ -195,6 +201,10 @@ public enum NodeEvent: Sendable {
     case serviceDeposed(volume: String)
     /// A replica ended because its store refused to go on.
     case replicaFailed(volume: VolumeID, path: String)
+    /// TLS with another node failed; the same is told at most once a minute.
+    ///
+    /// `peer` is the node that was dialled, or the address that a connection came from.
+    case peerTLSFailed(peer: String, isDialled: Bool, PeerTLSFailure)
     /// The other end of a replica's connection broke the protocol.
     case peerViolation(volume: VolumeID, reason: String)
 }

@@ -28,6 +28,12 @@ public struct NodeLimits: Sendable, Hashable {
     /// Connections between primaries and replicas on one reactor: 256 volumes served with two
     /// replicas elsewhere, and 512 replicas of others' volumes.
     public var peerLinkCountMax: Int = 1024
+    /// Connections that have not said which replica they are for, on one reactor: what anybody can
+    /// begin who reaches the port.
+    public var peerGreetingCountMax: Int = 64
+    /// Seconds that they have for it from accept on, TLS included: five times as long as a primary
+    /// waits for an answer.
+    public var peerGreetingSeconds: Int = 5
     /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
     ///
     /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their

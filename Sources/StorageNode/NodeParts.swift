@@ -19,7 +19,12 @@ struct NodeParts {
             throw .memory(byteCount: configuration.memoryByteCount)
         }
         let tls = try Self.tlsContext(configuration, sink)
-        let shared = NodeShared(configuration: configuration, tls: tls, sink: sink)
+        let shared = NodeShared(
+            configuration: configuration,
+            tls: tls,
+            peerCredentials: try Self.peerCredentials(configuration, sink),
+            sink: sink
+        )
         var workers: [Worker] = []
         for index in 0..<configuration.reactorCount {
             do throws(ReactorError) {
@@ -100,6 +105,18 @@ struct NodeParts {
             for warning in context.warnings { sink(.tlsWarning(warning)) }
             return context
         } catch { throw .tls(error) }
+    }
+
+    private static func peerCredentials(
+        _ configuration: NodeConfiguration,
+        _ sink: NodeEventSink
+    ) throws(NodeError) -> PeerCredentials? {
+        guard let tls = configuration.peerTLS else { return nil }
+        do throws(TLSError) {
+            let credentials = try PeerCredentials(tls)
+            for warning in credentials.warnings { sink(.tlsWarning(warning)) }
+            return credentials
+        } catch { throw .peerTLS(error) }
     }
 
     /// Listens for other nodes, on the same reactor.

@@ -45,6 +45,19 @@ extension StorageNode {
         return all.sorted { $0.assignment.volume.rawValue < $1.assignment.volume.rawValue }
     }
 
+    /// Takes the credentials of links to other nodes as their files are now, for the handshakes to
+    /// come; links that are up go on.
+    ///
+    /// - Returns: What should be put right about them.
+    /// - Throws: ``TLSError``, naming the file; what was loaded before is kept.
+    @discardableResult
+    public func reloadPeerCredentials() throws(TLSError) -> [TLSWarning] {
+        guard let credentials = shared.peerCredentials, let tls = shared.configuration.peerTLS
+        else { return [] }
+        try credentials.reload(tls)
+        return credentials.warnings
+    }
+
     func workerServing(_ volume: VolumeID) async -> Int? {
         for index in workers.indices {
             let isServing: Bool = await onWorker(index) { worker, done in

@@ -13,7 +13,7 @@ internal import Synchronization
 ///
 /// Made by ``start(_:sink:)``, ended by ``stop()``. Safe to use from any task or thread.
 public final class StorageNode: Sendable {
-    private let shared: NodeShared
+    let shared: NodeShared
     let workers: [Worker]
     private let storeWorkers: [Int]
     private let directory: Mutex<StoreDirectory>

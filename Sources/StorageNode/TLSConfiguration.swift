@@ -15,6 +15,13 @@ public struct TLSConfiguration: Sendable, Hashable {
     /// Pre-shared keys prove both sides whatever this says. A server with certificates that does
     /// not verify lets everyone in, encrypted.
     public var verifyPeer: Bool
+    /// Whether both sides are nodes of a cluster.
+    ///
+    /// Either side then has `node-cert.pem` and `node-key.pem`, verifies the other by `ca-cert.pem`
+    /// whatever else is said, and speaks TLS 1.3 only.
+    public var isForNodes = false
+    /// The node that the certificate must be for, when both sides are nodes; nil checks no name.
+    public var nodeName: String?
     /// The path of a file of pre-shared keys, in GnuTLS's `psk.txt` format.
     public var presharedKeysPath: String?
     /// What one session may hold.
@@ -31,6 +38,24 @@ public struct TLSConfiguration: Sendable, Hashable {
         self.verifyPeer = verifyPeer
         self.presharedKeysPath = presharedKeysPath
         self.limits = limits
+    }
+}
+
+extension TLSConfiguration {
+    /// The credentials of a node for its links to others.
+    ///
+    /// - Parameters:
+    ///   - credentialsDirectory: The directory of the files.
+    ///   - name: The node's name, which its certificate must have; nil checks no name.
+    /// - Returns: A configuration for ``TLSContext``, on either side.
+    public static func nodes(
+        credentialsDirectory: String,
+        name: String? = nil
+    ) -> TLSConfiguration {
+        var configuration = TLSConfiguration(credentialsDirectory: credentialsDirectory)
+        configuration.isForNodes = true
+        configuration.nodeName = name
+        return configuration
     }
 }
 
@@ -86,6 +111,8 @@ public enum TLSError: Error, Sendable, Hashable {
     case certificateExpired(path: String, notAfter: String)
     /// The certificate's time has not come: one of the two clocks is wrong.
     case certificateNotYetValid(path: String, notBefore: String)
+    /// The certificate is for another node, or for none.
+    case certificateNotFor(path: String, name: String)
     /// A line of the key file is not `user:hexadecimal key`.
     case presharedKeyMalformed(path: String, line: Int)
     /// The key file has no keys, or not the one that a client asks for.
@@ -112,6 +139,8 @@ extension TLSError: CustomStringConvertible {
             "TLS certificate \(path) expired on \(notAfter): issue a new one"
         case .certificateNotYetValid(let path, let notBefore):
             "TLS certificate \(path) is valid from \(notBefore) only: check this machine's clock"
+        case .certificateNotFor(let path, let name):
+            "TLS certificate \(path) is not for this node: it has no DNS name \(name)"
         case .presharedKeyMalformed(let path, let line):
             "TLS key file \(path), line \(line): expected user:hexadecimal-key, as psktool writes"
         case .presharedKeyMissing(let path):

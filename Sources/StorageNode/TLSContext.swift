@@ -41,7 +41,7 @@ public final class TLSContext: @unchecked Sendable {
         unsafe context = loader.takeContext()
         keys = loader.keys
         warnings = loader.warnings
-        verifiesPeer = configuration.verifyPeer
+        verifiesPeer = configuration.verifyPeer || configuration.isForNodes
         limits = configuration.limits
         self.role = role
     }
@@ -53,10 +53,31 @@ public final class TLSContext: @unchecked Sendable {
     /// ``TLSSession/readPlaintext(into:)``.
     ///
     /// - Throws: ``TLSError/library(reason:)`` when memory runs out.
-    public func makeSession() throws(TLSError) -> TLSSession {
+    public func makeSession() throws(TLSError) -> TLSSession { try makeSession(expecting: nil) }
+
+    /// Starts a session with another node of the cluster.
+    ///
+    /// - Parameter node: The node's name; nil for any node. The handshake fails when the other side's
+    ///   certificate has no such DNS name.
+    /// - Returns: The session.
+    /// - Throws: ``TLSError/library(reason:)`` when memory runs out.
+    public func makeSession(withNode node: String?) throws(TLSError) -> TLSSession {
+        // A name that begins with a dot stands for all that end in it.
+        let name = node.map { NodeCertificate.name(of: $0) } ?? NodeCertificate.suffix
+        return try makeSession(expecting: name)
+    }
+
+    private func makeSession(expecting name: String?) throws(TLSError) -> TLSSession {
         ERR_clear_error()
         // SAFETY: each object is freed on the path that does not hand it on.
         guard let session = unsafe SSL_new(context) else { throw TLSLibrary.failure() }
+        if let name {
+            unsafe SSL_set_hostflags(session, NodeCertificate.checkFlags)
+            guard unsafe SSL_set1_host(session, name) == 1 else {
+                unsafe SSL_free(session)
+                throw TLSLibrary.failure()
+            }
+        }
         var inner: OpaquePointer?
         var network: OpaquePointer?
         let byteCount = max(limits.ciphertextByteCount, TLSLimits.recordByteCountMax)

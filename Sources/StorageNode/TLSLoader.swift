@@ -56,6 +56,7 @@ struct TLSLoader: ~Copyable {
         // SAFETY: the context is ours and nobody else's yet; OpenSSL copies every argument.
         unsafe cbl_tls_context_harden(open)
         unsafe cbl_tls_context_set_write_modes(open)
+        if configuration.isForNodes { unsafe cbl_tls_context_set_version_min(open, TLS1_3_VERSION) }
         unsafe cbl_tls_context_set_certificate_bytes_max(
             open,
             configuration.limits.certificateByteCountMax
@@ -86,13 +87,13 @@ struct TLSLoader: ~Copyable {
     // MARK: - X.509
 
     private mutating func loadCertificates(_ directory: String) throws(TLSError) {
-        let prefix = role == .server ? "server" : "client"
+        let prefix = configuration.isForNodes ? "node" : role == .server ? "server" : "client"
         let certificatePath = "\(directory)/\(prefix)-cert.pem"
         let keyPath = "\(directory)/\(prefix)-key.pem"
-        if role == .server || TLSFile.exists(certificatePath) {
+        if role == .server || configuration.isForNodes || TLSFile.exists(certificatePath) {
             try loadIdentity(certificatePath, keyPath)
         }
-        guard configuration.verifyPeer else { return }
+        guard configuration.verifyPeer || configuration.isForNodes else { return }
         let authorityPath = "\(directory)/ca-cert.pem"
         try loadAuthority(authorityPath)
         let revocationPath = "\(directory)/ca-crl.pem"
@@ -108,7 +109,15 @@ struct TLSLoader: ~Copyable {
         guard unsafe SSL_CTX_use_certificate_chain_file(open, certificatePath) == 1 else {
             throw .fileMalformed(path: certificatePath, reason: TLSLibrary.takeReason())
         }
-        try unsafe checkDates(of: SSL_CTX_get0_certificate(open), path: certificatePath)
+        let certificate = unsafe SSL_CTX_get0_certificate(open)
+        try unsafe checkDates(of: certificate, path: certificatePath)
+        if let node = configuration.nodeName {
+            let name = NodeCertificate.name(of: node)
+            let flags = NodeCertificate.checkFlags
+            guard unsafe X509_check_host(certificate, name, 0, flags, nil) == 1 else {
+                throw .certificateNotFor(path: certificatePath, name: name)
+            }
+        }
         if try TLSFile.checkReadable(keyPath).isReadableByOthers {
             warnings.append(.secretReadableByOthers(path: keyPath))
         }

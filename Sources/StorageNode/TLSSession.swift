@@ -281,6 +281,18 @@ public final class TLSSession {
     }
 }
 
+extension TLSFailure {
+    /// What the other side said when it ended the session, for people; nil when it ended here.
+    ///
+    /// OpenSSL counts alerts as errors from 1000 on.
+    public var alert: String? {
+        (1000..<1256).contains(ERR_GET_REASON(code)) ? TLSLibrary.reason(code) : nil
+    }
+
+    /// Whether the other side's certificate is good, and for another name.
+    public var isOtherName: Bool { verifyResult == Int(X509_V_ERR_HOSTNAME_MISMATCH) }
+}
+
 extension TLSFailure: CustomStringConvertible {
     /// OpenSSL's reason, for logs.
     public var description: String {

@@ -46,6 +46,7 @@ extension Worker {
             case .adoptPeer:
                 adoptPeer(
                     Socket(descriptor: message.descriptor),
+                    TLSSession.taken(message.session),
                     message.hello,
                     triedCount: Int(message.triedCount)
                 )

@@ -23,14 +23,21 @@ internal import StorageIO
 final class NodeShared: Sendable {
     let configuration: NodeConfiguration
     let tls: TLSContext?
+    let peerCredentials: PeerCredentials?
     let sink: NodeEventSink
     let connectionCount = SharedCount()
     /// This process, as replicas know primaries.
     let process = PrimaryID(UInt64.random(in: 1...UInt64.max))
 
-    init(configuration: NodeConfiguration, tls: TLSContext?, sink: @escaping NodeEventSink) {
+    init(
+        configuration: NodeConfiguration,
+        tls: TLSContext?,
+        peerCredentials: PeerCredentials?,
+        sink: @escaping NodeEventSink
+    ) {
         self.configuration = configuration
         self.tls = tls
+        self.peerCredentials = peerCredentials
         self.sink = sink
     }
 }

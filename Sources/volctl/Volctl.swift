@@ -31,7 +31,7 @@ package struct Volctl: AsyncParsableCommand {
         subcommands: [
             DevCommand.self, VolumeCommand.self, SnapshotCommand.self, CloneCommand.self,
             ImageCommand.self, AttachCommand.self, DetachCommand.self, NodeCommand.self,
-            EventsCommand.self,
+            EventsCommand.self, CertsCommand.self,
         ]
     )
 
@@ -76,6 +76,7 @@ package struct Volctl: AsyncParsableCommand {
         switch command {
         case let command as any ClusterCommand: command.cluster.json
         case let command as any DevClusterCommand: command.options.json
+        case let command as CertsCreate: command.json
         default: false
         }
     }

@@ -39,6 +39,8 @@ extension Failure {
             )
         case .tls(let error):
             self.init(error)
+        case .peerTLS(let error):
+            self.init(ofPeers: error)
         }
     }
 
@@ -60,6 +62,25 @@ extension Failure {
                 "See what it holds with 'openssl x509 -text -noout -in FILE'."
             case .keyMismatch:
                 "Put the key there that the certificate was made with, or make both anew."
+            default:
+                nil
+            }
+        self.init("\(error).", help: help)
+    }
+
+    /// Credentials of links between nodes that cannot be used.
+    private init(ofPeers error: TLSError) {
+        let help: String? =
+            switch error {
+            case .fileMissing:
+                "--peer-tls-certificates takes a directory with ca-cert.pem, node-cert.pem and "
+                    + "node-key.pem, as 'volctl certs create' makes it for each node."
+            case .fileMalformed:
+                "See what it holds with 'openssl x509 -text -noout -in FILE'."
+            case .certificateNotFor:
+                "Check --name and --peer-tls-certificates, or make one: 'volctl certs create'."
+            case .keyMismatch, .certificateExpired:
+                "Make new ones with 'volctl certs create'."
             default:
                 nil
             }

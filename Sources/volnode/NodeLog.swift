@@ -92,11 +92,30 @@ struct NodeLog: Sendable {
                 "a replica ended: its store refused to go on",
                 metadata: ["volume": "\(volume.rawValue)", "store": "\(path)"]
             )
+        case .peerTLSFailed(let peer, let isDialled, let failure):
+            var metadata: Logger.Metadata = ["reason": "\(failure)"]
+            metadata[isDialled ? "node" : "from"] = "\(peer)"
+            if let help = failure.help { metadata["help"] = "\(help)" }
+            logger.warning("no link with another node", metadata: metadata)
         case .peerViolation(let volume, let reason):
             logger.warning(
                 "a connection of a replica was cut",
                 metadata: ["volume": "\(volume.rawValue)", "reason": "\(reason)"]
             )
+        }
+    }
+}
+
+extension PeerTLSFailure {
+    /// What helps, where one thing does.
+    fileprivate var help: String? {
+        switch self {
+        case .isPlain, .isRequired, .ended:
+            "Start all nodes with --peer-tls-certificates, or none."
+        case .wouldBePlain:
+            "Add --peer-tls-certificates DIR, which 'volctl certs create' makes, or --peer-tls off."
+        case .isAnother: "Check the node's --advertise-peer and --peer-tls-certificates."
+        case .isNoNode, .refused, .failed, .isLate: nil
         }
     }
 }

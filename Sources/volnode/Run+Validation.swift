@@ -48,6 +48,7 @@ extension Run {
             )
         }
         try requireAddresses()
+        try requirePeerTLS()
         try requireDistinctStores()
         try requireServed(acceptLoss)
         try mapMemory.requireMapMemory()

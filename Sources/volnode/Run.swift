@@ -95,6 +95,23 @@ struct Run: AsyncParsableCommand {
     )
     var advertisePeer: HostPort?
 
+    @Option(
+        help: ArgumentHelp(
+            "The directory of this node's certificate for links to other nodes, which are under TLS "
+                + "then.",
+            valueName: "directory"
+        )
+    )
+    var peerTlsCertificates: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Whether links to other nodes use TLS: off or require; must be said where they leave "
+                + "this machine and there are no certificates."
+        )
+    )
+    var peerTls: PeerTLSPolicy?
+
     @Option(help: "The zone that the node is in: replicas of a volume lie in different ones.")
     var zone: String?
 
@@ -260,6 +277,10 @@ struct Run: AsyncParsableCommand {
             listeners: listeners
         )
         configuration.peerListener = listenPeer.map { .tcp(host: $0.host, port: $0.port) }
+        configuration.peerTLS = peerTlsCertificates.map {
+            .nodes(credentialsDirectory: $0, name: name)
+        }
+        configuration.allowsPlainPeers = peerTls == .off
         let cpuCount = ProcessInfo.processInfo.activeProcessorCount
         configuration.reactorCount = reactors ?? max(1, min(store.count, cpuCount))
         configuration.reactor.engine = engine
@@ -296,6 +317,11 @@ struct Run: AsyncParsableCommand {
         _ wake: WakeSignal
     ) async throws {
         var services: [any Service] = [NodeRunner(node: node)]
+        if let directory = peerTlsCertificates {
+            services.append(
+                PeerCertificateWatch(node: node, directory: directory, logger: logger)
+            )
+        }
         if let admin {
             let service = NodeAdmin(node: node, name: name, nbdUnixPath: absoluteSocketPath)
             let registration = meta.map { endpoint in

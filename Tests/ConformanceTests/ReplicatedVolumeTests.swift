@@ -117,6 +117,42 @@ extension Conformance {
             }
         }
 
+        @Test(
+            "nodes of a development cluster show each other certificates, and want them",
+            .needs("openssl")
+        )
+        func links_areUnderTLS() async throws {
+            try await withCluster(nodeCount: 3) { cluster in
+                let certificates = "\(cluster.dataPath)/certs"
+                for key in ["ca-key.pem", "n1/node-key.pem", "n2/node-key.pem", "n3/node-key.pem"] {
+                    let path = "\(certificates)/\(key)"
+                    let found = try FileManager.default.attributesOfItem(atPath: path)
+                    #expect(found[.posixPermissions] as? Int == 0o600, "\(key)")
+                }
+                let data = try Data(
+                    contentsOf: URL(fileURLWithPath: "\(cluster.dataPath)/cluster.json")
+                )
+                let file = try #require(
+                    try JSONSerialization.jsonObject(with: data) as? [String: Any]
+                )
+                let nodes = try #require(file["nodes"] as? [[String: Any]])
+                let port = try #require(nodes[1]["peer_port"] as? Int)
+                let openssl = try #require(TestEnvironment.tool("openssl"))
+                let stranger = try await run(
+                    openssl,
+                    [
+                        "s_client", "-connect", "127.0.0.1:\(port)", "-ign_eof", "-CAfile",
+                        "\(certificates)/ca-cert.pem", "-verify_hostname", "n2.node.cairn",
+                    ]
+                )
+                #expect(stranger.output.contains("Verification: OK"), "\(stranger.report)")
+                #expect(
+                    stranger.errorOutput.contains("alert certificate required"),
+                    "\(stranger.report)"
+                )
+            }
+        }
+
         private func write(_ byte: String, to uri: String) async throws {
             try await succeed(
                 "/usr/bin/qemu-io",

@@ -16,30 +16,55 @@ final class ReplicatedCluster {
     let durability: Durability
     var instances: [UInt64]
     var epoch: UInt64 = 0
+    /// The directory of each node's credentials; those beyond the end have none.
+    private let credentials: [String?]
+    /// The store that the replicas are in, each on a reactor of its own.
+    private let store: Int
+    private let configure: (inout NodeConfiguration) -> Void
+    /// Where the nodes are said to be.
+    var host = "127.0.0.1"
 
     init(
         nodeCount: Int = 3,
         replicaCount: Int = 3,
         byteCount: UInt64 = 64 << 20,
-        durability: Durability = .writeback
+        durability: Durability = .writeback,
+        credentials: [String?] = [],
+        store: Int = 0,
+        configure: @escaping (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
+        self.credentials = credentials
+        self.store = store
+        self.configure = configure
         self.replicaCount = replicaCount
         self.byteCount = byteCount
         self.durability = durability
         nodes = []
         instances = []
-        for _ in 0..<nodeCount { nodes.append(try await Self.start(nil)) }
+        for index in 0..<nodeCount { nodes.append(try await start(index, nil)) }
         for index in 0..<replicaCount {
             instances.append(UInt64(index + 100))
             try await makeReplica(on: index, instance: instances[index], isReplacement: false)
         }
     }
 
-    private static func start(_ directory: TestDirectory?) async throws -> TestNode {
-        try await TestNode(directory: directory) { configuration in
+    private func start(_ index: Int, _ directory: TestDirectory?) async throws -> TestNode {
+        let credentials = credentials.indices.contains(index) ? credentials[index] : nil
+        return try await TestNode(storeCount: store + 1, directory: directory) { configuration in
+            configuration.reactorCount = store + 1
             configuration.peerListener = .tcp(host: "127.0.0.1", port: 0)
             configuration.replicationMemoryByteCount = 64 << 20
+            configuration.peerTLS = credentials.map { .nodes(credentialsDirectory: $0) }
+            configure(&configuration)
         }
+    }
+
+    /// Where a node takes connections of primaries.
+    func peerPort(_ node: Int) throws -> UInt16 {
+        guard case .tcp(_, let port)? = nodes[node].node.peerListener else {
+            throw ClientError("no peer port")
+        }
+        return port
     }
 
     private func makeReplica(
@@ -59,14 +84,14 @@ final class ReplicatedCluster {
                     replica: record.encoded()
                 )
             ),
-            store: 0
+            store: store
         )
     }
 
     /// Where the replica in a slot is now; the port of a node changes when it starts again.
     private func placement(_ instance: UInt64, on node: Int) -> ServicePlacement {
         var address: PeerAddress?
-        if case .tcp(let host, let port)? = nodes[node].node.peerListener {
+        if case .tcp(_, let port)? = nodes[node].node.peerListener {
             address = PeerAddress(host: host, port: port)
         }
         return ServicePlacement(
@@ -120,7 +145,7 @@ final class ReplicatedCluster {
 
     /// Starts a node again on what its store holds.
     func restart(_ node: Int) async throws {
-        nodes[node] = try await Self.start(nodes[node].directory)
+        nodes[node] = try await start(node, nodes[node].directory)
     }
 
     /// Puts a new replica on another node into a slot.

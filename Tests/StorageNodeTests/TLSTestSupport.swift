@@ -60,6 +60,29 @@ final class TLSTestAuthority {
         return directory
     }
 
+    /// A directory of credentials for the node called `name`, signed by `authority`.
+    func node(
+        _ name: String,
+        in directoryName: String? = nil,
+        alternativeName: String? = nil,
+        signedBy authority: String = "ca",
+        trusting trusted: String = "ca",
+        to end: String = "20490101000000Z"
+    ) throws -> String {
+        let directory = try directory(directoryName ?? name, trusting: trusted)
+        try issue(
+            "\(directory)/node-cert.pem",
+            key: "\(directory)/node-key.pem",
+            commonName: "\(name).node.cairn",
+            alternativeName: alternativeName ?? "\(name).node.cairn",
+            extensions: "node",
+            signedBy: authority,
+            from: "20200101000000Z",
+            to: end
+        )
+        return directory
+    }
+
     /// Makes a self-signed authority called `name`.
     func makeAuthority(_ name: String) throws {
         try prepare(name)
@@ -153,6 +176,8 @@ final class TLSTestAuthority {
             subjectAltName = DNS:server.test
             [client]
             extendedKeyUsage = clientAuth
+            [node]
+            extendedKeyUsage = serverAuth, clientAuth
             [authority]
             basicConstraints = critical,CA:true
             """,
@@ -164,27 +189,21 @@ final class TLSTestAuthority {
         _ certificate: String,
         key: String,
         commonName: String,
+        alternativeName: String? = nil,
         extensions: String,
         signedBy signer: String,
         from start: String,
         to end: String
     ) throws {
         let request = path("request.csr")
-        try openssl(
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            key,
-            "-out",
-            request,
-            "-subj",
-            "/CN=\(commonName)"
-        )
+        var arguments = [
+            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", key, "-out", request, "-subj", "/CN=\(commonName)",
+        ]
+        if let alternativeName {
+            arguments += ["-addext", "subjectAltName=DNS:\(alternativeName)"]
+        }
+        try run(arguments)
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: key)
         try authority(
             signer,

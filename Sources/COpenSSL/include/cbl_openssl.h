@@ -9,9 +9,11 @@
 #include <stdint.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 
 // MARK: - Contexts
 
@@ -28,6 +30,10 @@ static inline void cbl_tls_context_harden(SSL_CTX *context) {
 /// A write may end after a record, and its repetition may come from another address.
 static inline void cbl_tls_context_set_write_modes(SSL_CTX *context) {
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+
+static inline void cbl_tls_context_set_version_min(SSL_CTX *context, int version) {
+    SSL_CTX_set_min_proto_version(context, version);
 }
 
 static inline void cbl_tls_context_set_version_max(SSL_CTX *context, int version) {

@@ -51,6 +51,10 @@ final class PeerLink {
     let socket: Socket
     var state: State
     var role: Role
+    /// The encryption, unless the nodes of this cluster do without.
+    var tls: PeerTLS?
+    /// When it began.
+    let beganAt: Instant
     /// What its frames are stamped with.
     var volume = VolumeID.none
     var instance = ReplicaInstance(0)
@@ -99,9 +103,12 @@ final class PeerLink {
         socket: Socket,
         state: State,
         role: Role,
+        session: TLSSession?,
         now: Instant
     ) {
-        let byteCount = Self.receiveByteCount + 2 * PeerBatch.byteCount
+        let byteCount =
+            Self.receiveByteCount + 2 * PeerBatch.byteCount
+            + (session == nil ? 0 : PeerTLS.buffersByteCount)
         guard let arena = MemoryArena(sparseByteCountIfGranted: byteCount) else { return nil }
         self.arena = arena
         self.index = index
@@ -112,7 +119,26 @@ final class PeerLink {
         chunk = arena.allocate(byteCount: Self.receiveByteCount)
         filling = PeerBatch(arena.allocate(byteCount: PeerBatch.byteCount))
         sending = PeerBatch(arena.allocate(byteCount: PeerBatch.byteCount))
+        tls = session.map { session in
+            PeerTLS(
+                session: session,
+                incoming: arena.allocate(byteCount: PeerTLS.bufferByteCount),
+                outgoing: arena.allocate(byteCount: PeerTLS.bufferByteCount)
+            )
+        }
         heardAt = now
+        beganAt = now
+    }
+
+    /// Whether this node has dialled: the other one was named.
+    var isDialled: Bool {
+        if case .primary = role { true } else { false }
+    }
+
+    /// The node that was dialled.
+    var peer: String? {
+        guard case .primary(let primary, let slot) = role else { return nil }
+        return primary.slots[slot].placement.node
     }
 
     /// Received bytes that are not consumed.

@@ -30,6 +30,8 @@ final class ReplicationState {
     /// Somebody wanted memory and there was none; and how much had come free then.
     var isStarved = false
     var starvedMark: UInt64 = 0
+    /// Handshakes that failed and were told of.
+    var failures = PeerFailureWatch()
     /// When clocks are looked at next; nil when nobody has one.
     var tickAt: Instant?
 
@@ -116,6 +118,7 @@ final class ReplicationState {
         _ socket: Socket,
         _ state: PeerLink.State,
         _ role: PeerLink.Role,
+        _ session: TLSSession?,
         _ now: Instant
     ) -> PeerLink? {
         let place = links.firstIndex { $0 == nil } ?? links.count
@@ -126,6 +129,7 @@ final class ReplicationState {
             socket: socket,
             state: state,
             role: role,
+            session: session,
             now: now
         )
         guard let link else { return nil }

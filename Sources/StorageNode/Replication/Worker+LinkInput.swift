@@ -9,6 +9,15 @@ internal import Replication
 extension Worker {
     func receive(_ link: PeerLink) {
         guard !link.isReceiving, !link.isBlocked, link.state.takesInput else { return }
+        if let tls = link.tls { return receiveCiphertext(link, tls) }
+        let room = inputRoom(link)
+        guard !room.isEmpty else { return }
+        link.isReceiving = true
+        reactor.receive(link.socket, into: room, token: token(TokenKind.peerReceive, link))
+    }
+
+    /// Where the next bytes of frames belong.
+    func inputRoom(_ link: PeerLink) -> ByteRegion {
         link.makeRoom()
         var byteCount = link.chunk.byteCount - link.receiveEnd
         if link.state == .awaitingHello {
@@ -20,23 +29,26 @@ extension Worker {
             }
             byteCount = min(wanted - input.byteCount, byteCount)
         }
-        guard byteCount > 0 else { return }
-        link.isReceiving = true
-        reactor.receive(
-            link.socket,
-            into: link.chunk.slice(link.receiveEnd, byteCount),
-            token: token(TokenKind.peerReceive, link)
-        )
+        return link.chunk.slice(link.receiveEnd, max(0, byteCount))
     }
 
     func onPeerReceived(_ link: PeerLink, _ result: Int32) {
         link.isReceiving = false
         guard link.state.takesInput else { return }
-        guard result > 0 else { return close(link) }
+        guard result > 0 else { return onPeerEnded(link, result) }
         link.heardAt = now
-        link.receiveEnd += Int(result)
-        parse(link)
+        if let tls = link.tls {
+            tls.didReceive(byteCount: Int(result))
+        } else {
+            link.receiveEnd += Int(result)
+        }
+        proceed(link)
         receive(link)
+    }
+
+    /// Goes on with what has come.
+    func proceed(_ link: PeerLink) {
+        if let tls = link.tls { decrypt(link, tls) } else { parse(link) }
     }
 
     /// Handles the frames that are there.
@@ -44,6 +56,9 @@ extension Worker {
         link.isBlocked = false
         do throws(PeerFault) {
             while link.state.takesInput, try parseFrame(link) {}
+        } catch PeerFault.tls {
+            tell(.isRequired, of: link)
+            close(link)
         } catch {
             shared.sink(.peerViolation(volume: link.volume, reason: error.text))
             close(link)
@@ -53,6 +68,7 @@ extension Worker {
     /// Handles one frame; false when it is not whole, or there is no memory for it.
     private func parseFrame(_ link: PeerLink) throws(PeerFault) -> Bool {
         let input = link.input
+        if link.state != .open, PeerSpeech.isTLS(input) { throw .tls }
         guard input.byteCount >= PeerLimits.headerByteCount else { return false }
         let header = try wire { () throws(PeerWireError) in try PeerFrameReader.header(input) }
         let bodyEnd = PeerLimits.headerByteCount + header.bodyByteCount
@@ -129,7 +145,7 @@ extension Worker {
         replication.isStarved = false
         replication.starvedMark = replication.payloads.freedCount
         for case let link? in replication.links where link.isBlocked {
-            parse(link)
+            proceed(link)
             receive(link)
         }
         for replica in replication.replicasByVolume.values where !replica.looks.isEmpty {
@@ -148,6 +164,8 @@ enum PeerFault: Error {
     case wire(PeerWireError)
     /// A payload's checksum does not match.
     case payloadDamaged
+    /// No frame, but the beginning of TLS.
+    case tls
     /// A frame that nobody expects now, of another volume, or beyond its end.
     case outOfTurn
 
@@ -156,6 +174,7 @@ enum PeerFault: Error {
         switch self {
         case .wire(let error): error.text
         case .payloadDamaged: "the checksum of a payload does not match"
+        case .tls: "TLS where frames are expected"
         case .outOfTurn: "a frame out of turn"
         }
     }

@@ -102,25 +102,39 @@ extension Worker {
     }
 
     private func flush(_ link: PeerLink) {
+        if let tls = link.tls { return encrypt(link, tls) }
         guard link.state.takesOutput, !link.isSending else { return }
         guard !link.filling.isEmpty else {
             if link.state == .draining { close(link) }
             return
         }
-        link.filling.closeRegion()
-        swap(&link.filling, &link.sending)
-        link.isSending = true
+        beginBatch(link)
         let regions = link.sending.regions
         reactor.send(link.socket, regions.span, token: token(TokenKind.peerSend, link))
     }
 
-    func onPeerSent(_ link: PeerLink, _ result: Int32) {
+    /// Makes what has gathered the batch that is on its way.
+    func beginBatch(_ link: PeerLink) {
+        link.filling.closeRegion()
+        swap(&link.filling, &link.sending)
+        link.isSending = true
+    }
+
+    /// Lets go of the batch that was sent, or encrypted, and writes what waited for room.
+    func endBatch(_ link: PeerLink) {
         link.isSending = false
         for payload in link.sending.payloads { replication.payloads.release(payload) }
         link.sending.reset()
-        guard link.state.takesOutput else { return }
-        guard result >= 0 else { return close(link) }
         refill(link)
+    }
+
+    func onPeerSent(_ link: PeerLink, _ result: Int32) {
+        if let tls = link.tls { return onCiphertextSent(link, tls, result) }
+        guard link.state.takesOutput, result >= 0 else {
+            link.isSending = false
+            return close(link)
+        }
+        endBatch(link)
         markLink(link)
     }
 

@@ -11,12 +11,17 @@ extension Worker {
 
     /// Connects to the node of a replica and says what for; nil when that fails at once.
     func openPeer(_ address: PeerAddress, _ primary: PrimaryHost, _ slot: Int) -> PeerLink? {
-        guard let socket = try? Socket.connectTCP(host: address.host, port: address.port) else {
-            return nil
-        }
+        let node = primary.slots[slot].placement.node
+        let session: TLSSession?
+        do throws(PeerTLSRefusal) {
+            session = try dialSession(node, at: address)
+        } catch { return nil }
+        guard replication.linkCount < limits.peerLinkCountMax,
+            let socket = try? Socket.connectTCP(host: address.host, port: address.port)
+        else { return nil }
         socket.disableDelay()
         let role = PeerLink.Role.primary(primary, slot: slot)
-        guard let link = replication.addLink(socket, .greeting, role, now) else {
+        guard let link = replication.addLink(socket, .greeting, role, session, now) else {
             socket.closeUnused()
             return nil
         }
@@ -30,24 +35,35 @@ extension Worker {
         )
         link.filling.didWrite(byteCount: PeerFrameWriter.encode(hello, into: link.filling.room))
         markLink(link)
+        // Under TLS that begins the handshake; the hello waits for its end.
+        proceed(link)
         receive(link)
         return link
     }
 
     /// Takes a connection that was accepted.
     func adoptPeer(_ socket: Socket) {
-        guard !isStopping, let link = replication.addLink(socket, .awaitingHello, .none, now) else {
-            return socket.closeUnused()
-        }
+        let session: TLSSession?
+        do throws(PeerTLSRefusal) {
+            session = try acceptSession()
+        } catch { return socket.closeUnused() }
+        guard !isStopping, makeRoomForPeer(),
+            let link = replication.addLink(socket, .awaitingHello, .none, session, now)
+        else { return socket.closeUnused() }
         socket.disableDelay()
         receive(link)
     }
 
     /// Takes a connection whose hello another reactor has read.
-    func adoptPeer(_ socket: Socket, _ hello: PeerHello, triedCount: Int) {
-        guard !isStopping, let link = replication.addLink(socket, .awaitingHello, .none, now) else {
-            return socket.closeUnused()
-        }
+    func adoptPeer(
+        _ socket: Socket,
+        _ session: TLSSession?,
+        _ hello: PeerHello,
+        triedCount: Int
+    ) {
+        guard !isStopping, replication.linkCount < limits.peerLinkCountMax,
+            let link = replication.addLink(socket, .awaitingHello, .none, session, now)
+        else { return socket.closeUnused() }
         onHello(link, hello, triedCount: triedCount)
         receive(link)
     }
@@ -98,13 +114,18 @@ extension Worker {
     ///
     /// Under another descriptor: the old one is closed here, where it was watched.
     private func handOver(_ link: PeerLink, _ hello: PeerHello, triedCount: Int) {
-        guard link.receiveEnd == link.receiveStart, !link.isReceiving,
+        guard link.receiveEnd == link.receiveStart, !link.isReceiving, link.tls?.isEmpty ?? true,
             let copy = link.socket.duplicated()
         else { return refuse(link, hello, .busy) }
         var message = HopMessage(.adoptPeer, worker: index)
         message.descriptor = copy.descriptor
         message.hello = hello
         message.triedCount = Int32(triedCount)
+        if let tls = link.tls {
+            // From here on the session is the other reactor's.
+            link.tls = nil
+            message.session = tls.session.passed()
+        }
         post(message, to: (Int(index) + 1) % peers.count)
         close(link)
     }

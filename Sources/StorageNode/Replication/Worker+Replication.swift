@@ -55,7 +55,10 @@ extension Worker {
             retry(replica)
             mark(replica)
         }
-        for case let link? in replication.links { checkSilence(link) }
+        for case let link? in replication.links {
+            checkGreeting(link)
+            checkSilence(link)
+        }
         replication.tickAt = now.advanced(
             byNanoseconds: isConnecting
                 ? ReplicationState.shortTickNanoseconds : ReplicationState.tickNanoseconds
@@ -71,7 +74,10 @@ extension Worker {
         {
             limit = PeerLink.silenceNanosecondsMax
         }
-        if link.heardAt.advanced(byNanoseconds: limit) <= now { close(link) }
+        guard link.heardAt.advanced(byNanoseconds: limit) <= now else { return }
+        // One that does not accept at all is silent for other reasons.
+        if let tls = link.tls, tls.hasReceived, !tls.isEstablished { tell(.isLate, of: link) }
+        close(link)
     }
 
     // MARK: - Serving

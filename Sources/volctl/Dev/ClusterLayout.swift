@@ -23,6 +23,8 @@ package struct ClusterLayout: Hashable, Sendable {
     package var metaDirectory: String { "\(directory)/meta" }
     /// The programs' logs.
     package var logDirectory: String { "\(directory)/log" }
+    /// The certificates of links between nodes.
+    package var certificateDirectory: String { "\(directory)/certs" }
     /// The programs' process ids.
     package var runDirectory: String { "\(directory)/run" }
     /// The log of `program`, a node's name or ``metaName``.

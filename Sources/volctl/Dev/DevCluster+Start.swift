@@ -17,6 +17,7 @@ extension DevCluster {
             try DocumentFile.makeDirectory(layout.nodeDirectory(node.name))
             try formatStore(of: node, store)
         }
+        try makeAuthority()
         var started: [String] = []
         do {
             if ProgramRecord(layout, ClusterLayout.metaName).state != .running {
@@ -102,6 +103,7 @@ extension DevCluster {
             "--meta", file.endpoint,
         ]
         if let port = node.peerPort { arguments += ["--listen-peer", "127.0.0.1:\(port)"] }
+        arguments += try certificateArguments(of: node)
         arguments += Self.memoryArguments(
             nodeCount: file.nodes.count,
             physicalByteCount: ProcessInfo.processInfo.physicalMemory

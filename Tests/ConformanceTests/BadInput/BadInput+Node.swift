@@ -244,6 +244,44 @@ extension BadInput {
             prepare: { try $0.scratch.write("keys", "alice:not hexadecimal\n") }
         ),
         node(
+            "links to other nodes in the clear on a network",
+            ["--listen-nbd", "127.0.0.1:PORT", "--listen-peer", "0.0.0.0:PORT"],
+            exitCode: 2,
+            mentions: ["--peer-tls-certificates", "--peer-tls off"]
+        ),
+        node(
+            "TLS between nodes without credentials",
+            ["--listen-nbd", "127.0.0.1:PORT", "--peer-tls", "require"],
+            exitCode: 2,
+            mentions: ["--peer-tls-certificates"]
+        ),
+        node(
+            "credentials for links that are not to be under TLS",
+            [
+                "--listen-nbd", "127.0.0.1:PORT", "--peer-tls", "off",
+                "--peer-tls-certificates", "DIR/none",
+            ],
+            exitCode: 2,
+            mentions: ["--peer-tls off"]
+        ),
+        node(
+            "credentials for links to nodes that are not there",
+            ["--listen-nbd", "127.0.0.1:PORT", "--peer-tls-certificates", "DIR/none"],
+            mentions: ["DIR/none", "certs create"]
+        ),
+        node(
+            "another node's certificate",
+            ["--listen-nbd", "127.0.0.1:PORT", "--peer-tls-certificates", "DIR/certs/n7"],
+            mentions: ["n2.node.cairn"],
+            prepare: { context in
+                let result = try await run(
+                    TestEnvironment.program("volctl"),
+                    ["certs", "create", "--out", "\(context.scratch.path)/certs", "n7"]
+                )
+                try #require(result.exitCode == 0, "\(result.report)")
+            }
+        ),
+        node(
             "no name",
             ["--name", "", "--listen-nbd", "127.0.0.1:PORT"],
             exitCode: 2,
