@@ -148,12 +148,14 @@ private struct PeerContents {
             let first = below(BlockRange.blockCountMax - count + 1)
             let range = BlockRange(first: first, count: UInt32(count))
             return .read(token: any(), range: range, floor: counter())
-        case .scan: return .scan(token: any(), above: number(), from: block())
-        case .fetch: return .fetch(token: any(), block: block())
+        case .scan: return .scan(token: any(), view: view(), above: number(), from: block())
+        case .fetch: return .fetch(token: any(), view: view(), block: block())
         case .fill:
             let payload = payload(blockCountMax: 1)
             return .fill(token: any(), block: block(), number: number(), payload: payload)
         case .release: return .release
+        case .snapshot: return .snapshot(mark(beyond: 0))
+        case .keep: return .keep(Incarnation(any()), mark(beyond: 0))
         case .repair:
             let payload = payload(blockCountMax: 1)
             return .repair(block: block(), number: number(), payload: payload)
@@ -186,6 +188,8 @@ private struct PeerContents {
         case .filled: return .filled(token: any())
         case .readFailed: return .readFailed(token: any(), block: block())
         case .fetchFailed: return .fetchFailed(token: any(), number: number())
+        case .kept: return .kept(number())
+        case .viewMissing: return .viewMissing(token: any())
         default: preconditionFailure("not of a replica")
         }
     }
@@ -208,8 +212,28 @@ private struct PeerContents {
             record: record,
             applied: applied,
             durable: durable,
-            committed: number()
+            committed: number(),
+            snapshots: snapshots()
         )
+    }
+
+    private mutating func snapshots() -> [SnapshotMark] {
+        let count = random.oneIn(4) ? SnapshotMark.countMax : Int(below(4))
+        var marks: [SnapshotMark] = []
+        for _ in 0..<count { marks.append(mark(beyond: marks.last?.number.rawValue ?? 0)) }
+        return marks
+    }
+
+    /// A snapshot with a number shortly above another.
+    private mutating func mark(beyond number: UInt64) -> SnapshotMark {
+        SnapshotMark(
+            id: max(any(), 1),
+            number: WriteNumber(rawValue: number + 1 + below(1 << 20))
+        )
+    }
+
+    private mutating func view() -> ReplicaView {
+        random.oneIn(2) ? .volume : .snapshot(max(any(), 1))
     }
 
     private mutating func scanned() -> ReplicaMessage.Body {

@@ -93,6 +93,17 @@ extension LogStore {
         return catalogue.volumes[volume] == nil ? nil : volume
     }
 
+    /// The bytes of a snapshot, which are those of its volume when it was taken.
+    ///
+    /// - Parameter layer: The snapshot's layer.
+    /// - Returns: Its size, or nil when there is no such snapshot.
+    /// - Complexity: O(1).
+    public func byteCount(ofSnapshot layer: LayerID) -> UInt64? {
+        guard let slot = catalogue.slot(of: layer), catalogue.layers[slot].role == .snapshot
+        else { return nil }
+        return catalogue.layers[slot].byteCount
+    }
+
     private func specification(of record: VolumeRecord) -> VolumeSpecification {
         VolumeSpecification(
             id: record.id,

@@ -67,6 +67,20 @@ struct BodyWriter {
         for end in lineage.ends { put(end) }
     }
 
+    mutating func put(_ mark: SnapshotMark) {
+        precondition(mark.isValid, "a snapshot that cannot exist")
+        put(mark.id)
+        put(mark.number)
+    }
+
+    /// Puts what is looked at: a snapshot's id, or 0 for the volume as it is.
+    mutating func put(_ view: ReplicaView) {
+        switch view {
+        case .volume: put(UInt64(0))
+        case .snapshot(let id): put(id)
+        }
+    }
+
     mutating func put(_ source: ByteRegion) {
         bytes.copy(from: source, at: byteCount)
         byteCount += source.byteCount
@@ -152,6 +166,27 @@ struct BodyReader {
         case .zeroes: return .zeroes
         case .allocatedZeroes: return .allocatedZeroes
         }
+    }
+
+    mutating func takeMark() throws(PeerWireError) -> SnapshotMark {
+        let mark = SnapshotMark(id: try take(UInt64.self), number: try takeNumber())
+        guard mark.isValid else { throw .badSnapshot }
+        return mark
+    }
+
+    mutating func takeView() throws(PeerWireError) -> ReplicaView {
+        let id = try take(UInt64.self)
+        return id == 0 ? .volume : .snapshot(id)
+    }
+
+    /// Takes the snapshots of a replica; allocates.
+    mutating func takeMarks(count: UInt32) throws(PeerWireError) -> [SnapshotMark] {
+        guard count <= SnapshotMark.countMax else { throw .tooManyEntries(count: Int(count)) }
+        var marks: [SnapshotMark] = []
+        marks.reserveCapacity(Int(count))
+        for _ in 0..<count { marks.append(try takeMark()) }
+        guard SnapshotMark.areValid(marks) else { throw .badOrder }
+        return marks
     }
 
     /// Takes the steps of an epoch's lineage; allocates.

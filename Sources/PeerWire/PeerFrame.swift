@@ -114,10 +114,10 @@ extension PrimaryMessage.Body {
     public var endBlock: UInt64 {
         switch self {
         case .write(_, let range, _), .read(_, let range, _): range.first + UInt64(range.count)
-        case .scan(_, _, let block), .fetch(_, let block), .fill(_, let block, _, _),
+        case .scan(_, _, _, let block), .fetch(_, _, let block), .fill(_, let block, _, _),
             .repair(let block, _, _):
             block + 1
-        case .seal, .open, .flush, .renew, .complete, .recall, .release: 0
+        case .seal, .open, .flush, .renew, .complete, .recall, .release, .snapshot, .keep: 0
         }
     }
 }

@@ -75,6 +75,10 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case release = 0x1B
     /// `PrimaryMessage.Body.repair`
     case repair = 0x1C
+    /// `PrimaryMessage.Body.snapshot`
+    case snapshot = 0x1D
+    /// `PrimaryMessage.Body.keep`
+    case keep = 0x1E
 
     /// `ReplicaMessage.Body.sealed`
     case sealed = 0x20
@@ -102,6 +106,10 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case readFailed = 0x2B
     /// `ReplicaMessage.Body.fetchFailed`
     case fetchFailed = 0x2C
+    /// `ReplicaMessage.Body.kept`
+    case kept = 0x2D
+    /// `ReplicaMessage.Body.viewMissing`
+    case viewMissing = 0x2E
 
     /// Whether it begins a connection, or answers that.
     public var isGreeting: Bool { rawValue < 0x10 }

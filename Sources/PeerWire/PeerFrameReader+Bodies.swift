@@ -42,14 +42,23 @@ extension PeerFrameReader {
             let range = try fields.takeRange(countMax: PeerLimits.payloadBlockCountMax)
             try fields.takeReserved(4)
             return .read(token: token, range: range, floor: try fields.takeCounter())
+        case .snapshot: return .snapshot(try fields.takeMark())
+        case .keep:
+            let life = Incarnation(try fields.take(UInt64.self))
+            return .keep(life, try fields.takeMark())
         case .scan:
             return .scan(
                 token: try fields.take(UInt64.self),
+                view: try fields.takeView(),
                 above: try fields.takeNumber(),
                 from: try fields.takeBlock()
             )
         case .fetch:
-            return .fetch(token: try fields.take(UInt64.self), block: try fields.takeBlock())
+            return .fetch(
+                token: try fields.take(UInt64.self),
+                view: try fields.takeView(),
+                block: try fields.takeBlock()
+            )
         case .fill:
             let token = try fields.take(UInt64.self)
             let block = try fields.takeBlock()
@@ -89,6 +98,8 @@ extension PeerFrameReader {
             return .progress(applied: counters.applied, durable: counters.durable)
         case .granted: return .granted(sentAt: try fields.takeInstant())
         case .completed: return .completed
+        case .kept: return .kept(try fields.takeNumber())
+        case .viewMissing: return .viewMissing(token: try fields.take(UInt64.self))
         case .readDone, .fetched:
             let token = try fields.take(UInt64.self)
             let number = try fields.takeNumber()
@@ -136,13 +147,15 @@ extension PeerFrameReader {
         record.remembers = try fields.takeFlag()
         record.isBlank = try fields.takeFlag()
         try fields.takeReserved(1)
-        let count = try fields.take(UInt32.self)
-        record.lineage = try fields.takeLineage(count: count, of: record.accepted)
+        let stepCount = try fields.take(UInt32.self)
+        let snapshotCount = try fields.take(UInt32.self)
+        record.lineage = try fields.takeLineage(count: stepCount, of: record.accepted)
         return ReplicaStatus(
             record: record,
             applied: counters.applied,
             durable: counters.durable,
-            committed: committed
+            committed: committed,
+            snapshots: try fields.takeMarks(count: snapshotCount)
         )
     }
 

@@ -38,12 +38,18 @@ extension PeerFrameWriter {
             body.put(range)
             body.putReserved(4)
             body.put(counter: floor)
-        case .scan(let token, let above, let from):
+        case .snapshot(let mark): body.put(mark)
+        case .keep(let life, let mark):
+            body.put(life.rawValue)
+            body.put(mark)
+        case .scan(let token, let view, let above, let from):
             body.put(token)
+            body.put(view)
             body.put(above)
             body.put(block: from)
-        case .fetch(let token, let block):
+        case .fetch(let token, let view, let block):
             body.put(token)
+            body.put(view)
             body.put(block: block)
         case .fill(let token, let block, let number, let payload):
             body.put(token)
@@ -71,13 +77,15 @@ extension PeerFrameWriter {
             put(applied: applied, durable: durable, into: &body)
         case .granted(let sentAt): body.put(sentAt.nanoseconds)
         case .completed: break
+        case .kept(let number): body.put(number)
         case .readDone(let token, let payload, let number),
             .fetched(let token, let payload, let number):
             body.put(token)
             body.put(number)
             body.put(payload, hasBytes: hasBytes)
             body.putReserved(4)
-        case .readRefused(let token), .filled(let token): body.put(token)
+        case .readRefused(let token), .filled(let token), .viewMissing(let token):
+            body.put(token)
         case .readFailed(let token, let block):
             body.put(token)
             body.put(block: block)
@@ -116,7 +124,10 @@ extension PeerFrameWriter {
         body.put(record.isBlank)
         body.putReserved(1)
         body.put(UInt32(record.lineage.ends.count))
+        body.put(UInt32(status.snapshots.count))
         body.put(record.lineage)
+        precondition(SnapshotMark.areValid(status.snapshots), "snapshots out of order")
+        for mark in status.snapshots { body.put(mark) }
     }
 
     private static func put(_ epoch: Epoch, into body: inout BodyWriter) {
@@ -143,6 +154,8 @@ extension PeerFrameKind {
         case .seal: self = .seal
         case .open: self = .open
         case .write: self = .write
+        case .snapshot: self = .snapshot
+        case .keep: self = .keep
         case .flush: self = .flush
         case .renew: self = .renew
         case .complete: self = .complete
@@ -164,6 +177,8 @@ extension PeerFrameKind {
         case .progress: self = .progress
         case .granted: self = .granted
         case .completed: self = .completed
+        case .kept: self = .kept
+        case .viewMissing: self = .viewMissing
         case .readDone: self = .readDone
         case .readRefused: self = .readRefused
         case .scanned: self = .scanned

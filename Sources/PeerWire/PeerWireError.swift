@@ -51,6 +51,8 @@ public enum PeerWireError: Error, Hashable, Sendable, BitwiseCopyable {
     case tooManyEntries(count: Int)
     /// Steps that are no lineage of the epoch.
     case badLineage
+    /// A snapshot without an id, or with the number of none.
+    case badSnapshot
 
     /// What is wrong, for people.
     public var text: String {
@@ -79,6 +81,7 @@ public enum PeerWireError: Error, Hashable, Sendable, BitwiseCopyable {
         case .badCode(let code): "a code \(code) that means nothing"
         case .tooManyEntries(let count): "\(count) entries"
         case .badLineage: "epochs that are no lineage"
+        case .badSnapshot: "a snapshot that cannot exist"
         }
     }
 }

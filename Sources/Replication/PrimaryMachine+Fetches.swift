@@ -37,13 +37,17 @@ extension PrimaryMachine {
             finish(index)
             release(payload)
         case .missing:
-            fetches[index].isFilling = true
             pass(fetch.slot, number)
-            send(
-                .fill(token: token, block: fetch.entry.block, number: number, payload: payload),
-                to: fetch.slot
-            )
-            release(payload)
+            fill(index, number, payload)
+        case .stageStray:
+            // A copy of the lineage stays, or its successor is filled; another one is overwritten
+            // under the snapshot's own number, which no write has.
+            guard number != fetch.entry.number, let stage = peers[fetch.slot].resync?.stage else {
+                finish(index)
+                return release(payload)
+            }
+            fill(index, max(number, number < fetch.entry.number ? stage.number : number), payload)
+        case .stageMissing: fill(index, number, payload)
         case .repair:
             finish(index)
             if number != .zero, peers[fetch.slot].isStreaming {
@@ -52,6 +56,18 @@ extension PrimaryMachine {
             }
             release(payload)
         }
+    }
+
+    /// Sends a block to the replica that lacks it.
+    private func fill(_ index: Int, _ number: WriteNumber, _ payload: PayloadID) {
+        fetches[index].isFilling = true
+        let fetch = fetches[index]
+        let block = fetch.entry.block
+        send(
+            .fill(token: fetch.token, block: block, number: number, payload: payload),
+            to: fetch.slot
+        )
+        release(payload)
     }
 
     /// The block is damaged where it was asked for.
@@ -74,6 +90,7 @@ extension PrimaryMachine {
         case .renewal: slot == sourceSlot
         case .stray: canHelp(slot, fetch.slot) && peers[slot].applied + 1 >= windowStart
         case .missing: canHelp(slot, fetch.slot)
+        case .stageStray, .stageMissing: canShow(slot, fetch.view)
         case .repair: true
         }
     }
@@ -105,7 +122,10 @@ extension PrimaryMachine {
         }
         fetches[index].helper = next
         fetches[index].token = takeToken()
-        send(.fetch(token: fetches[index].token, block: fetch.entry.block), to: next)
+        send(
+            .fetch(token: fetches[index].token, view: fetch.view, block: fetch.entry.block),
+            to: next
+        )
     }
 
     /// After how long a block that is damaged wherever it was looked for is looked for again.
@@ -124,7 +144,7 @@ extension PrimaryMachine {
     private func rewrite(_ index: Int, _ payload: PayloadID) {
         let fetch = fetches[index]
         let range = BlockRange(first: fetch.entry.block, count: 1)
-        guard hasRoom() else {
+        guard !isHeldBack, hasRoom() else {
             // The window will move: ask again then.
             retry(index)
             return release(payload)
@@ -157,7 +177,8 @@ extension PrimaryMachine {
         let fetch = fetches.remove(at: index)
         switch fetch.purpose {
         case .renewal: renewal?.inflightCount -= 1
-        case .stray, .missing: peers[fetch.slot].resync?.walk.inflightCount -= 1
+        case .stray, .missing, .stageStray, .stageMissing:
+            peers[fetch.slot].resync?.walk.inflightCount -= 1
         case .repair: break
         }
     }
@@ -168,7 +189,8 @@ extension PrimaryMachine {
         finish(index)
         switch fetch.purpose {
         case .renewal: renewal?.todo.append(fetch.entry)
-        case .stray, .missing: peers[fetch.slot].resync?.walk.todo.append(fetch.entry)
+        case .stray, .missing, .stageStray, .stageMissing:
+            peers[fetch.slot].resync?.walk.todo.append(fetch.entry)
         case .repair: break
         }
     }

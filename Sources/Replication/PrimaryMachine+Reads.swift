@@ -222,7 +222,7 @@ extension PrimaryMachine {
         fetches.append(
             Fetch(token: token, purpose: .repair, slot: slot, entry: entry, helper: helper)
         )
-        send(.fetch(token: token, block: block), to: helper)
+        send(.fetch(token: token, view: .volume, block: block), to: helper)
     }
 
     /// Asks others for what was asked of a replica that is gone.

@@ -13,6 +13,8 @@ extension PrimaryMachine {
             onProgress(slot, applied: applied, durable: durable)
         case .granted(let sentAt): onGranted(slot, sentAt: sentAt)
         case .completed: onCompleted(slot)
+        case .kept(let number): onKept(slot, number)
+        case .viewMissing(let token): onViewMissing(slot, token)
         case .readDone(let token, let payload, let number):
             onReadDone(slot, token: token, payload: payload, number: number)
         case .readRefused(let token): onReadRefused(slot, token: token)
@@ -30,17 +32,18 @@ extension PrimaryMachine {
     /// Goes on with every replica that is not complete.
     func advanceResyncs() {
         guard state == .open else { return }
-        for slot in peers.indices where peers[slot].isStreaming && !peers[slot].isComplete {
+        for slot in peers.indices where peers[slot].isFillable {
             if peers[slot].resync == nil { begin(slot) }
             guard var resync = peers[slot].resync else { continue }
             peers[slot].resync = nil
             advance(&resync, slot)
             // A write that was numbered meanwhile does not touch it; a lost link does.
-            if peers[slot].isStreaming { peers[slot].resync = resync }
+            if peers[slot].isFillable { peers[slot].resync = resync }
         }
     }
 
     private func begin(_ slot: Int) {
+        guard !peers[slot].isStaging else { return beginStage(slot) }
         let walk = BlockWalk(slot: slot, above: peers[slot].common)
         let isShort = peers[slot].isNear || policy.defect == .straysNotRewritten
         var resync = Resync(phase: isShort ? .missing : .strays, walk: walk)
@@ -51,6 +54,7 @@ extension PrimaryMachine {
 
     private func advance(_ resync: inout Resync, _ slot: Int) {
         switch resync.phase {
+        case .stageStrays, .stageMissing, .keeping: advanceStage(&resync, slot)
         case .strays:
             advance(&resync.walk, purpose: .stray, of: slot)
             guard resync.walk.isDone else { return }
@@ -106,11 +110,14 @@ extension PrimaryMachine {
     func advance(_ walk: inout BlockWalk, purpose: Fetch.Purpose, of slot: Int) {
         if let cursor = walk.cursor, walk.token == 0, walk.todo.isEmpty {
             walk.token = takeToken()
-            send(.scan(token: walk.token, above: walk.above, from: cursor), to: walk.slot)
+            send(
+                .scan(token: walk.token, view: walk.scanned, above: walk.above, from: cursor),
+                to: walk.slot
+            )
         }
         while let entry = walk.todo.last, fetches.count < policy.fetchCountMax {
-            guard purpose == .missing || hasRoomToRewrite,
-                let helper = fetchHelper(purpose, slot, walk)
+            let isRewritten = purpose == .renewal || purpose == .stray
+            guard !isRewritten || hasRoomToRewrite, let helper = fetchHelper(purpose, slot, walk)
             else { return }
             walk.todo.removeLast()
             if purpose == .stray, isBeingWritten(entry.block, beyond: helper) {
@@ -120,9 +127,16 @@ extension PrimaryMachine {
             let token = takeToken()
             walk.inflightCount += 1
             fetches.append(
-                Fetch(token: token, purpose: purpose, slot: slot, entry: entry, helper: helper)
+                Fetch(
+                    token: token,
+                    purpose: purpose,
+                    view: walk.fetched,
+                    slot: slot,
+                    entry: entry,
+                    helper: helper
+                )
             )
-            send(.fetch(token: token, block: entry.block), to: helper)
+            send(.fetch(token: token, view: walk.fetched, block: entry.block), to: helper)
         }
     }
 
@@ -130,12 +144,13 @@ extension PrimaryMachine {
     /// are being fetched for it.
     private var hasRoomToRewrite: Bool {
         let fetchedCount = fetches.count { $0.purpose == .renewal || $0.purpose == .stray }
-        return Int(nextCounter - windowStart) + fetchedCount < window.count
+        return !isHeldBack && Int(nextCounter - windowStart) + fetchedCount < window.count
     }
 
     private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {
         switch purpose {
-        case .renewal, .missing, .repair: walk.slot
+        case .renewal, .missing, .stageMissing, .repair: walk.slot
+        case .stageStray: peers.indices.first { canShow($0, walk.fetched) }
         case .stray:
             // What the window let go and the helper lacks would not be seen to be on its way.
             peers.indices.first { canHelp($0, slot) && peers[$0].applied + 1 >= windowStart }
@@ -183,6 +198,7 @@ extension PrimaryMachine {
     /// The entries of a scan that need anything: not those that the stream brings.
     private func wanted(_ entries: [ScanEntry], _ phase: Resync.Phase, _ slot: Int) -> [ScanEntry] {
         switch phase {
+        case .stageStrays, .stageMissing: entries
         case .strays: entries.filter { $0.number.epoch < epoch }
         default:
             entries.filter {

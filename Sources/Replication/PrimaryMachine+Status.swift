@@ -20,6 +20,10 @@ public struct PeerSummary: Sendable, Hashable {
 
 /// Where a replica is on its way back.
 public enum ResyncPhase: String, Sendable, Hashable {
+    /// It was away for too many takeovers: another replica has to take its place.
+    case unfit
+    /// Snapshots that it missed are sent, one after the other.
+    case snapshots
     /// Blocks that the lineage does not have are found and overwritten.
     case strays
     /// Blocks that it lacks are sent.
@@ -34,10 +38,11 @@ extension PrimaryMachine {
         peers.map { peer in
             let resync: ResyncPhase? =
                 switch peer.resync?.phase {
+                case .stageStrays, .stageMissing, .keeping: .snapshots
                 case .strays: .strays
                 case .missing: .missing
                 case .passing, .told: .passing
-                case nil: nil
+                case nil: peer.isUnfit ? .unfit : nil
                 }
             return PeerSummary(
                 instance: peer.instance,

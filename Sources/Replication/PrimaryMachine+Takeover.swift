@@ -8,6 +8,7 @@ extension PrimaryMachine {
         peers[slot].status = nil
         peers[slot].isOpening = false
         peers[slot].isStreaming = false
+        peers[slot].isStaging = false
         peers[slot].resync = nil
         dropFetches(of: slot)
         send(.seal, to: slot)
@@ -19,6 +20,7 @@ extension PrimaryMachine {
         peers[slot].status = nil
         peers[slot].isOpening = false
         peers[slot].isStreaming = false
+        peers[slot].isStaging = false
         peers[slot].resync = nil
         dropFetches(of: slot)
         requeueReads(of: slot)
@@ -50,7 +52,12 @@ extension PrimaryMachine {
         guard let status = peers[source].status else { return }
         sourceSlot = source
         lineage = status.record.lineage.continued(from: status.end)
-        renewFrom = status.record.isComplete ? tailStart(of: status) : status.end
+        snapshots = status.snapshots.filter { $0.number <= status.end }
+        // Nobody who lacks a snapshot is near: what is renewed would not be in it.
+        renewFrom = max(
+            status.record.isComplete ? tailStart(of: status) : status.end,
+            snapshots.last?.number ?? .zero
+        )
         state = .renewing
         if policy.defect != .tailNotRenewed {
             renewal = BlockWalk(slot: source, above: renewFrom)
@@ -119,6 +126,8 @@ extension PrimaryMachine {
     /// Tells a sealed replica to follow, from where the window can serve it.
     func open(_ slot: Int) {
         guard let status = peers[slot].status else { return }
+        peers[slot].isUnfit = isUnfit(status)
+        guard !peers[slot].isUnfit else { return }
         peers[slot].hasForgotten = !status.record.remembers
         peers[slot].resync = nil
         let isFollower = status.record.accepted == epoch
@@ -138,9 +147,32 @@ extension PrimaryMachine {
         peers[slot].applied = peers[slot].nextToSend - 1
         peers[slot].durable = 0
         peers[slot].flushAsked = 0
-        peers[slot].isHolding = true
+        peers[slot].isStaging =
+            !isWhole(slot, status) && nextStage(slot) != nil && policy.defect != .snapshotsNotStaged
+        peers[slot].areStraysGone = policy.defect == .straysInSnapshots
+        peers[slot].isNear = peers[slot].isNear && !peers[slot].isStaging
+        peers[slot].isHolding = !peers[slot].isStaging
         peers[slot].isOpening = true
         send(.open(lineage: lineage, start: peers[slot].nextToSend), to: slot)
+    }
+
+    /// Whether a replica was away for more takeovers than a lineage keeps, and there are snapshots.
+    ///
+    /// Its blocks may have any number: what is not of the lineage could not be overwritten with one
+    /// that belongs below the first snapshot.
+    private func isUnfit(_ status: ReplicaStatus) -> Bool {
+        guard !snapshots.isEmpty, status.end != .zero, status.record.accepted < epoch else {
+            return false
+        }
+        return status.record.lineage.knownCommonPoint(end: status.end, with: lineage) == nil
+    }
+
+    /// Whether a replica is complete at once when it is opened: then the stream brings it all.
+    private func isWhole(_ slot: Int, _ status: ReplicaStatus) -> Bool {
+        guard status.record.isComplete else { return false }
+        return status.record.accepted == epoch
+            ? status.applied + 1 == peers[slot].nextToSend
+            : windowStart == 1 && status.end == lineage.base
     }
 
     /// Whether a replica that is not exactly where the source is lacks only what is renewed.
@@ -158,6 +190,7 @@ extension PrimaryMachine {
             return
         }
         peers[slot].isOpening = false
+        guard !peers[slot].isStaging else { return }
         peers[slot].isStreaming = true
         peers[slot].isComplete =
             isComplete || policy.defect == .tailNotRenewed && peers[slot].isNear

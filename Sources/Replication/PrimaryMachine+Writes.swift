@@ -69,9 +69,16 @@ extension PrimaryMachine {
 
     /// Gives numbers to the writes that wait, in their order, while there is room to keep them.
     func numberWaiting() {
-        while isServing, let slot = waitingWrites.first, hasClientRoom(requests[Int(slot)].range) {
-            _ = waitingWrites.popFirst()
+        while isServing, let slot = waitingWrites.first {
             let request = requests[Int(slot)]
+            guard hasClientRoom(request.range), mayNumber(request) else { return }
+            _ = waitingWrites.popFirst()
+            if request.snapshot != 0, isKnown(request.snapshot) {
+                // Somebody else asked for it too, before it was numbered.
+                awaitSnapshot(Int(slot))
+                continue
+            }
+            if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             requests[Int(slot)].through = nextCounter
             if request.isForced {
                 flushWanted = nextCounter
@@ -79,7 +86,13 @@ extension PrimaryMachine {
             } else {
                 numberedWrites.append(slot)
             }
-            number(WindowEntry(range: request.range, payload: request.payload))
+            number(
+                WindowEntry(
+                    range: request.range,
+                    payload: request.payload,
+                    snapshot: request.snapshot
+                )
+            )
         }
     }
 
@@ -132,7 +145,7 @@ extension PrimaryMachine {
                 let counter = peers[slot].nextToSend
                 let entry = window[windowIndex(counter)]
                 let number = WriteNumber(epoch: epoch, counter: counter)
-                send(.write(number: number, range: entry.range, payload: entry.payload), to: slot)
+                send(entry.message(number), to: slot)
                 peers[slot].nextToSend = counter + 1
             }
         }
@@ -193,11 +206,16 @@ extension PrimaryMachine {
         }
     }
 
+    /// The number that a write has, or a snapshot, which an earlier request may have taken.
+    private func number(of request: ClientRequest) -> WriteNumber {
+        let mark = snapshots.first { $0.id == request.snapshot }
+        return mark?.number ?? WriteNumber(epoch: epoch, counter: request.through)
+    }
+
     private func acknowledge(_ writes: FixedRing<Int32>, through: UInt64) {
         while let slot = writes.first, requests[Int(slot)].through <= through {
             _ = writes.popFirst()
-            let counter = requests[Int(slot)].through
-            end(Int(slot), .written(WriteNumber(epoch: epoch, counter: counter)))
+            end(Int(slot), .written(number(of: requests[Int(slot)])))
         }
     }
 
@@ -289,5 +307,14 @@ extension PrimaryMachine {
             peers[slot].flushAsked = through
             send(.flush(through: through), to: slot)
         }
+    }
+}
+
+extension WindowEntry {
+    /// What a replica is told of it.
+    func message(_ number: WriteNumber) -> PrimaryMessage.Body {
+        snapshot == 0
+            ? .write(number: number, range: range, payload: payload)
+            : .snapshot(SnapshotMark(id: snapshot, number: number))
     }
 }

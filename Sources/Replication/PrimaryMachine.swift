@@ -7,6 +7,8 @@
 //     complete, at one of those that the others are made complete from
 //   committed = the W-th greatest `applied` among complete replicas, never less than it was
 //   no client is answered before the tail is committed by W complete replicas
+//   a snapshot is numbered when everything before it is committed, and nothing after it until it is;
+//     a replica that is not complete never gets one in its stream
 //   a read is answered only while W replicas' grants hold, and shows only what is committed
 //   the window keeps each write until every replica that is streamed to has it durable
 //   a replica becomes complete only when its strays are overwritten, what it lacked is filled, and
@@ -37,7 +39,7 @@ public enum PrimaryAction: Sendable, Hashable {
 
 /// How a client's request ended.
 public enum ClientResult: Sendable, Hashable {
-    /// A write is as safe as was asked.
+    /// A write is as safe as was asked, or a snapshot taken for ever.
     case written(WriteNumber)
     /// What was read; the payload is the owner's from then on.
     case read(PayloadID)
@@ -124,6 +126,12 @@ public final class PrimaryMachine {
     var windowByteCount = 0
     /// The counter that somebody wants durable.
     var flushWanted: UInt64 = 0
+
+    // Snapshots
+    /// Those of the lineage and of this epoch, in the order of their numbers.
+    public internal(set) var snapshots: [SnapshotMark] = []
+    /// The counter of this epoch's last one; nothing is numbered after it until it is committed.
+    var snapshotCounter: UInt64 = 0
 
     // Clients
     let requests: FixedArray<ClientRequest>

@@ -33,6 +33,13 @@ struct Peer {
     var isOpening = false
     /// Whether it has answered that, and takes the stream.
     var isStreaming = false
+    /// Whether it is to be given snapshots that it missed before it takes the stream.
+    var isStaging = false
+    /// Whether it was away for so long that nobody can tell which of its blocks belong into a
+    /// snapshot: another replica has to take its place.
+    var isUnfit = false
+    /// Whether what the lineage does not have of its blocks was overwritten in that.
+    var areStraysGone = false
 
     /// Whether it counts.
     var isComplete = false
@@ -60,22 +67,29 @@ struct Peer {
     var isLate = false
 
     init(instance: ReplicaInstance) { self.instance = instance }
+
+    /// Whether blocks may be sent to it that it lacks.
+    var isFillable: Bool { (isStreaming || isStaging && !isOpening) && !isComplete }
 }
 
 /// A write between its numbering and the moment when all who are streamed to have it durable.
 struct WindowEntry: BitwiseCopyable {
     var range = BlockRange(first: 0, count: 0)
     var payload = PayloadID.zeroes
+    /// The id of a snapshot, which has neither blocks nor bytes; 0 for a write.
+    var snapshot: UInt64 = 0
 }
 
 /// A client's request.
 struct ClientRequest: BitwiseCopyable {
-    enum Kind: UInt8, BitwiseCopyable { case free, read, write, flush }
+    enum Kind: UInt8, BitwiseCopyable { case free, read, write, flush, snapshot }
     var kind = Kind.free
     var token: UInt64 = 0
     var range = BlockRange(first: 0, count: 0)
     var payload = PayloadID.zeroes
     var isForced = false
+    /// A snapshot's id.
+    var snapshot: UInt64 = 0
     /// A write's counter, or up to where all must be hardened for a flush.
     var through: UInt64 = 0
     /// A read: from whom an answer may still come; nobody while it waits, and once it has one.
@@ -98,6 +112,9 @@ struct BlockWalk {
     /// The replica that is scanned.
     var slot: Int
     var above: WriteNumber
+    /// What is scanned, and where the blocks that were found are fetched.
+    var scanned = ReplicaView.volume
+    var fetched = ReplicaView.volume
     /// Where the next scan begins; nil when the last one came to the end.
     var cursor: UInt64? = 0
     /// The scan under way, or 0.
@@ -119,6 +136,11 @@ struct BlockWalk {
 /// A replica's way back to completeness.
 struct Resync {
     enum Phase {
+        /// As `strays` and `missing`, of the oldest snapshot that it lacks.
+        case stageStrays
+        case stageMissing
+        /// Told to keep that snapshot.
+        case keeping
         /// Finding and overwriting blocks that the lineage does not have.
         case strays
         /// Sending blocks that the replica does not have.
@@ -130,13 +152,17 @@ struct Resync {
     }
     var phase: Phase
     var walk: BlockWalk
+    /// The snapshot that it is given.
+    var stage: SnapshotMark?
 }
 
 /// A block on its way from one replica to where it is needed.
 struct Fetch {
-    enum Purpose { case renewal, stray, missing, repair }
+    enum Purpose { case renewal, stray, missing, stageStray, stageMissing, repair }
     var token: UInt64
     var purpose: Purpose
+    /// Where it is looked for.
+    var view = ReplicaView.volume
     /// Whose resync, or repair, it is for.
     var slot: Int
     var entry: ScanEntry

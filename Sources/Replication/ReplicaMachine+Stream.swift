@@ -19,6 +19,8 @@ extension ReplicaMachine {
             streamLink = link
             isFlushWanted = true
             startFlush()
+        case .snapshot(let mark): onSnapshot(message, mark, link)
+        case .keep(let life, let mark): onKeep(message, life, mark, link, now)
         case .complete(let life): onComplete(message, life, link, now)
         case .recall(let life):
             if life == incarnation, record.isComplete { record.remembers = true }
@@ -31,14 +33,16 @@ extension ReplicaMachine {
                 return
             }
             actions.append(.read(range, address(token)))
-        case .scan(let token, let above, let from):
+        case .scan(let token, let view, let above, let from):
             guard above.isValid, from < BlockRange.blockCountMax else {
                 return ignore(message.body)
             }
-            actions.append(.scan(above: above, from: from, address(token)))
-        case .fetch(let token, let block):
+            guard hasView(view) else { return onViewMissing(address(token)) }
+            actions.append(.scan(view, above: above, from: from, address(token)))
+        case .fetch(let token, let view, let block):
             guard block < BlockRange.blockCountMax else { return ignore(message.body) }
-            actions.append(.fetch(block: block, address(token)))
+            guard hasView(view) else { return onViewMissing(address(token)) }
+            actions.append(.fetch(view, block: block, address(token)))
         case .fill(let token, let block, let number, let payload):
             guard block < BlockRange.blockCountMax, number.isValid,
                 number.epoch <= record.accepted, !record.isComplete
@@ -141,6 +145,11 @@ extension ReplicaMachine {
     /// Blocks above a number were found.
     public func onScanned(_ address: ReplyAddress, entries: [ScanEntry], next: UInt64?) {
         answer(address, .scanned(token: address.token, entries: entries, next: next))
+    }
+
+    /// The snapshot that was to be looked at is not here any more.
+    public func onViewMissing(_ address: ReplyAddress) {
+        answer(address, .viewMissing(token: address.token))
     }
 
     /// Answers, unless the epoch that asked is over by now.

@@ -37,7 +37,7 @@ extension ReplicaMachine {
         } else if start > received + 1 {
             // Writes are missing: what comes now does not join what is here.
             if record.isComplete {
-                record.common = WriteNumber(epoch: record.accepted, counter: received)
+                record.common = end
                 record.isComplete = false
             }
             restartStream(at: start)
@@ -48,12 +48,11 @@ extension ReplicaMachine {
 
     /// Begins an epoch: counting starts anew, and the past is what both lineages have.
     private func follow(_ epoch: Epoch, _ lineage: Lineage, _ start: UInt64) {
-        let end =
-            record.isComplete
-            ? WriteNumber(epoch: record.accepted, counter: received) : record.common
+        let end = end
         let isExact = record.isComplete && end == lineage.base && start == 1
         record.common = record.lineage.commonPoint(end: end, with: lineage)
         record.isComplete = isExact
+        if policy.defect != .vainSnapshotsKept { dropSnapshots(above: record.common) }
         record.promised = epoch
         record.accepted = epoch
         record.lineage = lineage
@@ -110,7 +109,7 @@ extension ReplicaMachine {
         wait(.completed, message, link, persist, now)
     }
 
-    private func wait(
+    func wait(
         _ kind: PendingAnswer.Kind,
         _ message: PrimaryMessage,
         _ link: LinkID,

@@ -33,14 +33,20 @@ public enum ReplicaAction: Sendable, Hashable {
     /// Write the bytes of a block's copy again where that has just this number and is damaged,
     /// under the same number; nobody waits for the end.
     case repair(block: UInt64, number: WriteNumber, payload: PayloadID)
+    /// Take a snapshot, unless it is there; ends with ``ReplicaMachine/onAppended(now:)`` when it is
+    /// of the stream, in order with its writes.
+    case snapshot(SnapshotMark, isStreamed: Bool)
+    /// Delete a snapshot that the lineage does not have; nobody waits for the end.
+    case dropSnapshot(SnapshotMark)
     /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)`` or
     /// ``ReplicaMachine/onReadFailed(_:block:)``.
     case read(BlockRange, ReplyAddress)
     /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)`` or
-    /// ``ReplicaMachine/onFetchFailed(_:number:)``.
-    case fetch(block: UInt64, ReplyAddress)
-    /// Find blocks above a number; ends with ``ReplicaMachine/onScanned(_:entries:next:)``.
-    case scan(above: WriteNumber, from: UInt64, ReplyAddress)
+    /// ``ReplicaMachine/onFetchFailed(_:number:)``, or ``ReplicaMachine/onViewMissing(_:)``.
+    case fetch(ReplicaView, block: UInt64, ReplyAddress)
+    /// Find blocks above a number; ends with ``ReplicaMachine/onScanned(_:entries:next:)`` or
+    /// ``ReplicaMachine/onViewMissing(_:)``.
+    case scan(ReplicaView, above: WriteNumber, from: UInt64, ReplyAddress)
     /// Nothing is done with a payload that came in a message, or from the store.
     case release(PayloadID)
 }
@@ -74,6 +80,8 @@ public final class ReplicaMachine {
     public internal(set) var durable: UInt64
     /// The highest number a primary said is committed.
     public internal(set) var committed = WriteNumber.zero
+    /// Its snapshots, in the order of their numbers, as they will be when all under way is done.
+    public internal(set) var snapshots: [SnapshotMark]
     /// Messages that were ignored: not for this replica, absurd, or out of turn.
     public internal(set) var ignoredCount: UInt64 = 0
 
@@ -108,6 +116,7 @@ public final class ReplicaMachine {
     ///   - record: The last record in the log.
     ///   - streamed: The counter of the last write of the stream in the log after that record, or
     ///     the record's own.
+    ///   - snapshots: The snapshots that its store has, in the order of their numbers.
     ///   - incarnation: This life's name.
     ///   - policy: As the volume says.
     ///   - isNew: Whether it is the first life of a replica: nobody can hold a grant of it.
@@ -115,12 +124,14 @@ public final class ReplicaMachine {
     public init(
         record: ReplicaRecord,
         streamed: UInt64,
+        snapshots: [SnapshotMark] = [],
         incarnation: Incarnation,
         policy: ReplicationPolicy,
         isNew: Bool,
         now: Instant
     ) {
         self.record = record
+        self.snapshots = snapshots
         self.policy = policy
         self.incarnation = incarnation
         applied = max(streamed, record.streamed)
@@ -129,11 +140,13 @@ public final class ReplicaMachine {
         grantEnd = isNew ? now : now.advanced(byNanoseconds: policy.grantNanoseconds)
         if record.mayHaveForgotten && !isNew { self.record.remembers = false }
         actions.reserveCapacity(policy.requestCountMax)
+        // A crash came between a snapshot and the record that counts it: the stream brings it again.
+        dropSnapshots(above: end)
     }
 
     /// An answer of the cold path.
     struct PendingAnswer {
-        enum Kind { case sealed, opened, completed }
+        enum Kind: Equatable { case sealed, opened, completed, kept(WriteNumber) }
         var kind: Kind
         var link: LinkID
         var epoch: Epoch
@@ -286,7 +299,8 @@ public final class ReplicaMachine {
                 record: record,
                 applied: applied,
                 durable: durable,
-                committed: committed
+                committed: committed,
+                snapshots: snapshots
             )
             send(.sealed(status), to: answer.link, epoch: answer.epoch)
         case .opened:
@@ -297,6 +311,8 @@ public final class ReplicaMachine {
             )
         case .completed:
             send(.completed, to: answer.link, epoch: answer.epoch)
+        case .kept(let number):
+            send(.kept(number), to: answer.link, epoch: answer.epoch)
         }
     }
 }

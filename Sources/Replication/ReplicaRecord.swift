@@ -53,6 +53,18 @@ public struct ReplicaRecord: Sendable, Hashable {
         return result
     }
 
+    /// The record of a replica that is made of another one's snapshot: complete, up to a number.
+    ///
+    /// Its past is none: whoever has the same number has the same content. It has promised the next
+    /// epoch, because it has acknowledged nothing that it could forget.
+    public static func made(_ instance: ReplicaInstance, at number: WriteNumber) -> ReplicaRecord {
+        var result = created(instance)
+        result.accepted = number.epoch
+        result.promised = Epoch(number.epoch.rawValue + 1)
+        result.streamed = number.counter
+        return result
+    }
+
     /// Whether what was applied and not durable may have counted, and may be gone after a restart.
     ///
     /// An incomplete replica counts nowhere, and one that has promised a higher epoch than it

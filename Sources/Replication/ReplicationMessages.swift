@@ -34,6 +34,8 @@ public struct PrimaryMessage: Sendable, Hashable {
         case open(lineage: Lineage, start: UInt64)
         /// A write, in the order of numbers.
         case write(number: WriteNumber, range: BlockRange, payload: PayloadID)
+        /// A snapshot, in the order of numbers: what comes after it is not in it.
+        case snapshot(SnapshotMark)
         /// Make everything up to this counter durable.
         case flush(through: UInt64)
         /// I am here: grant me reads. `sentAt` is by my clock and comes back as it is.
@@ -44,12 +46,14 @@ public struct PrimaryMessage: Sendable, Hashable {
         case recall(Incarnation)
         /// Read for a client, if complete and up to counter `floor`.
         case read(token: UInt64, range: BlockRange, floor: UInt64)
-        /// Which blocks from `from` on have copies above a number?
-        case scan(token: UInt64, above: WriteNumber, from: UInt64)
+        /// Which blocks from `from` on have copies above a number, in the volume or in a snapshot?
+        case scan(token: UInt64, view: ReplicaView, above: WriteNumber, from: UInt64)
         /// A block, with its number.
-        case fetch(token: UInt64, block: UInt64)
+        case fetch(token: UInt64, view: ReplicaView, block: UInt64)
         /// An old block, applied only where the copy is older.
         case fill(token: UInt64, block: UInt64, number: WriteNumber, payload: PayloadID)
+        /// You have everything of a snapshot that you missed: keep it. For this life of yours only.
+        case keep(Incarnation, SnapshotMark)
         /// I read no more: what you granted me is void.
         case release
         /// The bytes of a copy that is damaged; for one with just this number.
@@ -95,6 +99,10 @@ public struct ReplicaMessage: Sendable, Hashable {
         case granted(sentAt: Instant)
         /// I know that I am complete, durably.
         case completed
+        /// I have kept the snapshot with this number, durably.
+        case kept(WriteNumber)
+        /// The snapshot that was to be looked at is not here.
+        case viewMissing(token: UInt64)
         /// What was read, and the greatest number among the blocks.
         case readDone(token: UInt64, payload: PayloadID, number: WriteNumber)
         /// I am not the one to read from.
@@ -157,13 +165,22 @@ public struct ReplicaStatus: Sendable, Hashable {
     public var durable: UInt64
     /// The highest number its primary said is committed.
     public var committed: WriteNumber
+    /// Its snapshots, in the order of their numbers.
+    public var snapshots: [SnapshotMark]
 
     /// Creates a status.
-    public init(record: ReplicaRecord, applied: UInt64, durable: UInt64, committed: WriteNumber) {
+    public init(
+        record: ReplicaRecord,
+        applied: UInt64,
+        durable: UInt64,
+        committed: WriteNumber,
+        snapshots: [SnapshotMark] = []
+    ) {
         self.record = record
         self.applied = applied
         self.durable = durable
         self.committed = committed
+        self.snapshots = snapshots
     }
 
     /// The last number up to which the replica has everything of its lineage.
@@ -173,6 +190,10 @@ public struct ReplicaStatus: Sendable, Hashable {
 
     /// Whether it makes sense: it comes over a wire.
     func isValid(answering epoch: Epoch) -> Bool {
+        SnapshotMark.areValid(snapshots) && hasValidCounters(answering: epoch)
+    }
+
+    private func hasValidCounters(answering epoch: Epoch) -> Bool {
         record.promised == epoch && record.accepted <= epoch
             && applied <= WriteNumber.counterMax && durable <= applied
             && record.common.isValid && committed.isValid

@@ -110,4 +110,12 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case latePayloadKept = "late-payload-kept"
     /// A copy that is damaged is repaired with whatever another replica has of the block.
     case repairNotCompared = "repair-not-compared"
+    /// A snapshot is numbered while writes before it, or after it, are not committed.
+    case snapshotWithoutBarrier = "snapshot-without-barrier"
+    /// Replicas that are not complete take snapshots in their stream.
+    case snapshotsNotStaged = "snapshots-not-staged"
+    /// Blocks that the lineage does not have stay in the snapshots that a replica is given.
+    case straysInSnapshots = "strays-in-snapshots"
+    /// Snapshots that were taken in vain stay.
+    case vainSnapshotsKept = "vain-snapshots-kept"
 }

@@ -95,7 +95,9 @@ package final class ExportCatalog: Sendable {
         storeIndex: Int32,
         naming: ExportNaming
     ) -> [ExportEntry] {
-        entries(
+        // A replica's snapshots are for its primary: alone it may lack parts of them.
+        guard volume.specification.replica.isEmpty else { return [] }
+        return entries(
             of: volume.specification,
             snapshots: volume.snapshots.map { ($0.layer, $0.name, $0.byteCount) },
             storeIndex: storeIndex,

@@ -45,7 +45,7 @@ extension StorageNode {
         return all.sorted { $0.assignment.volume.rawValue < $1.assignment.volume.rawValue }
     }
 
-    private func workerServing(_ volume: VolumeID) async -> Int? {
+    func workerServing(_ volume: VolumeID) async -> Int? {
         for index in workers.indices {
             let isServing: Bool = await onWorker(index) { worker, done in
                 done(worker.serviceStatuses().contains { $0.assignment.volume == volume })
@@ -61,7 +61,7 @@ extension StorageNode {
         return Int(assignment.volume.rawValue % UInt64(workers.count))
     }
 
-    private func onWorker<Result: Sendable>(
+    func onWorker<Result: Sendable>(
         _ index: Int,
         _ body: @escaping @Sendable (Worker, @escaping (Result) -> Void) -> Void
     ) async -> Result {

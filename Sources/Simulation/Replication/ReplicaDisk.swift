@@ -19,11 +19,16 @@ final class ReplicaDisk {
         case write(number: WriteNumber, range: BlockRange, value: UInt64)
         case fill(block: UInt64, copy: BlockCopy)
         case record(ReplicaRecord)
+        case snapshot(SnapshotMark)
+        case drop(UInt64)
     }
 
     /// The state that a part of the log leads to.
     private struct State {
+        /// What was written since the last snapshot.
         var blocks: [UInt64: BlockCopy] = [:]
+        /// What each snapshot has that the one before has not, the oldest first.
+        var layers: [Layer] = []
         var record: ReplicaRecord
         var streamed: UInt64
 
@@ -40,12 +45,54 @@ final class ReplicaDisk {
             case .record(let newer):
                 record = newer
                 streamed = newer.streamed
+            case .snapshot(let mark):
+                guard !layers.contains(where: { $0.mark == mark }) else { return }
+                layers.append(Layer(mark: mark, blocks: blocks))
+                blocks = [:]
+            case .drop(let id): drop(id)
             }
+        }
+
+        /// Deletes a snapshot: what it has goes to the next, where that has nothing.
+        private mutating func drop(_ id: UInt64) {
+            guard let index = layers.firstIndex(where: { $0.mark.id == id }) else { return }
+            let gone = layers.remove(at: index).blocks
+            if index < layers.count {
+                layers[index].blocks.merge(gone) { own, _ in own }
+            } else {
+                blocks.merge(gone) { own, _ in own }
+            }
+        }
+
+        func copy(_ block: UInt64, in view: ReplicaView) -> BlockCopy {
+            var isInView = view == .volume
+            if isInView, let copy = blocks[block] { return copy }
+            for layer in layers.reversed() {
+                isInView = isInView || view == .snapshot(layer.mark.id)
+                if isInView, let copy = layer.blocks[block] { return copy }
+            }
+            return BlockCopy()
+        }
+
+        /// Everything as it is now, or was; nil when there is no such snapshot.
+        func blocks(in view: ReplicaView) -> [UInt64: BlockCopy]? {
+            var result: [UInt64: BlockCopy] = [:]
+            for layer in layers {
+                result.merge(layer.blocks) { _, newer in newer }
+                if view == .snapshot(layer.mark.id) { return result }
+            }
+            guard view == .volume else { return nil }
+            return result.merging(blocks) { _, newer in newer }
         }
 
         private mutating func take(_ block: UInt64, _ copy: BlockCopy) {
             if copy.number > blocks[block, default: BlockCopy()].number { blocks[block] = copy }
         }
+    }
+
+    private struct Layer {
+        var mark: SnapshotMark
+        var blocks: [UInt64: BlockCopy]
     }
 
     private var durable: State
@@ -70,11 +117,28 @@ final class ReplicaDisk {
     var record: ReplicaRecord { current.record }
     var durableRecord: ReplicaRecord { durable.record }
     var streamed: UInt64 { current.streamed }
-    var blocks: [UInt64: BlockCopy] { current.blocks }
+    var blocks: [UInt64: BlockCopy] { current.blocks(in: .volume) ?? [:] }
+    var snapshots: [SnapshotMark] { current.layers.map(\.mark) }
+    func has(_ view: ReplicaView) -> Bool {
+        switch view {
+        case .volume: true
+        case .snapshot(let id): current.layers.contains { $0.mark.id == id }
+        }
+    }
+    /// The values of what was written; nil when there is no such snapshot.
+    func values(in view: ReplicaView) -> [UInt64: UInt64]? {
+        current.blocks(in: view)?.mapValues(\.value).filter { $0.value != 0 }
+    }
     /// Entries of the log so far: what a flush that begins now covers.
     var position: Int { foldedCount + log.count }
 
-    func copy(_ block: UInt64) -> BlockCopy { current.blocks[block, default: BlockCopy()] }
+    func copy(_ block: UInt64, in view: ReplicaView = .volume) -> BlockCopy {
+        current.copy(block, in: view)
+    }
+
+    func take(_ mark: SnapshotMark) { add(.snapshot(mark)) }
+
+    func drop(_ id: UInt64) { add(.drop(id)) }
 
     func write(number: WriteNumber, range: BlockRange, value: UInt64) {
         add(.write(number: number, range: range, value: value))
@@ -104,10 +168,15 @@ final class ReplicaDisk {
     }
 
     /// Whether a block's copy cannot be read.
-    func isDamaged(_ block: UInt64) -> Bool {
+    func isDamaged(_ block: UInt64) -> Bool { isDamaged(block, in: .volume) }
+
+    func isDamaged(_ block: UInt64, in view: ReplicaView) -> Bool {
         guard let number = damaged[block] else { return false }
-        return copy(block).number == number
+        return copy(block, in: view).number == number
     }
+
+    /// Forgets damage to what only snapshots still have.
+    func forgiveOldDamage() { damaged = damaged.filter { isDamaged($0.key) } }
 
     /// The blocks whose copies cannot be read, ascending.
     var damagedBlocks: [UInt64] { damaged.keys.filter(isDamaged).sorted() }
@@ -118,11 +187,11 @@ final class ReplicaDisk {
     }
 
     func durableCopy(_ block: UInt64) -> BlockCopy {
-        durable.blocks[block, default: BlockCopy()]
+        durable.copy(block, in: .volume)
     }
 
     /// The blocks of which there is a durable copy, ascending.
-    var durableBlocks: [UInt64] { durable.blocks.keys.sorted() }
+    var durableBlocks: [UInt64] { (durable.blocks(in: .volume) ?? [:]).keys.sorted() }
 
     func append(_ record: ReplicaRecord) { add(.record(record)) }
 
@@ -151,7 +220,7 @@ final class ReplicaDisk {
             }
         case .fill(let block, let copy):
             heldDurably[block] = max(heldDurably[block, default: .zero], copy.number)
-        case .record: break
+        case .record, .snapshot, .drop: break
         }
     }
 
@@ -161,7 +230,7 @@ final class ReplicaDisk {
     /// - Returns: The blocks whose copies are gone, with the values.
     func crash(_ random: inout SeededRandom) -> [(block: UInt64, value: UInt64)] {
         let kept = random.chance(perMille: 500) ? 0 : random.within(0...log.count)
-        let before = current.blocks
+        let before = blocks
         current = durable
         for entry in log.prefix(kept) { current.apply(entry, comparing: comparesFills) }
         var lost: [(block: UInt64, value: UInt64)] = []
@@ -171,7 +240,8 @@ final class ReplicaDisk {
                 lost.append((range.first + index, value + index))
             }
         }
-        for (block, copy) in before where current.blocks[block] != copy {
+        let after = blocks
+        for (block, copy) in before where after[block] != copy {
             lost.append((block, copy.value))
         }
         log.removeLast(log.count - kept)
@@ -182,11 +252,12 @@ final class ReplicaDisk {
 
     /// Blocks above a number, a few at a time.
     func scan(
+        _ view: ReplicaView,
         above: WriteNumber,
         from: UInt64,
         countMax: Int
     ) -> (entries: [ScanEntry], next: UInt64?) {
-        let found = current.blocks.filter { $0.key >= from && $0.value.number > above }
+        let found = (current.blocks(in: view) ?? [:]).filter { $0.key >= from && $0.value.number > above }
             .map { ScanEntry(block: $0.key, number: $0.value.number) }
             .sorted { $0.block < $1.block }
         guard found.count > countMax else { return (found, nil) }

@@ -98,6 +98,22 @@ struct ReplicationChecker {
         return nil
     }
 
+    /// Whether a value may be in a snapshot that was taken between two steps.
+    ///
+    /// - Returns: What is wrong, or nil.
+    func verifySnapshot(block: UInt64, value: UInt64, start: UInt64, end: UInt64) -> String? {
+        guard !mayHaveLost(block) else { return nil }
+        let origin = writes[value]
+        if value != 0, origin?.block != block { return "\(value) was never written there" }
+        if let origin, origin.start > end { return "\(value) was written after it" }
+        let seen = origin?.end ?? 0
+        for other in valuesOfBlock[block] ?? [] where other != value {
+            guard let write = writes[other], write.start > seen, write.end < start else { continue }
+            return "\(value), but \(other) had overwritten it before"
+        }
+        return nil
+    }
+
     private func era(_ block: UInt64, _ epoch: UInt64) -> Int {
         (eras[block] ?? []).count { $0 <= epoch }
     }

@@ -61,6 +61,7 @@ struct ReplicationScenario {
     enum Fault: Int, CaseIterable {
         case crash, freeze, powerLoss, cutOneWay, cutBothWays, isolate, breakLink, takeover
         case metadataDown, replace, slowDisk, crashPrimary, isolatePrimary, stallDisk, damage
+        case deleteSnapshot
     }
 
     let policy: ReplicationPolicy
@@ -76,6 +77,7 @@ struct ReplicationScenario {
     let flushPerMille: Int
     let forcedPerMille: Int
     let hotPerMille: Int
+    let snapshotPerMille: Int
     let delayNanosecondsMax: UInt64
     let flushNanosecondsMax: UInt64
     /// Nanoseconds between faults on average; 0 for none.
@@ -130,6 +132,7 @@ struct ReplicationScenario {
         faultNanosecondsMax = interval * random.pick([1, 2, 4])
         weights = ReplicationScenario.drawWeights(&random, isForgettingOnce: isForgettingOnce)
         policy.hedgeNanoseconds = random.pick([2_000_000, 20_000_000])
+        snapshotPerMille = random.pick([0, 0, 5, 20, 50])
         self.policy = policy
     }
 

@@ -27,6 +27,9 @@ extension ReplicationSimulation {
         let isRead = random.chance(perMille: scenario.readPerMille)
         let kind: ClientOperation.Kind =
             random.chance(perMille: scenario.flushPerMille) ? .flush : isRead ? .read : .write
+        guard !random.chance(perMille: scenario.snapshotPerMille) else {
+            return submit(drawSnapshot(), process, primary)
+        }
         let operation = ClientOperation(
             kind: kind,
             range: drawRange(),
@@ -46,7 +49,7 @@ extension ReplicationSimulation {
         return BlockRange(first: first, count: UInt32(min(count, blockCount - Int(first))))
     }
 
-    private func submit(
+    func submit(
         _ operation: ClientOperation,
         _ process: SimulatedProcess,
         _ primary: PrimaryMachine
@@ -60,6 +63,8 @@ extension ReplicationSimulation {
         switch operation.kind {
         case .read: isTaken = primary.submitRead(token: token, range: operation.range, now: local)
         case .flush: isTaken = primary.submitFlush(token: token, now: local)
+        case .snapshot:
+            isTaken = primary.submitSnapshot(token: token, id: operation.value, now: local)
         case .write:
             for index in 0..<UInt64(operation.range.count) {
                 checker.beginWrite(
@@ -100,6 +105,8 @@ extension ReplicationSimulation {
         if result != .unknown { report.operationCount += 1 }
         let end = takeStep()
         switch result {
+        case .written(let number) where operation.kind == .snapshot:
+            endSnapshot(operation, number, end)
         case .written(let number):
             let isDurable = operation.isForced || scenario.policy.isWritethrough
             let stores = allDisks
@@ -131,7 +138,8 @@ extension ReplicationSimulation {
         case .damaged:
             readByBlock(operation, process)
             return
-        case .unknown: break
+        case .unknown:
+            if operation.kind == .snapshot { unknownSnapshots.append(operation) }
         }
         scheduleClient(process)
     }
@@ -217,10 +225,11 @@ extension ReplicationSimulation {
                 processes[slot].replica?.applied == primary.committed
             else { return false }
         }
-        let first = processes[0].disk?.blocks
-        for slot in instances.indices where processes[slot].disk?.blocks != first {
+        let first = processes[0].disk?.values(in: .volume)
+        for slot in instances.indices where processes[slot].disk?.values(in: .volume) != first {
             fail("replicas 0 and \(slot) are complete and differ")
         }
+        checkSnapshots(primary)
         return true
     }
 

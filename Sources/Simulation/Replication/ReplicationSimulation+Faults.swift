@@ -18,7 +18,7 @@ extension ReplicationSimulation {
                 rawValue: random.pickIndex(weights: scenario.weights)
             )
         else { return }
-        if scenario.isForgettingOnce, fault.forgets, !isRemembering { return }
+        if scenario.isForgettingOnce, fault.forgets, !isRemembering() { return }
         report.faultCount += 1
         note(8, UInt64(fault.rawValue), 0, "fault: \(fault)")
         inflict(fault)
@@ -67,6 +67,7 @@ extension ReplicationSimulation {
             processes[index].isDiskStalled = true
             events.add(.heal(.disk(process: index)), at: end + readNanosecondsMax)
         case .damage: for _ in 0..<8 { damage(random.below(instances.count)) }
+        case .deleteSnapshot: deleteSnapshot()
         case .replace: replaceReplica(random.below(instances.count))
         }
     }
@@ -114,7 +115,7 @@ extension ReplicationSimulation {
     /// Only when all is whole: a second loss before the first is made good would be more than W
     /// replicas can bear.
     private func replaceReplica(_ slot: Int) {
-        guard scenario.policy.writeQuorum > 1, isMetadataUp, isRemembering,
+        guard scenario.policy.writeQuorum > 1, isMetadataUp, isRemembering(besides: slot),
             let owner = epochOwner[epoch], let primary = processes[owner].primary,
             let disk = processes[slot].disk, allDisksInUse.allSatisfy(\.damagedBlocks.isEmpty)
         else { return }
@@ -133,12 +134,21 @@ extension ReplicationSimulation {
         carryOut(primary, processes[owner])
     }
 
-    /// Whether no replica lacks anything that was acknowledged, as far as outsiders can tell.
-    private var isRemembering: Bool {
+    /// Replaces replicas that were away for too many takeovers.
+    func replaceUnfit() {
+        guard let owner = epochOwner[epoch], let primary = processes[owner].primary else { return }
+        for slot in instances.indices where primary.peerSummaries[slot].resync == .unfit {
+            replaceReplica(slot)
+        }
+    }
+
+    /// Whether no replica, but one, lacks anything that was acknowledged, as far as outsiders can tell.
+    private func isRemembering(besides other: Int? = nil) -> Bool {
         guard let owner = epochOwner[epoch], let primary = processes[owner].primary,
             primary.isServing
         else { return false }
         return instances.indices.allSatisfy { slot in
+            if slot == other { return true }
             guard let replica = processes[slot].replica, let disk = processes[slot].disk else {
                 return false
             }

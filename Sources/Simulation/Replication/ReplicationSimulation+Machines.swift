@@ -25,11 +25,13 @@ extension ReplicationSimulation {
         process.replica = ReplicaMachine(
             record: disk.record,
             streamed: disk.streamed,
+            snapshots: disk.snapshots,
             incarnation: Incarnation(UInt64(process.life)),
             policy: scenario.policy,
             isNew: isNew,
             now: process.localTime(now)
         )
+        if let replica = process.replica { carryOut(replica, process) }
     }
 
     /// Carries out what a replica wants.
@@ -65,10 +67,14 @@ extension ReplicationSimulation {
             case .repair(let block, let number, let payload):
                 let copy = BlockCopy(number: number, value: payload.rawValue)
                 append(process, .repaired(block: block, copy))
+            case .snapshot(let mark, let isStreamed):
+                append(process, .snapshot(mark, isStreamed: isStreamed))
+            case .dropSnapshot(let mark): append(process, .dropped(mark.id))
             case .read(let range, let address): read(process, .read(address, range))
-            case .fetch(let block, let address): read(process, .fetched(address, block))
-            case .scan(let above, let from, let address):
-                read(process, .scanned(address, above: above, from: from))
+            case .fetch(let view, let block, let address):
+                read(process, .fetched(address, view, block))
+            case .scan(let view, let above, let from, let address):
+                read(process, .scanned(address, view, above: above, from: from))
             }
         }
     }
@@ -127,21 +133,33 @@ extension ReplicationSimulation {
                 replica.onReadFailed(address, block: block)
                 break
             }
-            let copies = blocks.map(disk.copy)
+            let copies = blocks.map { disk.copy($0) }
             let number = copies.map(\.number).max() ?? .zero
             given = PayloadID(newValue())
             readValues[given.rawValue] = copies.map(\.value)
             replica.onRead(address, payload: given, number: number)
-        case .fetched(let address, let block):
-            if disk.isDamaged(block) {
-                replica.onFetchFailed(address, number: disk.copy(block).number)
+        case .snapshot(let mark, let isStreamed):
+            disk.take(mark)
+            if isStreamed { replica.onAppended(now: local) }
+        case .dropped(let id): disk.drop(id)
+        case .fetched(let address, let view, let block):
+            guard disk.has(view) else {
+                replica.onViewMissing(address)
                 break
             }
-            let copy = disk.copy(block)
+            let copy = disk.copy(block, in: view)
+            if disk.isDamaged(block, in: view) {
+                replica.onFetchFailed(address, number: copy.number)
+                break
+            }
             given = PayloadID(copy.value)
             replica.onFetched(address, payload: given, number: copy.number)
-        case .scanned(let address, let above, let from):
-            let found = disk.scan(above: above, from: from, countMax: scenario.scanCountMax)
+        case .scanned(let address, let view, let above, let from):
+            guard disk.has(view) else {
+                replica.onViewMissing(address)
+                break
+            }
+            let found = disk.scan(view, above: above, from: from, countMax: scenario.scanCountMax)
             replica.onScanned(address, entries: found.entries, next: found.next)
         case .repaired(let block, let copy):
             let isCompared = scenario.policy.defect != .repairNotCompared

@@ -101,6 +101,7 @@ extension ReplicationSimulation {
     /// block is lost for good, and who lost it is not replication.
     func forgiveDamage() {
         for disk in allDisksInUse {
+            disk.forgiveOldDamage()
             for block in disk.damagedBlocks {
                 let copy = disk.copy(block)
                 if !isHeldElsewhere(copy, block, disk) { disk.damage(block, false) }
@@ -125,7 +126,7 @@ extension ReplicaAction {
         case .append(_, _, let payload), .fill(_, _, let payload, _),
             .repair(_, _, let payload), .release(let payload):
             payload
-        case .persist, .flush, .read, .fetch, .scan: .zeroes
+        case .persist, .flush, .read, .fetch, .scan, .snapshot, .dropSnapshot: .zeroes
         }
     }
 }

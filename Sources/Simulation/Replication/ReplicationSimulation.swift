@@ -59,6 +59,9 @@ public final class ReplicationSimulation {
     var healedAt: UInt64 = 0
     var isQuiet = false
     var finalReadCount = 0
+    /// Snapshots whose takers were told that they are there, by id; and those of whom nobody knows.
+    var snapshots: [UInt64: TakenSnapshot] = [:]
+    var unknownSnapshots: [ClientOperation] = []
     /// Disks of replicas that were replaced.
     var retiredDisks: [ReplicaDisk] = []
 
@@ -250,6 +253,7 @@ public final class ReplicationSimulation {
     private func watch() {
         events.add(.watch, at: now + 50_000_000 + random.below(50_000_000))
         forgiveDamage()
+        replaceUnfit()
         let owner = epochOwner[epoch].map { processes[$0] }
         let isHeld = owner.map {
             $0.isAlive && !$0.isFrozen && ($0.primary != nil || $0.isAskingForEpoch)

@@ -36,8 +36,10 @@ enum StorageEnd {
     case persisted(position: Int)
     case flushed(position: Int)
     case read(ReplyAddress, BlockRange)
-    case fetched(ReplyAddress, UInt64)
-    case scanned(ReplyAddress, above: WriteNumber, from: UInt64)
+    case snapshot(SnapshotMark, isStreamed: Bool)
+    case dropped(UInt64)
+    case fetched(ReplyAddress, ReplicaView, UInt64)
+    case scanned(ReplyAddress, ReplicaView, above: WriteNumber, from: UInt64)
     case repaired(block: UInt64, BlockCopy)
 }
 
@@ -72,9 +74,10 @@ struct SimulatedConnection {
 
 /// A request of a client under way.
 struct ClientOperation {
-    enum Kind { case read, write, flush }
+    enum Kind { case read, write, flush, snapshot }
     var kind: Kind
     var range: BlockRange
+    /// Of a write its first block's; of a snapshot its id.
     var value: UInt64
     var isForced: Bool
     /// When it was sent, in steps.

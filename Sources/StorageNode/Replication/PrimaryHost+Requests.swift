@@ -134,6 +134,9 @@ extension Worker {
             primary.abandonAt = now.advanced(byNanoseconds: PrimaryHost.dropNanoseconds)
             return replication.scheduleTick(now)
         }
+        guard !PrimaryHost.isSnapshotToken(token) else {
+            return onSnapshotEnd(token, result, primary)
+        }
         let index = Piece.operation(token)
         primary.operations[index].pendingCount -= 1
         switch result {

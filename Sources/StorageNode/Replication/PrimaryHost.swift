@@ -55,6 +55,9 @@ final class PrimaryHost {
     var isMarked = false
     /// What its owner was told last.
     var lastState: ServiceState?
+    /// Who waits for a snapshot, by the token of the request.
+    var snapshotWaits: [UInt64: SnapshotWait] = [:]
+    private var snapshotTokenCount: UInt64 = 0
     /// Told when it was given back.
     var onEnded: (() -> Void)?
 
@@ -71,6 +74,28 @@ final class PrimaryHost {
 
     /// The token of the flush of its own.
     static var ownFlushToken: UInt64 { UInt64.max }
+
+    /// A token for a snapshot; no piece of a request has one like it.
+    func nextSnapshotToken() -> UInt64 {
+        snapshotTokenCount = (snapshotTokenCount + 1) % Self.snapshotTokenCountMax
+        return Self.ownFlushToken - 1 - snapshotTokenCount
+    }
+
+    static func isSnapshotToken(_ token: UInt64) -> Bool {
+        token < ownFlushToken && token >= ownFlushToken - 1 - snapshotTokenCountMax
+    }
+
+    private static var snapshotTokenCountMax: UInt64 { 1 << 20 }
+}
+
+/// Somebody who waits for a snapshot.
+struct SnapshotWait {
+    /// When it is told that nobody knows.
+    var deadline: Instant
+    var done: (Result<WriteNumber, ServiceError>) -> Void
+
+    /// How long a snapshot is waited for: longer than a takeover, shorter than its asker's patience.
+    static let nanosecondsMax: UInt64 = 10_000_000_000
 }
 
 /// A client's request in work.

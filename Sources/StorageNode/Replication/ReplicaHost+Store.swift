@@ -26,7 +26,7 @@ extension Worker {
         while replica.current == nil, let step = replica.steps.popFirst() {
             switch step.kind {
             case .flush: submitFlush(replica)
-            case .append, .fill, .persist:
+            case .append, .fill, .persist, .snapshot, .drop:
                 replica.current = step
                 submit(step, replica)
             }
@@ -34,7 +34,12 @@ extension Worker {
     }
 
     private func submit(_ step: ReplicaHost.Step, _ replica: ReplicaHost) {
-        guard step.kind != .persist else { return persist(replica) }
+        switch step.kind {
+        case .persist: return persist(replica)
+        case .snapshot: return takeSnapshot(step, replica)
+        case .drop: return dropSnapshot(step, replica)
+        case .append, .fill, .flush: break
+        }
         var request = StoreRequest(
             kind: step.payload == .zeroes
                 ? .trim : step.payload == .allocatedZeroes ? .writeZeroes : .write,
@@ -96,28 +101,37 @@ extension Worker {
 
     /// Submits reads, as many as there may be.
     func look(_ replica: ReplicaHost) {
-        while replica.requestCount < ReplicaHost.requestCountMax, let look = replica.looks.first {
+        closeViews(of: replica)
+        while replica.requestCount < ReplicaHost.requestCountMax, var look = replica.looks.first {
+            guard openView(&look, replica) else {
+                _ = replica.looks.popFirst()
+                replica.machine.onViewMissing(look.address)
+                mark(replica)
+                continue
+            }
             let isScan = look.kind == .scan
             let byteCount =
                 isScan
                 ? 16 * replica.machine.scanCountMax : look.range.byteCount
             guard let payload = replication.payloads.allocate(byteCount: byteCount) else {
                 replication.isStarved = true
+                close(look, replica)
                 return
             }
             _ = replica.looks.popFirst()
             var request = StoreRequest(
                 kind: isScan ? .scan : .read,
-                volume: replica.handle,
+                volume: look.handle ?? replica.handle,
                 offset: look.range.first << BlockGeometry.blockShift,
                 byteCount: UInt64(look.range.byteCount),
                 region: replication.payloads.region(payload),
                 token: 0
             )
             if isScan {
-                let end = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+                let end = viewByteCount(look.view, replica)
                 guard request.offset < end else {
                     replication.payloads.release(payload)
+                    close(look, replica)
                     replica.machine.onScanned(look.address, entries: [], next: nil)
                     mark(replica)
                     continue
@@ -187,6 +201,7 @@ extension Worker {
         _ completion: StoreCompletion
     ) {
         let address = look.address
+        close(look, replica)
         guard !replica.isEnded, completion.status == .ok else {
             replication.payloads.release(payload)
             if !replica.isEnded { fail(look, replica, WriteNumber(rawValue: completion.number)) }
@@ -211,7 +226,7 @@ extension Worker {
                 )
             }
             replication.payloads.release(payload)
-            let end = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+            let end = viewByteCount(look.view, replica)
             let offset = look.range.first << BlockGeometry.blockShift
             let next = offset + completion.byteCount
             replica.machine.onScanned(

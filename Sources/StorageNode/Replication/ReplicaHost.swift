@@ -25,13 +25,16 @@ final class ReplicaHost {
 
     /// What the machine wants of the store, in order.
     struct Step: BitwiseCopyable {
-        enum Kind: UInt8, BitwiseCopyable { case append, fill, persist, flush }
+        enum Kind: UInt8, BitwiseCopyable { case append, fill, persist, flush, snapshot, drop }
         var kind: Kind
         var number = WriteNumber.zero
         var range = BlockRange(first: 0, count: 0)
         var payload = PayloadID.zeroes
         /// Of a fill: whom to tell.
         var address: ReplyAddress?
+        /// Of a snapshot that is taken or dropped: which, and whether the stream brought it.
+        var mark: SnapshotMark?
+        var isStreamed = false
     }
 
     /// A look at the store that needs no turn.
@@ -39,8 +42,11 @@ final class ReplicaHost {
         enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan }
         var kind: Kind
         var range: BlockRange
+        var view = ReplicaView.volume
         var above = WriteNumber.zero
         var address: ReplyAddress
+        /// The snapshot that was opened for it.
+        var handle: VolumeHandle?
     }
 
     /// Its place in the reactor's table.
@@ -50,6 +56,10 @@ final class ReplicaHost {
     let host: StoreHost
     let handle: VolumeHandle
     let machine: ReplicaMachine
+    /// The store's layer of each snapshot, by id.
+    var layers: [UInt64: LayerID]
+    /// Snapshots that were opened for looks which have ended.
+    var handlesToClose: [VolumeHandle] = []
     var sinks: [LinkID: Sink] = [:]
     var steps = GrowingQueue<Step>()
     var records = GrowingQueue<ReplicaRecord>()
@@ -89,9 +99,15 @@ final class ReplicaHost {
             preconditionFailure("one of one is a quorum")
         }
         let position = WriteNumber(rawValue: host.store.streamPosition(of: volume))
+        let snapshots = host.store.volume(volume)?.replicaSnapshots ?? []
+        layers = Dictionary(
+            snapshots.map { ($0.mark.id, $0.layer) },
+            uniquingKeysWith: { _, last in last }
+        )
         machine = ReplicaMachine(
             record: record,
             streamed: position.epoch == record.accepted ? position.counter : 0,
+            snapshots: snapshots.filter(\.isBelowVolume).map(\.mark),
             incarnation: incarnation,
             policy: policy,
             isNew: record.promised == Epoch(0),
@@ -130,6 +146,8 @@ extension Worker {
             )
             replication.replicas.append(replica)
             replication.replicasByVolume[volume] = replica
+            // It may begin with something to do.
+            mark(replica)
             return replica
         }
         return nil
@@ -180,15 +198,29 @@ extension Worker {
             case .repair(_, _, let payload):
                 // A store cannot write a copy again under its number yet: it is read elsewhere.
                 replication.payloads.release(payload)
+            case .snapshot(let mark, let isStreamed):
+                replica.steps.append(
+                    ReplicaHost.Step(kind: .snapshot, mark: mark, isStreamed: isStreamed)
+                )
+            case .dropSnapshot(let mark):
+                replica.steps.append(ReplicaHost.Step(kind: .drop, mark: mark))
             case .read(let range, let address):
                 replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
-            case .fetch(let block, let address):
+            case .fetch(let view, let block, let address):
                 let range = BlockRange(first: block, count: 1)
-                replica.looks.append(ReplicaHost.Look(kind: .fetch, range: range, address: address))
-            case .scan(let above, let from, let address):
+                replica.looks.append(
+                    ReplicaHost.Look(kind: .fetch, range: range, view: view, address: address)
+                )
+            case .scan(let view, let above, let from, let address):
                 let range = BlockRange(first: from, count: 0)
                 replica.looks.append(
-                    ReplicaHost.Look(kind: .scan, range: range, above: above, address: address)
+                    ReplicaHost.Look(
+                        kind: .scan,
+                        range: range,
+                        view: view,
+                        above: above,
+                        address: address
+                    )
                 )
             }
         }
@@ -231,6 +263,7 @@ extension Worker {
 
     func finishEnd(_ replica: ReplicaHost) {
         guard replica.isEnded, replica.isIdle else { return }
+        closeViews(of: replica)
         if replication.replicasByVolume[replica.volume] === replica {
             replication.replicasByVolume[replica.volume] = nil
             replica.host.store.closeVolume(replica.handle)

@@ -124,4 +124,10 @@ public enum ServiceError: Error, Sendable, Hashable {
     case invalid(String)
     /// The node is stopping.
     case stopping
+    /// The node does not serve the volume under this epoch.
+    case notServing
+    /// Nobody knows whether it happened: to be asked again, here or of the next primary.
+    case unknownOutcome
+    /// The volume has as many snapshots as there may be.
+    case tooManySnapshots
 }

@@ -43,6 +43,7 @@ extension Worker {
             if let due = primary.machine?.onTick(now: now) {
                 hedgeAt = min(hedgeAt ?? due, due)
             }
+            if !primary.snapshotWaits.isEmpty { expireSnapshotWaits(primary) }
             for slot in primary.slots.indices where !primary.isDeposed {
                 connect(primary, slot)
                 if primary.slots[slot].link == nil { isConnecting = true }
@@ -167,6 +168,7 @@ extension Worker {
         for slot in primary.slots.indices { cutLink(primary, slot) }
         for index in primary.operations.indices { finish(index, .unavailable, primary) }
         while primary.waiting.popFirst() != nil {}
+        endSnapshotWaits(primary)
         let onEnded = primary.onEnded
         primary.onEnded = nil
         onEnded?()

@@ -1,0 +1,71 @@
+// Snapshots of volumes that this node serves.
+
+internal import BlockCore
+internal import Replication
+
+extension Worker {
+    /// Takes a snapshot of a volume served here.
+    ///
+    /// - Parameters:
+    ///   - id: The snapshot's id; asked again for the same, its number is told.
+    ///   - done: Called once, with the number when W replicas have the snapshot durably.
+    func takeSnapshot(
+        of volume: VolumeID,
+        id: UInt64,
+        leaseEpoch: Epoch,
+        _ done: @escaping (Result<WriteNumber, ServiceError>) -> Void
+    ) {
+        let found = replication.primaries.lazy.compactMap { $0 }.first {
+            $0.assignment.volume == volume && !$0.isEnded && !$0.isDeposed
+        }
+        guard let primary = found, primary.assignment.leaseEpoch == leaseEpoch else {
+            return done(.failure(.notServing))
+        }
+        guard let machine = primary.machine else { return done(.failure(.unknownOutcome)) }
+        guard machine.isKnown(id) || machine.snapshots.count < SnapshotMark.countMax else {
+            return done(.failure(.tooManySnapshots))
+        }
+        let token = primary.nextSnapshotToken()
+        let deadline = now.advanced(byNanoseconds: SnapshotWait.nanosecondsMax)
+        primary.snapshotWaits[token] = SnapshotWait(deadline: deadline, done: done)
+        if !machine.submitSnapshot(token: token, id: id, now: now) {
+            primary.snapshotWaits[token] = nil
+            done(.failure(.unknownOutcome))
+        }
+        mark(primary)
+        replication.scheduleTick(now)
+    }
+
+    /// A snapshot was taken, or the primary stopped before anybody knew.
+    func onSnapshotEnd(_ token: UInt64, _ result: ClientResult, _ primary: PrimaryHost) {
+        guard let wait = primary.snapshotWaits.removeValue(forKey: token) else { return }
+        if case .written(let number) = result {
+            wait.done(.success(number))
+        } else {
+            wait.done(.failure(.unknownOutcome))
+        }
+    }
+
+    /// Lets those go who have waited for too long.
+    func expireSnapshotWaits(_ primary: PrimaryHost) {
+        for (token, wait) in primary.snapshotWaits where wait.deadline <= now {
+            primary.snapshotWaits[token] = nil
+            wait.done(.failure(.unknownOutcome))
+        }
+    }
+
+    /// Lets all go: the volume is not served here any more.
+    func endSnapshotWaits(_ primary: PrimaryHost) {
+        let waits = primary.snapshotWaits.values
+        primary.snapshotWaits = [:]
+        for wait in waits { wait.done(.failure(.unknownOutcome)) }
+    }
+
+    /// A snapshot of a volume is being deleted: nobody who comes back needs it.
+    func forgetSnapshot(of volume: VolumeID, id: UInt64) {
+        for case let primary? in replication.primaries where primary.assignment.volume == volume {
+            primary.machine?.forgetSnapshot(id)
+            mark(primary)
+        }
+    }
+}
