@@ -78,6 +78,8 @@ struct NodeReplicaClientTests {
             try await client.deleteReplicaSnapshot(of: 7, id)
             try await client.deleteReplicaSnapshot(of: 99, id)
             #expect(try await client.volume(7).snapshots.isEmpty)
+            // Each node deletes its own.
+            #expect(nodes[1].held[7]?.snapshots.count == 1)
         }
     }
 
@@ -155,7 +157,7 @@ struct NodeReplicaClientTests {
                 },
             ]
             #expect(late.allSatisfy { $0?.code == .outdated })
-            #expect(nodes[0].held[7]?.snapshots.count == 1)
+            #expect(nodes.allSatisfy { $0.held[7]?.snapshots.count == 1 })
         }
     }
 }
