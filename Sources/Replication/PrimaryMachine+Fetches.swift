@@ -100,7 +100,7 @@ extension PrimaryMachine {
     ///
     /// First those that are as good, then anybody who may have the very same copy: even the one
     /// that is thought to lack it.
-    private func askAnother(_ index: Int) {
+    func askAnother(_ index: Int) {
         if fetches[index].helper >= 0 { fetches[index].failed.insert(fetches[index].helper) }
         let fetch = fetches[index]
         let others = peers.indices.filter {

@@ -187,6 +187,12 @@ extension PrimaryMachine {
             guard let resync = peers[other].resync, resync.walk.token == token,
                 resync.walk.slot == slot
             else { continue }
+            if let stage = resync.stage, resync.phase == .stageStrays,
+                entries.contains(where: { $0.number > stage.number })
+            {
+                // It was streamed past the snapshot, which had been deleted, and is still here.
+                return forgetSnapshot(stage.id)
+            }
             let wanted = wanted(entries, resync.phase, other)
             peers[other].resync?.walk.take(wanted, next)
             for entry in entries { pass(other, entry.number) }

@@ -7,8 +7,9 @@
 public import BlockCore
 
 extension PrimaryMachine {
-    /// Takes a request for a snapshot: of what is acknowledged now, and of nothing that is sent after
-    /// its end. Asked again for the same, it says the number that it has.
+    /// Takes a request for a snapshot: of what is acknowledged now, and of nothing sent after its end.
+    ///
+    /// Asked again for the same, it says the number that it has.
     ///
     /// - Parameters:
     ///   - token: Comes back with the end: ``ClientResult/written(_:)`` with the snapshot's number,
@@ -171,11 +172,14 @@ extension PrimaryMachine {
 
     /// The snapshot that was to be looked at was deleted meanwhile.
     func onViewMissing(_ slot: Int, _ token: UInt64) {
-        let fetch = fetches.first { $0.token == token && $0.helper == slot }
-        let other = peers.indices.first {
-            peers[$0].resync?.walk.token == token && peers[$0].resync?.walk.slot == slot
+        if let index = fetches.firstIndex(where: { $0.token == token && $0.helper == slot }) {
+            // Who was asked only because others have damage says nothing by that.
+            guard canShow(slot, fetches[index].view) else { return askAnother(index) }
+            if case .snapshot(let id) = fetches[index].view { forgetSnapshot(id) }
+            return
         }
-        guard let target = fetch?.slot ?? other, let mark = peers[target].resync?.stage else {
+        let target = peers.first { $0.resync?.walk.token == token && $0.resync?.walk.slot == slot }
+        guard let mark = target?.resync?.stage else {
             ignoredCount += 1
             return
         }

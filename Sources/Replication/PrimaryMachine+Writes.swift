@@ -71,13 +71,14 @@ extension PrimaryMachine {
     func numberWaiting() {
         while isServing, let slot = waitingWrites.first {
             let request = requests[Int(slot)]
-            guard hasClientRoom(request.range), mayNumber(request) else { return }
-            _ = waitingWrites.popFirst()
             if request.snapshot != 0, isKnown(request.snapshot) {
                 // Somebody else asked for it too, before it was numbered.
+                _ = waitingWrites.popFirst()
                 awaitSnapshot(Int(slot))
                 continue
             }
+            guard hasClientRoom(request.range), mayNumber(request) else { return }
+            _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             requests[Int(slot)].through = nextCounter
             if request.isForced {

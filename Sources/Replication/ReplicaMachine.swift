@@ -146,7 +146,10 @@ public final class ReplicaMachine {
 
     /// An answer of the cold path.
     struct PendingAnswer {
-        enum Kind: Equatable { case sealed, opened, completed, kept(WriteNumber) }
+        enum Kind: Equatable {
+            case sealed, opened, completed
+            case kept(WriteNumber)
+        }
         var kind: Kind
         var link: LinkID
         var epoch: Epoch

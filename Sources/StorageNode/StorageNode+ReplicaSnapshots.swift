@@ -59,8 +59,9 @@ extension StorageNode {
         try result.get()
     }
 
-    /// Makes a replica of another volume out of a snapshot of the replica here: complete, and the same
-    /// as those that other nodes make of it. Done when it is there already.
+    /// Makes a replica of another volume out of a snapshot of the replica here.
+    ///
+    /// It is complete, and the same as those that other nodes make of it. Done when it is there already.
     ///
     /// - Parameters:
     ///   - volume: The volume whose snapshot it is.
@@ -69,6 +70,7 @@ extension StorageNode {
     ///   - number: Its number.
     ///   - specification: The new volume; its replica record is made here.
     ///   - newInstance: The new replica. Its volume's epochs must be greater than the number's.
+    /// - Throws: ``ReplicaSnapshotError``; nothing was made.
     public func cloneReplica(
         of volume: VolumeID,
         instance: ReplicaInstance,
@@ -92,8 +94,9 @@ extension StorageNode {
         try result.get()
     }
 
-    /// Takes the replica here back to its snapshot, as another replica, of an epoch that has written
-    /// nothing else. Done when it is that one already. Nobody may serve the volume meanwhile.
+    /// Takes the replica here back to its snapshot, as another replica, of a new epoch.
+    ///
+    /// Done when it is that one already. Nobody may serve the volume meanwhile.
     ///
     /// - Parameters:
     ///   - volume: The volume.
@@ -102,6 +105,7 @@ extension StorageNode {
     ///   - number: Its number.
     ///   - epoch: An epoch that no primary ever had, above the number's and below all that come.
     ///   - newInstance: The replica as it will be.
+    /// - Throws: ``ReplicaSnapshotError``; the same is to be asked again, because it may be on its way.
     public func rollBackReplica(
         of volume: VolumeID,
         instance: ReplicaInstance,

@@ -174,7 +174,7 @@ import Testing
         #expect(
             PrimaryMessage.Body.write(number: .zero, range: range, payload: .zeroes).endBlock == 13
         )
-        #expect(PrimaryMessage.Body.fetch(token: 1, block: 6).endBlock == 7)
+        #expect(PrimaryMessage.Body.fetch(token: 1, view: .volume, block: 6).endBlock == 7)
         #expect(PrimaryMessage.Body.seal.endBlock == 0)
         func scanned(_ blocks: [UInt64], next: UInt64?) -> UInt64 {
             let entries = blocks.map { ScanEntry(block: $0, number: .zero) }

@@ -84,7 +84,7 @@ struct PrimaryBench {
         for slot in 0..<policy.replicaCount {
             let actions = say(slot, .opened(isComplete: true, applied: 0, durable: 0))
             for case .send(let asked, let message) in actions {
-                guard case .scan(let token, _, _) = message.body else { continue }
+                guard case .scan(let token, _, _, _) = message.body else { continue }
                 say(asked, .scanned(token: token, entries: [], next: nil))
             }
         }

@@ -54,11 +54,11 @@ private final class Cluster {
         case .complete:
             isComplete[slot] = true
             return .completed
-        case .scan(let token, let above, let from):
+        case .scan(let token, _, let above, let from):
             let found = blocks[slot].filter { $0.key >= from && $0.value > above }
                 .map { ScanEntry(block: $0.key, number: $0.value) }.sorted { $0.block < $1.block }
             return .scanned(token: token, entries: found, next: nil)
-        case .fetch(let token, let block):
+        case .fetch(let token, _, let block):
             let number = blocks[slot][block, default: .zero]
             return .fetched(token: token, payload: PayloadID(block + 1), number: number)
         case .fill(let token, let block, let number, _):
@@ -141,14 +141,14 @@ private final class Cluster {
         bench.say(0, try bench.sealed(0, applied: 11, committed: 10))
         bench.say(1, try bench.sealed(1, applied: 10, committed: 10))
         var actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
-        guard case .scan(let token, let above, _) = bodies(actions, to: 0).first else {
+        guard case .scan(let token, _, let above, _) = bodies(actions, to: 0).first else {
             Issue.record("no scan: \(actions)")
             return
         }
         #expect(above == WriteNumber(epoch: Epoch(3), counter: 10))
         let entry = ScanEntry(block: 8, number: WriteNumber(epoch: Epoch(3), counter: 11))
         actions = bench.say(0, .scanned(token: token, entries: [entry], next: nil))
-        guard case .fetch(let fetch, 8) = bodies(actions, to: 0).first else {
+        guard case .fetch(let fetch, _, 8) = bodies(actions, to: 0).first else {
             Issue.record("no fetch: \(actions)")
             return
         }
@@ -176,7 +176,7 @@ private final class Cluster {
         bench.say(2, try bench.sealed(2, accepted: 2, applied: 5, committed: nil))
         #expect(bench.primary.state == .renewing)
         let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
-        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+        guard case .scan(_, _, let above, _) = bodies(actions, to: 0).first else {
             Issue.record("no scan: \(actions)")
             return
         }
@@ -190,7 +190,7 @@ private final class Cluster {
         bench.say(1, try bench.sealed(1, applied: 10, committed: 6))
         bench.say(2, try bench.sealed(2, applied: 7, committed: nil))
         let actions = bench.say(0, .opened(isComplete: true, applied: 0, durable: 0))
-        guard case .scan(_, let above, _) = bodies(actions, to: 0).first else {
+        guard case .scan(_, _, let above, _) = bodies(actions, to: 0).first else {
             Issue.record("no scan: \(actions)")
             return
         }
@@ -390,7 +390,7 @@ private final class Cluster {
         for slot in 0..<4 { bench.say(slot, try bench.sealed(slot)) }
         for slot in 0..<4 {
             let actions = bench.say(slot, .opened(isComplete: true, applied: 0, durable: 0))
-            for case .scan(let token, _, _) in bodies(actions, to: 0) {
+            for case .scan(let token, _, _, _) in bodies(actions, to: 0) {
                 bench.say(0, .scanned(token: token, entries: [], next: nil))
             }
         }
@@ -401,7 +401,7 @@ private final class Cluster {
         }
         bench.say(4, status)
         let opened = bench.say(4, .opened(isComplete: false, applied: 0, durable: 0))
-        guard case .scan(let token, _, _) = bodies(opened, to: 4).first else {
+        guard case .scan(let token, _, _, _) = bodies(opened, to: 4).first else {
             Issue.record("no scan: \(opened)")
             return
         }
@@ -414,7 +414,7 @@ private final class Cluster {
         let stray = ScanEntry(block: 1, number: WriteNumber(epoch: Epoch(4), counter: 5))
         let actions = bench.say(4, .scanned(token: token, entries: [stray], next: nil))
         #expect(bodies(actions, to: 0).isEmpty)
-        guard case .fetch(_, 1) = bodies(actions, to: 1).first else {
+        guard case .fetch(_, _, 1) = bodies(actions, to: 1).first else {
             Issue.record("not asked: \(actions)")
             return
         }

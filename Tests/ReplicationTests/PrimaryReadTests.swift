@@ -188,7 +188,7 @@ private func done(
 
     private func fetch(_ actions: [PrimaryAction], to slot: Int) -> UInt64? {
         for body in bodies(actions, to: slot) {
-            if case .fetch(let token, _) = body { return token }
+            if case .fetch(let token, _, _) = body { return token }
         }
         return nil
     }

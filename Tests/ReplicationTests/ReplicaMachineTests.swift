@@ -359,8 +359,10 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
                 range: range,
                 payload: .zeroes
             ),
-            .renew(sentAt: bench.now, committed: far), .scan(token: 1, above: far, from: 0),
-            .scan(token: 1, above: .zero, from: .max), .fetch(token: 1, block: .max),
+            .renew(sentAt: bench.now, committed: far),
+            .scan(token: 1, view: .volume, above: far, from: 0),
+            .scan(token: 1, view: .volume, above: .zero, from: .max),
+            .fetch(token: 1, view: .volume, block: .max),
             .fill(token: 1, block: 0, number: .zero, payload: .zeroes),
             .fill(token: 1, block: .max, number: far, payload: .zeroes),
         ]

@@ -42,7 +42,7 @@ struct ReplicationAllocationTests {
             primary.onMessage(message(opened, slot), slot: slot, now: now)
         }
         for case .send(let slot, let asked) in primary.actions {
-            guard case .scan(let token, _, _) = asked.body else { continue }
+            guard case .scan(let token, _, _, _) = asked.body else { continue }
             let found = ReplicaMessage.Body.scanned(token: token, entries: [], next: nil)
             primary.onMessage(message(found, slot), slot: slot, now: now)
         }

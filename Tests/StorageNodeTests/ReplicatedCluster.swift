@@ -14,8 +14,8 @@ final class ReplicatedCluster {
     let replicaCount: Int
     let byteCount: UInt64
     let durability: Durability
-    private(set) var instances: [UInt64]
-    private(set) var epoch: UInt64 = 0
+    var instances: [UInt64]
+    var epoch: UInt64 = 0
 
     init(
         nodeCount: Int = 3,
@@ -64,14 +64,14 @@ final class ReplicatedCluster {
     }
 
     /// Where the replica in a slot is now; the port of a node changes when it starts again.
-    private func placement(_ slot: Int, on node: Int) -> ServicePlacement {
+    private func placement(_ instance: UInt64, on node: Int) -> ServicePlacement {
         var address: PeerAddress?
         if case .tcp(let host, let port)? = nodes[node].node.peerListener {
             address = PeerAddress(host: host, port: port)
         }
         return ServicePlacement(
             node: "n\(node + 1)",
-            instance: ReplicaInstance(instances[slot]),
+            instance: ReplicaInstance(instance),
             address: address
         )
     }
@@ -81,9 +81,19 @@ final class ReplicatedCluster {
     private var movedTo: [Int: Int] = [:]
 
     func assignment(leaseEpoch: UInt64) -> ServiceAssignment {
+        assignment(Self.volume, "disk", leaseEpoch: leaseEpoch, Array(zip(instances, homes)))
+    }
+
+    /// A volume's assignment, with its replicas and the nodes that have them.
+    func assignment(
+        _ volume: VolumeID,
+        _ name: String,
+        leaseEpoch: UInt64,
+        _ replicas: [(instance: UInt64, node: Int)]
+    ) -> ServiceAssignment {
         ServiceAssignment(
-            volume: Self.volume,
-            name: "disk",
+            volume: volume,
+            name: name,
             byteCount: byteCount,
             logicalBlockByteCount: 512,
             durability: durability,
@@ -91,7 +101,7 @@ final class ReplicatedCluster {
             exportEpoch: 1,
             access: .readWrite,
             writeQuorum: replicaCount / 2 + 1,
-            placements: homes.enumerated().map { placement($0.offset, on: $0.element) }
+            placements: replicas.map { placement($0.instance, on: $0.node) }
         )
     }
 

@@ -257,9 +257,11 @@ final class ReplicaDisk {
         from: UInt64,
         countMax: Int
     ) -> (entries: [ScanEntry], next: UInt64?) {
-        let found = (current.blocks(in: view) ?? [:]).filter { $0.key >= from && $0.value.number > above }
-            .map { ScanEntry(block: $0.key, number: $0.value.number) }
-            .sorted { $0.block < $1.block }
+        let found = (current.blocks(in: view) ?? [:]).filter {
+            $0.key >= from && $0.value.number > above
+        }
+        .map { ScanEntry(block: $0.key, number: $0.value.number) }
+        .sorted { $0.block < $1.block }
         guard found.count > countMax else { return (found, nil) }
         return (Array(found.prefix(countMax)), found[countMax].block)
     }

@@ -68,7 +68,7 @@ extension ReplicationSimulation {
             events.add(.heal(.disk(process: index)), at: end + readNanosecondsMax)
         case .damage: for _ in 0..<8 { damage(random.below(instances.count)) }
         case .deleteSnapshot: deleteSnapshot()
-        case .replace: replaceReplica(random.below(instances.count))
+        case .replace: if isRemembering() { replaceReplica(random.below(instances.count)) }
         }
     }
 
@@ -115,7 +115,7 @@ extension ReplicationSimulation {
     /// Only when all is whole: a second loss before the first is made good would be more than W
     /// replicas can bear.
     private func replaceReplica(_ slot: Int) {
-        guard scenario.policy.writeQuorum > 1, isMetadataUp, isRemembering(besides: slot),
+        guard scenario.policy.writeQuorum > 1, isMetadataUp,
             let owner = epochOwner[epoch], let primary = processes[owner].primary,
             let disk = processes[slot].disk, allDisksInUse.allSatisfy(\.damagedBlocks.isEmpty)
         else { return }
@@ -138,14 +138,14 @@ extension ReplicationSimulation {
     func replaceUnfit() {
         guard let owner = epochOwner[epoch], let primary = processes[owner].primary else { return }
         for slot in instances.indices where primary.peerSummaries[slot].resync == .unfit {
-            replaceReplica(slot)
+            if isRemembering(besides: slot) { replaceReplica(slot) }
         }
     }
 
     /// Whether no replica, but one, lacks anything that was acknowledged, as far as outsiders can tell.
     private func isRemembering(besides other: Int? = nil) -> Bool {
         guard let owner = epochOwner[epoch], let primary = processes[owner].primary,
-            primary.isServing
+            primary.isServing || other != nil && primary.state == .open
         else { return false }
         return instances.indices.allSatisfy { slot in
             if slot == other { return true }

@@ -7,7 +7,9 @@ extension Worker {
     /// Takes a snapshot of a volume served here.
     ///
     /// - Parameters:
+    ///   - volume: The volume.
     ///   - id: The snapshot's id; asked again for the same, its number is told.
+    ///   - leaseEpoch: The epoch under which it is served.
     ///   - done: Called once, with the number when W replicas have the snapshot durably.
     func takeSnapshot(
         of volume: VolumeID,

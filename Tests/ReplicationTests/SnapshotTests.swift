@@ -1,0 +1,161 @@
+import BlockCore
+import Replication
+import Testing
+
+private typealias Bench = PrimaryBench
+
+@Suite("Primary: snapshots") struct PrimarySnapshotTests {
+    private func snapshot(_ bench: Bench, _ token: UInt64, id: UInt64) -> [PrimaryAction] {
+        #expect(bench.primary.submitSnapshot(token: token, id: id, now: bench.now))
+        return bench.take()
+    }
+
+    private func mark(_ actions: [PrimaryAction], to slot: Int) -> SnapshotMark? {
+        for body in bodies(actions, to: slot) { if case .snapshot(let mark) = body { return mark } }
+        return nil
+    }
+
+    @Test(
+        "A snapshot is numbered when what comes before it is committed, and what comes after waits"
+    )
+    func snapshot_isABarrier() throws {
+        let bench = try Bench()
+        try bench.serve()
+        let first = bench.write(1)
+        #expect(bodies(first, to: 0).count == 1)
+        #expect(mark(snapshot(bench, 2, id: 9), to: 0) == nil)
+        #expect(bodies(bench.write(3), to: 0).isEmpty)
+        bench.say(0, .progress(applied: 1, durable: 0))
+        var actions = bench.say(1, .progress(applied: 1, durable: 0))
+        let number = WriteNumber(epoch: Bench.epoch, counter: 2)
+        #expect(mark(actions, to: 2) == SnapshotMark(id: 9, number: number))
+        #expect(ended(actions) == [1])
+        bench.say(0, .progress(applied: 2, durable: 2))
+        actions = bench.say(1, .progress(applied: 2, durable: 2))
+        #expect(actions.contains(.complete(token: 2, .written(number))))
+        #expect(bodies(actions, to: 0).contains { if case .write = $0 { true } else { false } })
+    }
+
+    @Test("Asked for twice it is taken once, and both are told its number")
+    func snapshot_again_isTheSame() throws {
+        let bench = try Bench()
+        try bench.serve()
+        _ = bench.write(1)
+        _ = snapshot(bench, 2, id: 9)
+        _ = snapshot(bench, 3, id: 9)
+        for slot in 0..<2 { bench.say(slot, .progress(applied: 1, durable: 1)) }
+        bench.say(0, .progress(applied: 2, durable: 2))
+        let actions = bench.say(1, .progress(applied: 2, durable: 2))
+        let number = WriteNumber(epoch: Bench.epoch, counter: 2)
+        #expect(actions.contains(.complete(token: 2, .written(number))))
+        #expect(actions.contains(.complete(token: 3, .written(number))))
+        #expect(snapshot(bench, 4, id: 9).contains(.complete(token: 4, .written(number))))
+        #expect(bench.primary.snapshots.count == 1)
+    }
+
+    @Test("Names say which snapshot, and nothing else is one")
+    func mark_name_isReadBack() {
+        let mark = SnapshotMark(id: 0xAB, number: WriteNumber(epoch: Epoch(3), counter: 7))
+        #expect(SnapshotMark(name: mark.name) == mark)
+        let names = [
+            "", "-", mark.name + "0", mark.name.uppercased(), "base",
+            "0000000000000000-00003000000007", "00000000000000ab-00003000000000",
+            "+0000000000000ab-00003000000007",
+        ]
+        for name in names { #expect(SnapshotMark(name: name) == nil, "\(name)") }
+    }
+}
+
+@Suite("Replica: snapshots") struct ReplicaSnapshotTests {
+    private static let instance = ReplicaInstance(11)
+    private static let link = LinkID(1)
+
+    private func replica(
+        _ snapshots: [SnapshotMark] = [],
+        change: (inout ReplicaRecord) -> Void
+    ) throws -> ReplicaMachine {
+        var record = ReplicaRecord.created(Self.instance)
+        change(&record)
+        return ReplicaMachine(
+            record: record,
+            streamed: record.streamed,
+            snapshots: snapshots,
+            incarnation: Incarnation(5),
+            policy: try #require(ReplicationPolicy(replicaCount: 3, writeQuorum: 2)),
+            isNew: false,
+            now: Instant(nanoseconds: 0)
+        )
+    }
+
+    private func say(_ replica: ReplicaMachine, _ body: PrimaryMessage.Body) -> [ReplicaAction] {
+        let message = PrimaryMessage(
+            instance: Self.instance,
+            epoch: Epoch(2),
+            primary: PrimaryID(1),
+            body: body
+        )
+        replica.actions.removeAll()
+        replica.onMessage(message, from: Self.link, now: Instant(nanoseconds: 0))
+        return replica.actions
+    }
+
+    private func number(_ counter: UInt64) -> WriteNumber {
+        WriteNumber(epoch: Epoch(2), counter: counter)
+    }
+
+    @Test("A snapshot beyond the log's end, which a crash left, is dropped")
+    func start_withSnapshotBeyondTheEnd_dropsIt() throws {
+        let marks = [
+            SnapshotMark(id: 1, number: number(3)), SnapshotMark(id: 2, number: number(9)),
+        ]
+        let replica = try replica(marks) {
+            $0.promised = Epoch(2)
+            $0.accepted = Epoch(2)
+            $0.streamed = 8
+        }
+        #expect(replica.actions == [.dropSnapshot(marks[1])])
+        #expect(replica.snapshots == [marks[0]])
+        #expect(replica.isWhole(marks[0]))
+        #expect(!replica.isWhole(marks[1]))
+    }
+
+    @Test("One that is not complete takes none in its stream, and keeps what it is told to")
+    func incomplete_keepsOneByOne() throws {
+        let replica = try replica {
+            $0.promised = Epoch(2)
+            $0.accepted = Epoch(2)
+            $0.isComplete = false
+        }
+        let mark = SnapshotMark(id: 1, number: number(1))
+        #expect(say(replica, .snapshot(mark)).isEmpty)
+        #expect(say(replica, .keep(Incarnation(4), mark)).isEmpty)
+        let actions = say(replica, .keep(Incarnation(5), mark))
+        #expect(actions.first == .snapshot(mark, isStreamed: false))
+        #expect(replica.record.common == mark.number)
+        #expect(say(replica, .keep(Incarnation(5), mark)).isEmpty)
+        replica.actions.removeAll()
+        replica.onPersisted(now: Instant(nanoseconds: 0))
+        let said = replica.actions.contains {
+            if case .send(_, let message) = $0 { message.body == .kept(mark.number) } else { false }
+        }
+        #expect(said)
+    }
+
+    @Test("What is to be looked at in a snapshot that is not there is refused")
+    func look_inMissingSnapshot_isRefused() throws {
+        let replica = try replica {
+            $0.promised = Epoch(2)
+            $0.accepted = Epoch(2)
+        }
+        for body: PrimaryMessage.Body in [
+            .fetch(token: 3, view: .snapshot(5), block: 0),
+            .scan(token: 3, view: .snapshot(5), above: .zero, from: 0),
+        ] {
+            guard case .send(_, let message)? = say(replica, body).first else {
+                Issue.record("nothing is said")
+                continue
+            }
+            #expect(message.body == .viewMissing(token: 3))
+        }
+    }
+}
