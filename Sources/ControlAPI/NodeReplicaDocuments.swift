@@ -87,7 +87,8 @@ public struct NodeSnapshotTaken: Sendable, Hashable, Codable {
     /// Creates an answer.
     public init(number: UInt64) { self.number = number }
 
-    /// The lease epoch that a write number is of: a clone's leases are above it.
+    /// The lease epoch that a write number is of: a clone's leases are above the next one, which its
+    /// replicas have promised.
     ///
     /// Spec: Docs/replication.md, "Names": the counter has 36 bits, the epoch those above.
     public static func leaseEpoch(of number: UInt64) -> UInt64 { number >> 36 }
@@ -126,7 +127,8 @@ public struct NodeReplicaRollback: Sendable, Hashable, Codable {
     public var instance: UInt64
     /// The snapshot's number.
     public var number: UInt64
-    /// The lease epoch that it begins in; all that are given afterwards are above it.
+    /// The lease epoch that it begins in; all that are given afterwards are above the next one, which
+    /// it has promised.
     public var epoch: UInt64
     /// Which replica it is then.
     public var newInstance: UInt64

@@ -29,8 +29,9 @@ extension ControlPlane {
         record.writeQuorum = parent.writeQuorum
         record.primary = parent.teller
         record.replicas = parent.holders
-        // Its replicas begin in the epoch of the snapshot's number; its leases are above that.
-        record.leaseEpoch = NodeSnapshotTaken.leaseEpoch(of: mark.number)
+        // Its replicas begin in the epoch of the snapshot's number, and have promised the next one;
+        // its leases are above that.
+        record.leaseEpoch = NodeSnapshotTaken.leaseEpoch(of: mark.number) + 1
         return record
     }
 
@@ -144,7 +145,8 @@ extension ControlPlane {
             let rollback = NodeReplicaRollback(
                 instance: old.instance,
                 number: mark.number,
-                epoch: record.leaseEpoch ?? 1,
+                // They have promised the lease epoch itself then.
+                epoch: (record.leaseEpoch ?? 2) - 1,
                 newInstance: new.instance
             )
             try await asked(old.node, of: volume) { node throws(ControlError) in

@@ -93,8 +93,9 @@ extension ClusterMetadata {
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
         case .rollback(let name, _, let placements):
             change.require(.exists(keys.snapshot(record.id, name)))
-            // The epoch that the replicas begin in: above all before, below all that come.
-            if placements != nil { record.leaseEpoch = (record.leaseEpoch ?? 0) + 1 }
+            // The first is what the replicas begin in: above all before, below all that come. The
+            // second is what they have promised then.
+            if placements != nil { record.leaseEpoch = (record.leaseEpoch ?? 0) + 2 }
         case .attach(_, _, let primary?, _, _), .move(let primary, _, _):
             // In the metadata before a node hears of it: nobody else gets this epoch.
             record.leaseEpoch = (record.leaseEpoch ?? 0) + 1

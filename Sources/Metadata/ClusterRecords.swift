@@ -147,7 +147,7 @@ public struct PendingOperation: Sendable, Hashable, Codable {
         ///
         /// `topLayer` took the volume's writes before, where the node tells: once another one
         /// does, it has gone back. `placements` are the replicas that a replicated volume has
-        /// then, which begin in the volume's lease epoch, as it is from now on.
+        /// then, which begin in the epoch before the volume's lease epoch, as that is from now on.
         case rollback(
             snapshot: String,
             topLayer: UInt64?,

@@ -140,7 +140,7 @@ extension MemoryNode {
         new.replica = NodeReplicaCreation(instance: creation.newInstance, isReplacement: false)
         var clone = Held(creation: new, epoch: new.epoch ?? 0)
         clone.parent = volume
-        clone.promisedEpoch = creation.number >> 36
+        clone.promisedEpoch = creation.number >> 36 + 1
         _ = try insert(clone)
     }
 
@@ -160,7 +160,7 @@ extension MemoryNode {
             let snapshot = held.snapshots.first { $0.replica?.id == snapshot }
             held.creation.byteCount = snapshot?.byteCount ?? 0
             held.creation.replica?.instance = rollback.newInstance
-            held.promisedEpoch = rollback.epoch
+            held.promisedEpoch = rollback.epoch + 1
             held.rollbacks.append(snapshot?.name ?? "")
         }
     }
