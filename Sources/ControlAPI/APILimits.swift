@@ -36,6 +36,12 @@ public enum APILimits {
     public static var leaseEpochMax: UInt64 { (1 << 20) - 1 }
     /// The largest instance of a replica: exact in JSON.
     public static var instanceMax: UInt64 { (1 << 53) - 1 }
+    /// The largest id of a replicated volume's snapshot: exact in JSON.
+    public static var snapshotIDMax: UInt64 { (1 << 53) - 1 }
+    /// The largest write number: 20 bits of epoch above 36 of counter.
+    public static var writeNumberMax: UInt64 { (1 << 56) - 1 }
+    /// The most snapshots of a replicated volume: its replicas tell all of them in one frame.
+    public static var replicaSnapshotCountMax: Int { 512 }
     /// The most replicas of a volume.
     public static var replicaCountMax: Int { 5 }
     /// The most replicated volumes that a node serves: what it says of each fits a heartbeat.

@@ -82,6 +82,8 @@ extension ControlError.Code {
     public static var volumeAttached: Self { Self(rawValue: "volume_attached") }
     /// Clones, images or attachments need the thing.
     public static var inUse: Self { Self(rawValue: "in_use") }
+    /// A replica has not all that is needed of it; another one may.
+    public static var notComplete: Self { Self(rawValue: "not_complete") }
     /// The volume has been given away or changed since the request was sent.
     public static var outdated: Self { Self(rawValue: "outdated") }
     /// An earlier change of the volume has not ended.
@@ -120,7 +122,7 @@ extension ControlError.Code {
             .attachmentNotFound:
             404
         case .methodNotAllowed: 405
-        case .alreadyExists, .volumeAttached, .inUse, .outdated, .busy,
+        case .alreadyExists, .volumeAttached, .inUse, .notComplete, .outdated, .busy,
             .limitReached:
             409
         case .revisionCompacted: 410
@@ -140,8 +142,8 @@ extension ControlError.Code {
         [
             .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .imageNotFound, .nodeNotFound,
-            .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .outdated, .busy,
-            .limitReached,
+            .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .notComplete, .outdated,
+            .busy, .limitReached,
             .revisionCompacted, .bodyTooLarge, .unsupportedMediaType, .idempotencyKeyReused,
             .unsupported, .noSpace, .unavailable, .outcomeUnknown, .unreachable, .badResponse,
             .internalError,

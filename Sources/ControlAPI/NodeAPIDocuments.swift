@@ -148,6 +148,8 @@ public struct NodeSnapshot: Sendable, Hashable, Codable {
     public var ownByteCount: UInt64
     /// The number of clones that stand on it.
     public var cloneCount: Int
+    /// What it is called in all replicas; absent for one of a volume that is not replicated.
+    public var replica: NodeReplicaSnapshot?
 
     /// Creates a snapshot's document.
     public init(
@@ -155,13 +157,15 @@ public struct NodeSnapshot: Sendable, Hashable, Codable {
         layer: UInt64,
         byteCount: UInt64,
         ownByteCount: UInt64,
-        cloneCount: Int
+        cloneCount: Int,
+        replica: NodeReplicaSnapshot? = nil
     ) {
         self.name = name
         self.layer = layer
         self.byteCount = byteCount
         self.ownByteCount = ownByteCount
         self.cloneCount = cloneCount
+        self.replica = replica
     }
 }
 

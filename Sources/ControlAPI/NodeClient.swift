@@ -131,4 +131,40 @@ public struct NodeClient: NodeService {
     public func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
         try await api.perform(.DELETE, "/v1/services/\(volume)?lease_epoch=\(leaseEpoch)")
     }
+
+    /// Has it take a snapshot of a volume that it serves.
+    public func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken {
+        try await api.document(.POST, "/v1/services/\(volume)/snapshots", body: taking)
+    }
+
+    /// Deletes a replica's snapshot.
+    public func deleteReplicaSnapshot(
+        of volume: UInt64,
+        _ snapshot: UInt64
+    ) async throws(ControlError) {
+        try await api.perform(.DELETE, "/v1/replicas/\(volume)/snapshots/\(snapshot)")
+    }
+
+    /// Makes a replica of another volume of a replica's snapshot.
+    public func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError) {
+        let path = "/v1/replicas/\(volume)/snapshots/\(snapshot)/clones"
+        try await api.perform(.POST, path, body: creation)
+    }
+
+    /// Makes a replica what it was when a snapshot was taken.
+    public func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError) {
+        let path = "/v1/replicas/\(volume)/snapshots/\(snapshot)/rollback"
+        try await api.perform(.POST, path, body: rollback)
+    }
 }

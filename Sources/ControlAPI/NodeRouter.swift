@@ -18,6 +18,7 @@ public func nodeRouter(service: some NodeService) -> Router<APIContext> {
     addVolumes(of: service, gate, to: &routes)
     addSnapshots(of: service, gate, to: &routes)
     addServices(of: service, gate, to: &routes)
+    addReplicas(of: service, gate, to: &routes)
     return routes.router { call in
         let expected = call.expectedStores
         guard !expected.isEmpty else { return }
@@ -45,13 +46,7 @@ private func addVolumes(
     }
     routes.add(.post, "v1/volumes") { call in
         let creation = try await call.body(NodeVolumeCreation.self)
-        try requireID(creation.id)
-        try requireEpoch(creation.epoch)
-        try ValidName.require(creation.name, of: "volume")
-        try ValidSize.require(volumeByteCount: creation.byteCount)
-        try ValidSize.require(logicalBlockByteCount: creation.logicalBlockByteCount)
-        try requireDescriptor(creation.descriptor)
-        if let replica = creation.replica { try requireInstance(replica.instance) }
+        try require(creation)
         let node = try gate.admit(call.operation, to: service)
         return try await .created(node.createVolume(creation))
     }
@@ -173,44 +168,5 @@ private func require(_ assignment: NodeServiceAssignment) throws(ControlError) {
         guard (placement.peerEndpoint ?? "").utf8.count <= APILimits.endpointByteCountMax else {
             throw ControlError(.invalidArgument, "The endpoint of a peer is too long.")
         }
-    }
-}
-
-private func requireLeaseEpoch(_ epoch: UInt64) throws(ControlError) {
-    guard (1...APILimits.leaseEpochMax).contains(epoch) else {
-        throw ControlError(
-            .invalidArgument,
-            "A lease epoch is from 1 to \(APILimits.leaseEpochMax)."
-        )
-    }
-}
-
-private func requireInstance(_ instance: UInt64) throws(ControlError) {
-    guard (1...APILimits.instanceMax).contains(instance) else {
-        throw ControlError(
-            .invalidArgument,
-            "The instance of a replica is from 1 to \(APILimits.instanceMax)."
-        )
-    }
-}
-
-private func requireEpoch(_ epoch: UInt64?) throws(ControlError) {
-    guard epoch ?? 0 <= APILimits.epochMax else {
-        throw ControlError(.invalidArgument, "An epoch is at most \(APILimits.epochMax).")
-    }
-}
-
-private func requireID(_ id: UInt64) throws(ControlError) {
-    guard id > 0, id <= APILimits.volumeIDMax else {
-        throw ControlError(.invalidArgument, "\(id) is not a volume id.")
-    }
-}
-
-private func requireDescriptor(_ descriptor: String) throws(ControlError) {
-    guard descriptor.utf8.count <= APILimits.descriptorByteCountMax else {
-        throw ControlError(
-            .invalidArgument,
-            "A descriptor has at most \(APILimits.descriptorByteCountMax) bytes."
-        )
     }
 }

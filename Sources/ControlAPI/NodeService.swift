@@ -5,7 +5,8 @@
 /// The router has checked names, sizes and lengths against ``APILimits`` before it calls.
 /// Each change is durable when its method returns. Errors use these codes:
 /// `volumeNotFound`, `snapshotNotFound`, `alreadyExists`, `inUse`, `invalidArgument`,
-/// `limitReached`, `outdated`, `noSpace`, `unavailable`; after any of them nothing was changed.
+/// `limitReached`, `notComplete`, `outdated`, `noSpace`, `unavailable`; after any of them nothing was
+/// changed, where a method does not say otherwise.
 public protocol NodeService: Sendable {
     /// The same node, asked for changes that are part of an operation.
     ///
@@ -64,6 +65,36 @@ public protocol NodeService: Sendable {
     /// Connections are closed, what is in work ends, grants are given back. Done also when
     /// nothing is served, or only under a higher epoch.
     func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError)
+    /// Takes a snapshot of a volume that is served here; durable on a quorum when it answers.
+    ///
+    /// The same id again gives the same number. `volumeNotFound` when the volume is not served
+    /// here, `outdated` when it is under another lease epoch. After `unavailable` it may have been
+    /// taken all the same, or be taken yet.
+    func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken
+    /// Deletes a replica's snapshot, and has the volume's primary forget it, if that is here.
+    ///
+    /// Done also when it is not there.
+    func deleteReplicaSnapshot(of volume: UInt64, _ snapshot: UInt64) async throws(ControlError)
+    /// Makes a replica of another volume of a snapshot of the replica here.
+    ///
+    /// `notComplete` when the replica here has not all of the snapshot, or is another instance;
+    /// done also when the new one is there with its instance.
+    func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError)
+    /// Makes the replica here what it was when the snapshot was taken, as another instance.
+    ///
+    /// `notComplete` as with a clone; done also when it is that instance.
+    func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError)
 }
 
 extension NodeService {
@@ -74,12 +105,44 @@ extension NodeService {
     public func serve(
         _ assignment: NodeServiceAssignment
     ) async throws(ControlError) -> NodeServiceStatus {
-        throw ControlError(.unsupported, "This node does not serve replicated volumes.")
+        throw .noReplicas
     }
 
     /// Nothing to do: for nodes without replicas.
     public func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {}
 
+    /// Refused: for nodes without replicas.
+    public func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken { throw .noReplicas }
+
+    /// Nothing to do: for nodes without replicas.
+    public func deleteReplicaSnapshot(
+        of volume: UInt64,
+        _ snapshot: UInt64
+    ) async throws(ControlError) {}
+
+    /// Refused: for nodes without replicas.
+    public func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError) { throw .noReplicas }
+
+    /// Refused: for nodes without replicas.
+    public func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError) { throw .noReplicas }
+
     /// The same node: for services that are called directly, where nothing is under way.
     public func carryingOut(_ operation: NodeOperation) -> any NodeService { self }
+}
+
+extension ControlError {
+    fileprivate static var noReplicas: Self {
+        ControlError(.unsupported, "This node does not serve replicated volumes.")
+    }
 }

@@ -235,6 +235,46 @@ package struct GatedNode<Node: NodeService>: NodeService {
         }
     }
 
+    package func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken {
+        try await gate.service(volume, operation) { () throws(ControlError) in
+            try await node.takeSnapshot(of: volume, taking)
+        }
+    }
+
+    /// Also where there is no replica: a primary may be there.
+    package func deleteReplicaSnapshot(
+        of volume: UInt64,
+        _ snapshot: UInt64
+    ) async throws(ControlError) {
+        try await gate.change(volume, operation) { [node] () throws(ControlError) in
+            try await node.deleteReplicaSnapshot(of: volume, snapshot)
+        }
+    }
+
+    /// In the order of the new volume's changes, as a clone is.
+    package func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError) {
+        try await gate.change(creation.volume.id, operation) { [node] () throws(ControlError) in
+            try await node.cloneReplica(of: volume, snapshot, creation)
+        }
+    }
+
+    package func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError) {
+        try await change(volume) { node throws(ControlError) in
+            try await node.rollBackReplica(of: volume, snapshot, rollback)
+        }
+    }
+
     private func change<Value: Sendable>(
         _ id: UInt64,
         _ body: @escaping @Sendable (Node) async throws(ControlError) -> Value

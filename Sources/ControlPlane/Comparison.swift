@@ -118,9 +118,11 @@ extension ControlPlane {
         on node: String
     ) async -> Bool {
         if let placement = volume.placement(on: node) {
-            return held.replica?.instance == placement.instance
-                && held.replica?.promisedEpoch ?? 0 <= volume.leaseEpoch ?? 0
-                && held.byteCount == volume.byteCount
+            guard held.replica?.instance == placement.instance,
+                held.replica?.promisedEpoch ?? 0 <= volume.leaseEpoch ?? 0,
+                held.byteCount == volume.byteCount
+            else { return false }
+            return (try? await unknownSnapshots(of: held))?.isEmpty == true
         }
         guard let attachments = try? await metadata.attachments(of: volume.id) else { return false }
         return held.epoch == volume.epoch && held.access == attachments.access

@@ -151,7 +151,7 @@ extension ControlPlane {
     /// - Returns: Whether to look at it again, since it did not work out.
     private func serveAgain(_ id: UInt64) async throws(ControlError) -> Bool {
         guard var volume = try await meta(await metadata.volume(id: id)),
-            let served = volume.value.served, volume.value.pending == nil,
+            let served = volume.value.served, volume.value.pending?.leavesPrimaryFree != false,
             served.isQuarantined != true
         else { return false }
         let live = try await meta(await metadata.liveNodes())
@@ -201,7 +201,8 @@ extension ControlPlane {
         let live = try await meta(await metadata.liveNodes())
         let volumes = try await meta(await metadata.allVolumes()).map(\.value)
         var hasOrphans = false
-        for volume in volumes where volume.served != nil && volume.pending == nil {
+        for volume in volumes
+        where volume.served != nil && volume.pending?.leavesPrimaryFree != false {
             if volume.isOrphan(live) {
                 hasOrphans = true
             } else if needsEpoch(volume)
@@ -245,7 +246,9 @@ extension ControlPlane {
     }
 
     /// Notes what a node says of the volumes that it serves.
-    func hear(_ services: [NodeServiceStatus], from name: String) {
+    func hear(_ all: [NodeServiceStatus], from name: String) {
+        // One that is served to nobody is so for the moment that a snapshot takes.
+        let services = all.filter { $0.access != .none }
         for (status, change) in serviceTable.update(name, services, at: now) {
             happened.yield(event(change, status))
         }
@@ -283,7 +286,7 @@ extension ControlPlane {
 extension VolumeRecord {
     /// Whether hosts have it and its primary's process is gone.
     fileprivate func isOrphan(_ live: [String: NodeLiveRecord]) -> Bool {
-        guard let served, pending == nil else { return false }
+        guard let served, pending?.leavesPrimaryFree != false else { return false }
         guard let node = live[primary] else { return served.isQuarantined != true }
         return served.session != node.session
     }

@@ -11,7 +11,6 @@ extension ControlPlane {
     ///
     /// - Throws: ``ControlError`` when the metadata cannot be read.
     package func repair() async throws(ControlError) {
-        guard replaceSeconds > 0 else { return }
         let live = try await meta(await metadata.liveNodes())
         let nodes = try await nodesByName()
         let time = now
@@ -27,6 +26,7 @@ extension ControlPlane {
                 }
                 continue
             }
+            guard replaceSeconds > 0 else { continue }
             let lost = placements.first { placement in
                 guard nodes[placement.node] != nil else { return true }
                 guard let since = since[placement.node] else { return false }

@@ -37,6 +37,7 @@ extension ControlPlane {
         if replica.promisedEpoch > record.leaseEpoch ?? 0 {
             try await takeLeaseEpoch(replica.promisedEpoch, volume, from: name)
         }
+        try await deleteUnknownSnapshots(of: held, volume, on: name, until: deadline)
         guard held.byteCount != record.byteCount else { return }
         // All that is committed lies below the size that the metadata has.
         try await answered(by: name, until: deadline) { () throws(ControlError) in

@@ -1,8 +1,8 @@
 // What each kind of operation asks of the nodes of a replicated volume.
 //
-// No operation on one stays pending because a node is silent: replicas have instances and primaries
-// have lease epochs that are given once, so what a node did under them unheard harms nobody, and
-// what it was to delete it is told when it is back.
+// No operation on one but a rollback stays pending because a node is silent: replicas have
+// instances and primaries have lease epochs that are given once, so what a node did under them
+// unheard harms nobody, and what it was to delete it is told when it is back.
 
 import ControlAPI
 import Foundation
@@ -16,16 +16,23 @@ extension ControlPlane {
     /// Carries a pending operation on a replicated volume to its end.
     ///
     /// - Returns: The volume after it.
-    /// - Throws: ``ControlError``; the operation is abandoned then.
+    /// - Throws: ``ControlError``; the operation is abandoned then, except a rollback that has begun.
     func driveReplicated(
         _ volume: Versioned<VolumeRecord>,
         _ pending: PendingOperation,
+        isFirstAttempt: Bool,
         until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> VolumeRecord {
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
-            outcome = try await carryOut(pending.kind, onReplicated: volume, until: deadline)
+            outcome = try await carryOut(
+                pending.kind,
+                onReplicated: volume,
+                isFirstAttempt: isFirstAttempt,
+                until: deadline
+            )
         } catch {
+            if case .rollback = pending.kind, error.leavesOutcomeOpen { throw error }
             try await abandonReplicated(volume)
             guard !error.isRefusal else { throw error }
             throw ControlError(
@@ -40,7 +47,11 @@ extension ControlPlane {
             subject: volume.value.name,
             message: pending.kind.eventMessage(volume.value)
         )
-        _ = try await meta(await metadata.finish(volume, outcome: outcome, at: now, event: event))
+        async let ending: Void = endServing(after: pending.kind, volume)
+        try await whileUnderWay(volume) { [self] (volume) throws(ControlError) in
+            try await meta(await metadata.finish(volume, outcome: outcome, at: now, event: event))
+        }
+        await ending
         let after = try await meta(await metadata.volume(id: volume.value.id))
         guard let after else {
             serviceTable.forget(volume.value.id)
@@ -51,12 +62,39 @@ extension ControlPlane {
         return after.value
     }
 
+    private func endServing(
+        after kind: PendingOperation.Kind,
+        _ volume: Versioned<VolumeRecord>
+    ) async {
+        guard case .createSnapshot = kind else { return }
+        await endServingToNobody(volume)
+    }
+
+    /// Ends an operation: its volume may have got another primary since it was read.
+    ///
+    /// - Parameters:
+    ///   - volume: The volume with its pending operation, as read.
+    ///   - end: Says whether the volume was still as it was read.
+    /// - Throws: What `end` throws.
+    private func whileUnderWay(
+        _ volume: Versioned<VolumeRecord>,
+        _ end: (Versioned<VolumeRecord>) async throws(ControlError) -> Bool
+    ) async throws(ControlError) {
+        var current = volume
+        while try await !end(current) {
+            guard let next = try await underWay(volume) else { return }
+            current = next
+        }
+    }
+
     private func abandonReplicated(
         _ volume: Versioned<VolumeRecord>
     ) async throws(ControlError) {
         let isInMaking = volume.value.state == .creating
         let leaving = isInMaking ? volume.value.placements ?? [] : []
-        _ = try await meta(await metadata.abandon(volume, leaving: leaving))
+        try await whileUnderWay(volume) { [self] (volume) throws(ControlError) in
+            try await meta(await metadata.abandon(volume, leaving: leaving))
+        }
         let id = volume.value.id
         switch volume.value.pending?.kind {
         case .attach, .move, .detach:
@@ -64,6 +102,10 @@ extension ControlPlane {
             guard volume.value.served != nil else { break }
             _ = serviceTable.noteFailure(id)
             serveSoon.yield(String(id))
+        case .createSnapshot:
+            await endServingToNobody(volume)
+            // It may have been taken all the same.
+            for node in volume.value.holders { reconcileSoon.yield(node) }
         default: break
         }
         let nodes = Set(leaving.map(\.node))
@@ -86,13 +128,16 @@ extension ControlPlane {
     private func carryOut(
         _ kind: PendingOperation.Kind,
         onReplicated volume: Versioned<VolumeRecord>,
+        isFirstAttempt: Bool,
         until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> ClusterMetadata.Outcome {
         switch kind {
         case .create:
             try await createReplicas(of: volume, until: deadline)
             return .volume(byteCount: volume.value.byteCount)
+        case .clone: return try await cloneReplicas(of: volume)
         case .delete:
+            try await requireNoClones(of: volume.value)
             return .deleted(leaving: await deleteReplicas(of: volume))
         case .resize(let byteCount):
             try await resizeReplicas(of: volume, to: byteCount)
@@ -124,8 +169,28 @@ extension ControlPlane {
             try await requireAnswer(of: name, until: deadline)
             try await stopServing(volume, on: name, leaseEpoch: leaseEpoch, until: deadline)
             return .done
-        case .clone, .createSnapshot, .deleteSnapshot, .rollback:
-            throw .unsupported("snapshots and clones", volume.value)
+        case .createSnapshot(let name, let id, _, let session):
+            guard let id else { preconditionFailure("a snapshot of replicas has an id") }
+            return .snapshot(
+                try await takeSnapshot(
+                    name,
+                    id,
+                    session: session,
+                    of: volume,
+                    isFirstAttempt: isFirstAttempt,
+                    until: deadline
+                )
+            )
+        case .deleteSnapshot(let name):
+            try await deleteReplicaSnapshot(name, of: volume)
+            return .done
+        case .rollback(let name, _, let placements):
+            return try await rollBackReplicas(
+                of: volume,
+                to: name,
+                placements ?? [],
+                isFirstAttempt: isFirstAttempt
+            )
         }
     }
 
@@ -208,7 +273,8 @@ extension ControlPlane {
         return answers.filter { $0.1 != nil }.map(\.0)
     }
 
-    private func stopQuietly(_ volume: Versioned<VolumeRecord>) async {
+    /// Asks a volume's primary to stop, if its node is up; a stray service is stopped later.
+    func stopQuietly(_ volume: Versioned<VolumeRecord>) async {
         let limit = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
         let name = volume.value.primary
         guard (try? await metadata.liveNode(name)) != .some(nil) else { return }
@@ -247,18 +313,28 @@ extension ControlPlane {
     /// Does something with each replica, all at once.
     ///
     /// - Returns: What went wrong with each; nil when nothing did.
-    private func withEachReplica(
+    func withEachReplica(
         of volume: Versioned<VolumeRecord>,
         _ body: @escaping @Sendable (PlacementRecord) async throws(ControlError) -> Void
     ) async -> [(PlacementRecord, ControlError?)] {
-        await withTaskGroup(of: (PlacementRecord, ControlError?).self) { group in
-            for placement in volume.value.placements ?? [] {
+        await withEach(volume.value.placements ?? [], body)
+    }
+
+    /// Does something with each of some things, all at once.
+    ///
+    /// - Returns: What went wrong with each; nil when nothing did.
+    func withEach<Item: Sendable>(
+        _ items: [Item],
+        _ body: @escaping @Sendable (Item) async throws(ControlError) -> Void
+    ) async -> [(Item, ControlError?)] {
+        await withTaskGroup(of: (Item, ControlError?).self) { group in
+            for item in items {
                 group.addTask {
                     do throws(ControlError) {
-                        try await body(placement)
-                        return (placement, nil)
+                        try await body(item)
+                        return (item, nil)
                     } catch {
-                        return (placement, error)
+                        return (item, error)
                     }
                 }
             }
@@ -267,7 +343,7 @@ extension ControlPlane {
     }
 
     /// Asks a node that is up for its part of an operation.
-    private func asked(
+    func asked(
         _ name: String,
         of volume: Versioned<VolumeRecord>,
         _ change: @escaping @Sendable (any NodeService) async throws(ControlError) -> Void
@@ -289,26 +365,43 @@ extension ControlPlane {
             guard !discarded.isEmpty, try await meta(await metadata.liveNode(name)) != nil else {
                 return
             }
-            var gone: [DiscardedReplicaRecord] = []
-            for replica in discarded {
-                do throws(ControlError) {
-                    try await remove(replica, on: name)
-                    gone.append(replica.value)
-                } catch  where error.isRefusal {
-                    logger.warning(
-                        "a node keeps a replica that is not needed",
-                        metadata: ["node": "\(name)", "reason": "\(error.detail)"]
-                    )
-                }
+            var left = discarded
+            var isGettingOn = true
+            // A clone goes before what it stands on, whatever their order.
+            while isGettingOn, !left.isEmpty {
+                let round = left
+                left = try await remove(round, on: name)
+                isGettingOn = left.count < round.count
+                let kept = left
+                let gone = round.filter { !kept.contains($0) }.map(\.value)
+                try await meta(await metadata.forgetDiscarded(gone, of: name))
             }
-            let done = gone
-            try await meta(await metadata.forgetDiscarded(done, of: name))
         } catch {
             logger.info(
                 "replicas that are not needed stay on a node for now",
                 metadata: ["node": "\(name)", "reason": "\(error.detail)"]
             )
         }
+    }
+
+    /// - Returns: Those that the node refuses to delete.
+    private func remove(
+        _ discarded: [Versioned<DiscardedReplicaRecord>],
+        on name: String
+    ) async throws(ControlError) -> [Versioned<DiscardedReplicaRecord>] {
+        var kept: [Versioned<DiscardedReplicaRecord>] = []
+        for replica in discarded {
+            do throws(ControlError) {
+                try await remove(replica, on: name)
+            } catch  where error.isRefusal {
+                kept.append(replica)
+                logger.warning(
+                    "a node keeps a replica that is not needed",
+                    metadata: ["node": "\(name)", "reason": "\(error.detail)"]
+                )
+            }
+        }
+        return kept
     }
 
     private func remove(
@@ -334,30 +427,5 @@ extension ControlPlane {
                 // Gone is what we want.
             }
         }
-    }
-
-    /// Refuses what replicated volumes do not have yet.
-    ///
-    /// - Parameters:
-    ///   - volume: The volume.
-    ///   - what: What cannot be done, as a subject: "snapshots".
-    /// - Throws: ``ControlError/Code/unsupported``.
-    func requireUnreplicated(
-        _ volume: VolumeRecord,
-        for what: String
-    ) throws(ControlError) {
-        guard volume.isReplicated else { return }
-        throw .unsupported(what, volume)
-    }
-}
-
-extension ControlError {
-    fileprivate static func unsupported(_ what: String, _ volume: VolumeRecord) -> Self {
-        ControlError(
-            .unsupported,
-            "The volume '\(volume.name)' has \(volume.holders.count) replicas; this build has no "
-                + "\(what) of replicated volumes yet.",
-            help: "Use a volume that was made with '--replicas 1'."
-        )
     }
 }

@@ -148,11 +148,13 @@ extension ControlPlane {
     ///   - volume: The volume, with the lease epoch that is meant.
     ///   - served: What its hosts may do.
     ///   - nodes: All nodes.
+    ///   - access: Who may use it, when it is not what `served` says.
     /// - Returns: The assignment.
     static func assignment(
         _ volume: VolumeRecord,
         _ served: ServedRecord,
-        _ nodes: [String: NodeRecord]
+        _ nodes: [String: NodeRecord],
+        access: NodeVolumeAccess? = nil
     ) -> NodeServiceAssignment {
         let placements = (volume.placements ?? []).map { placement in
             NodePlacement(
@@ -169,7 +171,7 @@ extension ControlPlane {
             durability: volume.durabilityMode,
             leaseEpoch: volume.leaseEpoch ?? 0,
             exportEpoch: served.exportEpoch,
-            access: served.readOnly ? .readOnly : .readWrite,
+            access: access ?? (served.readOnly ? .readOnly : .readWrite),
             writeQuorum: volume.writeQuorum ?? (placements.count / 2 + 1),
             placements: placements,
             session: served.session
@@ -188,17 +190,19 @@ extension ControlPlane {
     ///   - volume: The volume, with the lease epoch that is meant.
     ///   - served: What its hosts may do.
     ///   - nodes: All nodes.
+    ///   - access: Who may use it, when it is not what `served` says.
     ///   - deadline: When to wait no more.
     /// - Throws: The node's error. It may have heard all the same.
     func assign(
         _ volume: Versioned<VolumeRecord>,
         _ served: ServedRecord,
         _ nodes: [String: NodeRecord],
+        access: NodeVolumeAccess? = nil,
         until deadline: ContinuousClock.Instant? = nil
     ) async throws(ControlError) {
         let name = volume.value.primary
         guard let record = nodes[name] else { throw .nodeNotFound(name) }
-        let assignment = Self.assignment(volume.value, served, nodes)
+        let assignment = Self.assignment(volume.value, served, nodes, access: access)
         let node = try connect(record).carryingOut(operation(on: volume))
         let limit = ContinuousClock.now + .milliseconds(Self.serviceMillisecondsMax)
         let status = try await answered(by: name, until: min(limit, deadline ?? limit)) {

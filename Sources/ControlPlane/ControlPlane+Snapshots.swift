@@ -11,9 +11,9 @@ extension ControlPlane {
         let snapshots = try await meta(await metadata.snapshots(of: record.id))
         let images = try await imagesBySnapshot(of: record.id)
         let known = await nodeSnapshots(of: record)
-        let node = try await meta(await metadata.node(record.primary))?.value
+        let node = try await exportNode(of: record)
         return snapshots.map { snapshot in
-            var document = document(snapshot, of: record, known[snapshot.name])
+            var document = document(snapshot, of: record, known)
             document.images = images[snapshot.name] ?? []
             document.nbdURI = node?.nbdURI(export: "\(record.name)@\(snapshot.name)")
             return document
@@ -36,15 +36,22 @@ extension ControlPlane {
         machineID: String? = nil
     ) async throws(ControlError) -> Snapshot {
         let snapshot = try await requireSnapshot(name, of: record)
-        let node = try await meta(await metadata.node(record.primary))?.value
+        let node = try await exportNode(of: record)
         let export = "\(record.name)@\(name)"
-        var document = document(snapshot, of: record, await nodeSnapshots(of: record)[name])
+        var document = document(snapshot, of: record, await nodeSnapshots(of: record))
         document.images = try await imagesBySnapshot(of: record.id)[name] ?? []
         document.nbdURI = node?.nbdURI(export: export)
         if let machineID, machineID == node?.machineID {
             document.nbdUnixURI = node?.nbdUnixURI(export: export)
         }
         return document
+    }
+
+    /// The node that exports a volume's snapshots; nil for a volume with replicas, whose primary
+    /// exports the volume alone.
+    private func exportNode(of volume: VolumeRecord) async throws(ControlError) -> NodeRecord? {
+        guard !volume.isReplicated else { return nil }
+        return try await meta(await metadata.node(volume.primary))?.value
     }
 
     /// Takes one.
@@ -57,7 +64,6 @@ extension ControlPlane {
         let request = "create snapshot \(volume)@\(name)"
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
-            try requireUnreplicated(record, for: "snapshots")
             let existing = try await meta(await metadata.snapshot(name, of: record.id))
             guard existing == nil else {
                 throw ControlError(
@@ -65,6 +71,9 @@ extension ControlPlane {
                     "The volume '\(volume)' has a snapshot '\(name)' already.",
                     help: "Choose another name; 'volctl snapshot list \(volume)' shows them."
                 )
+            }
+            guard !record.isReplicated else {
+                return try await planReplicaSnapshot(name, of: record)
             }
             return .createSnapshot(name: name)
         }
@@ -107,9 +116,11 @@ extension ControlPlane {
         let deadline = changeDeadline
         let end = try await change(volume, operation: operation, request: request) {
             [self] (record) throws(ControlError) in
-            try requireUnreplicated(record, for: "rollback")
-            _ = try await requireSnapshot(snapshot, of: record)
+            let found = try await requireSnapshot(snapshot, of: record)
             try await requireDetached(record, toBe: "rolled back")
+            guard !record.isReplicated else {
+                return try await planReplicaRollback(of: record, to: found)
+            }
             let held = try await read(record.primary, until: deadline) {
                 node throws(ControlError) in
                 try await node.volume(record.id)
@@ -139,24 +150,27 @@ extension ControlPlane {
         return result
     }
 
-    private func nodeSnapshots(of volume: VolumeRecord) async -> [String: NodeSnapshot] {
+    private func nodeSnapshots(of volume: VolumeRecord) async -> [NodeSnapshot] {
         do throws(ControlError) {
-            let held = try await askedBriefly(volume.primary) { node throws(ControlError) in
+            return try await askedBriefly(volume.teller) { node throws(ControlError) in
                 try await node.volume(volume.id)
-            }
-            return Dictionary(held.snapshots.map { ($0.name, $0) }) { first, _ in first }
+            }.snapshots
         } catch {
             // The document leaves out what only the node knows.
-            return [:]
+            return []
         }
     }
 
     private func document(
         _ snapshot: SnapshotRecord,
         of volume: VolumeRecord,
-        _ known: NodeSnapshot?
+        _ told: [NodeSnapshot]
     ) -> Snapshot {
-        Snapshot(
+        let known = told.first { other in
+            guard let mark = snapshot.mark else { return other.name == snapshot.name }
+            return other.replica?.id == mark.id
+        }
+        return Snapshot(
             volume: volume.name,
             name: snapshot.name,
             byteCount: snapshot.byteCount,
@@ -224,7 +238,6 @@ extension ControlPlane {
         _ creation: ImageCreation,
         of volume: VolumeRecord
     ) async throws(ControlError) -> ImageRecord {
-        try requireUnreplicated(volume, for: "images")
         let snapshot = try await requireSnapshot(creation.snapshot, of: volume)
         let existing = try await meta(
             await metadata.image(creation.name, version: creation.version)

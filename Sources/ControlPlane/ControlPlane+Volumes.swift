@@ -88,7 +88,6 @@ extension ControlPlane {
         let end = try await create(creation.name, operation: operation, request: request) {
             [self] () throws(ControlError) in
             let (parent, snapshot) = try await source()
-            try requireUnreplicated(parent, for: "clones")
             let found = try await meta(await metadata.snapshot(snapshot, of: parent.id))
             guard let found else { throw .snapshotNotFound(snapshot, of: parent.name) }
             // A clone shares its parent's layers, so it lives where they are.
@@ -109,6 +108,7 @@ extension ControlPlane {
                 createdAt: now
             )
             record.pending = PendingOperation(key: operation, kind: .clone, startedAt: now)
+            if parent.isReplicated { return try cloneRecord(record, of: parent, found) }
             return record
         }
         return try await document(end, name: creation.name)

@@ -181,7 +181,12 @@ extension ControlPlane {
     ) async throws(ControlError) -> VolumeRecord {
         guard let pending = volume.value.pending else { return volume.value }
         guard !volume.value.isReplicated else {
-            return try await driveReplicated(volume, pending, until: deadline)
+            return try await driveReplicated(
+                volume,
+                pending,
+                isFirstAttempt: isFirstAttempt,
+                until: deadline
+            )
         }
         let outcome: ClusterMetadata.Outcome
         do throws(ControlError) {
@@ -302,7 +307,8 @@ extension ControlError {
         switch code {
         case .invalidArgument, .malformedRequest, .browserRefused, .routeNotFound,
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
-            .inUse, .outdated, .busy, .limitReached, .bodyTooLarge, .unsupportedMediaType,
+            .inUse, .notComplete, .outdated, .busy, .limitReached, .bodyTooLarge,
+            .unsupportedMediaType,
             .unsupported,
             .noSpace, .unavailable, .unreachable:
             false

@@ -39,7 +39,7 @@ extension ControlPlane {
         case .resize(let byteCount):
             let update = NodeVolumeUpdate(byteCount: byteCount)
             return .volume(byteCount: try await node.updateVolume(volume.id, update).byteCount)
-        case .createSnapshot(let name):
+        case .createSnapshot(let name, _, _, _):
             return .snapshot(
                 try await snapshot(name, of: volume, node, isFirstAttempt: isFirstAttempt)
             )
@@ -50,7 +50,7 @@ extension ControlPlane {
                 // Gone is what we want.
             }
             return .done
-        case .rollback(let name, let topLayer):
+        case .rollback(let name, let topLayer, _):
             let after = try await rollback(
                 volume,
                 to: name,
@@ -214,15 +214,8 @@ extension ControlPlane {
     private func namingClones(of volume: VolumeRecord, _ error: ControlError) async -> ControlError
     {
         let all = (try? await metadata.allVolumes()) ?? []
-        let names = all.map(\.value).filter { $0.source?.volumeID == volume.id }.map(\.name)
-        guard !names.isEmpty else { return error }
-        let some = names.sorted().prefix(3).joined(separator: "', '")
-        let more = names.count > 3 ? " and \(names.count - 3) more" : ""
-        return ControlError(
-            .inUse,
-            "Clones of '\(volume.name)' share data with it: '\(some)'\(more).",
-            help: "Delete the clones first."
-        )
+        let clones = all.map(\.value).filter { $0.source?.volumeID == volume.id }
+        return .inUse(volume, by: clones) ?? error
     }
 }
 
@@ -278,9 +271,9 @@ extension PendingOperation.Kind {
         case .clone: "cloning"
         case .delete: "deletion"
         case .resize: "resizing"
-        case .createSnapshot(let name): "snapshot '\(name)'"
+        case .createSnapshot(let name, _, _, _): "snapshot '\(name)'"
         case .deleteSnapshot(let name): "deletion of snapshot '\(name)'"
-        case .rollback(let name, _): "rollback to '\(name)'"
+        case .rollback(let name, _, _): "rollback to '\(name)'"
         case .move(let primary, _, _): "move to '\(primary)'"
         case .attach(let attachment, _, _, _, _): "attaching to '\(attachment.host)'"
         case .detach(let host): "detaching from '\(host)'"
@@ -313,9 +306,9 @@ extension PendingOperation.Kind {
         case .delete: "deleted"
         case .resize(let byteCount):
             "resized from \(Self.size(volume.byteCount)) to \(Self.size(byteCount))"
-        case .createSnapshot(let name): "snapshot '\(name)' taken"
+        case .createSnapshot(let name, _, _, _): "snapshot '\(name)' taken"
         case .deleteSnapshot(let name): "snapshot '\(name)' deleted"
-        case .rollback(let name, _): "rolled back to snapshot '\(name)'"
+        case .rollback(let name, _, _): "rolled back to snapshot '\(name)'"
         case .move(let primary, _, _):
             "its primary is on '\(primary)' now, lease \(volume.leaseEpoch ?? 0)"
         case .attach(let attachment, let takeover, let primary, _, _):

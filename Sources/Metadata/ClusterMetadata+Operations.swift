@@ -18,7 +18,8 @@ extension ClusterMetadata {
     /// - Parameters:
     ///   - volume: Its record, with a pending `create` or `clone`.
     ///   - request: The client's request, to recognise its repetition.
-    /// - Returns: The record, or nil when name, id or operation key are taken.
+    /// - Returns: The record, or nil when name, id or operation key are taken, or what it is to
+    ///   be made of is being deleted.
     /// - Throws: ``MetadataError``; nothing was changed.
     public func beginCreation(
         _ volume: VolumeRecord,
@@ -33,12 +34,27 @@ extension ClusterMetadata {
         change.require(.absent(keys.operation(pending.key)))
         if let source = volume.source {
             change.require(.exists(keys.snapshot(source.volumeID, source.snapshot)))
+            if source.mark != nil, try await !requireKept(source, &change) { return nil }
         }
         try change.put(volume.id, keys.name(volume.name))
         try change.put(volume, keys.volume(volume.id))
         try begin(pending, on: volume.id, request: request, &change)
         guard let revision = try await apply(change) else { return nil }
         return Versioned(value: volume, revision: revision)
+    }
+
+    /// Sees to it that a replicated volume is not deleted while a clone is made of it: no single
+    /// node could refuse that for all of them.
+    ///
+    /// - Returns: False when it is being deleted, or gone.
+    private func requireKept(
+        _ source: VolumeRecord.Source,
+        _ change: inout MetaChange
+    ) async throws(MetadataError) -> Bool {
+        guard let parent = try await volume(id: source.volumeID), parent.value.state == .ready
+        else { return false }
+        change.require(.unchanged(keys.volume(source.volumeID), since: parent.revision))
+        return true
     }
 
     /// Writes down the intent to change a volume.
@@ -66,13 +82,20 @@ extension ClusterMetadata {
         case .delete:
             record.state = .deleting
             change.require(.empty(prefix: keys.imageUses(record.id)))
-        case .createSnapshot(let name):
+        case .createSnapshot(let name, _, let primary, _):
             change.require(.absent(keys.snapshot(record.id, name)))
+            if let primary {
+                record.leaseEpoch = (record.leaseEpoch ?? 0) + 1
+                record.primary = primary
+            }
         case .deleteSnapshot(let name):
             change.require(.exists(keys.snapshot(record.id, name)))
             change.require(.empty(prefix: keys.imageUses(record.id, name)))
-        case .rollback(let name, _):
+        case .rollback(let name, _, let placements):
             change.require(.exists(keys.snapshot(record.id, name)))
+            // The first is what the replicas begin in: above all before, below all that come. The
+            // second is what they have promised then.
+            if placements != nil { record.leaseEpoch = (record.leaseEpoch ?? 0) + 2 }
         case .attach(_, _, let primary?, _, _), .move(let primary, _, _):
             // In the metadata before a node hears of it: nobody else gets this epoch.
             record.leaseEpoch = (record.leaseEpoch ?? 0) + 1
@@ -143,6 +166,12 @@ extension ClusterMetadata {
     public enum Outcome: Sendable, Hashable {
         /// The volume has this size now.
         case volume(byteCount: UInt64)
+        /// The volume has this size, and replicas; those that it had beside are to be deleted.
+        case replicas(
+            byteCount: UInt64,
+            placements: [PlacementRecord],
+            leaving: [PlacementRecord]
+        )
         /// The snapshot that was taken.
         case snapshot(SnapshotRecord)
         /// Nothing more to know.
@@ -195,14 +224,20 @@ extension ClusterMetadata {
     ) async throws(MetadataError) {
         switch kind {
         case .create, .clone, .resize, .rollback:
-            break
+            guard case .replicas(let byteCount, let placements, let leaving) = outcome else {
+                break
+            }
+            record.byteCount = byteCount
+            record.placements = placements
+            record.replicas = record.holders
+            try discard(leaving, of: record, &change)
         case .delete:
             change.delete(keys.attachments(record.id))
             change.deleteAll(prefix: keys.snapshots(record.id))
             if case .deleted(let replicas) = outcome {
                 try discard(replicas, of: record, &change)
             }
-        case .createSnapshot(let name):
+        case .createSnapshot(let name, _, _, _):
             guard case .snapshot(let snapshot) = outcome else {
                 preconditionFailure("a snapshot was taken, so the node described it")
             }

@@ -5,8 +5,8 @@ import Foundation
 extension ClusterMetadata {
     /// Changes many volumes, as many at a time as a transaction takes.
     ///
-    /// - Parameter volumes: Changed records without a pending operation, with the revisions at
-    ///   which they were read.
+    /// - Parameter volumes: Changed records, with the revisions at which they were read, without
+    ///   a pending operation or with one that leaves the primary free.
     /// - Returns: Those that were changed, with their new revisions; the others were changed by
     ///   somebody else meanwhile.
     /// - Throws: ``MetadataError``; some may have been changed.
@@ -35,7 +35,10 @@ extension ClusterMetadata {
     ) async throws(MetadataError) -> MetaRevision? {
         var change = MetaChange()
         for volume in volumes {
-            precondition(volume.value.pending == nil, "a pending operation ends by itself")
+            precondition(
+                volume.value.pending?.leavesPrimaryFree != false,
+                "a pending operation ends by itself"
+            )
             let key = keys.volume(volume.value.id)
             change.require(.unchanged(key, since: volume.revision))
             try change.put(volume.value, key)

@@ -38,12 +38,20 @@ public struct VolumeRecord: Sendable, Hashable, Codable {
         public var volumeName: String
         /// The snapshot.
         public var snapshot: String
+        /// What the replicas of a replicated volume call it; nil otherwise.
+        public var mark: SnapshotMarkRecord?
 
         /// Creates a source.
-        public init(volumeID: UInt64, volumeName: String, snapshot: String) {
+        public init(
+            volumeID: UInt64,
+            volumeName: String,
+            snapshot: String,
+            mark: SnapshotMarkRecord? = nil
+        ) {
             self.volumeID = volumeID
             self.volumeName = volumeName
             self.snapshot = snapshot
+            self.mark = mark
         }
     }
 
@@ -124,14 +132,27 @@ public struct PendingOperation: Sendable, Hashable, Codable {
         /// Gives it another size.
         case resize(byteCount: UInt64)
         /// Takes a snapshot.
-        case createSnapshot(name: String)
+        ///
+        /// The others only when it is replicated: what the replicas are to call it, and, while no
+        /// host has the volume, who serves it for that time, under the lease epoch that is next.
+        case createSnapshot(
+            name: String,
+            id: UInt64? = nil,
+            primary: String? = nil,
+            session: UInt64? = nil
+        )
         /// Deletes a snapshot.
         case deleteSnapshot(name: String)
         /// Goes back to a snapshot; nobody may write while it is pending.
         ///
         /// `topLayer` took the volume's writes before, where the node tells: once another one
-        /// does, it has gone back.
-        case rollback(snapshot: String, topLayer: UInt64?)
+        /// does, it has gone back. `placements` are the replicas that a replicated volume has
+        /// then, which begin in the epoch before the volume's lease epoch, as that is from now on.
+        case rollback(
+            snapshot: String,
+            topLayer: UInt64?,
+            placements: [PlacementRecord]? = nil
+        )
         /// Gives the volume to a host; with `takeover` everyone else loses it.
         ///
         /// `primary` serves it from then on, `from` did before; both only when it is replicated
@@ -165,6 +186,15 @@ public struct PendingOperation: Sendable, Hashable, Codable {
 
     /// Whether there is room for a further name.
     public var takesKeys: Bool { (otherKeys ?? []).count < Self.otherKeyCountMax }
+
+    /// Whether the volume's primary may change while this is under way: what is asked of one can
+    /// be asked of the next.
+    public var leavesPrimaryFree: Bool {
+        switch kind {
+        case .createSnapshot, .deleteSnapshot: true
+        default: false
+        }
+    }
 
     /// All names for it.
     var keys: [String] { [key] + (otherKeys ?? []) }
@@ -206,19 +236,28 @@ public struct OperationRecord: Sendable, Hashable, Codable {
 public struct SnapshotRecord: Sendable, Hashable, Codable {
     /// Its name, without the volume's.
     public var name: String
-    /// The sealed layer on the node.
+    /// The sealed layer on the node; 0 when the volume is replicated.
     public var layer: UInt64
     /// The volume's size when it was taken.
     public var byteCount: UInt64
     /// When it was taken.
     public var createdAt: Date
+    /// What the replicas of a replicated volume call it; nil otherwise.
+    public var mark: SnapshotMarkRecord?
 
     /// Creates a record.
-    public init(name: String, layer: UInt64, byteCount: UInt64, createdAt: Date) {
+    public init(
+        name: String,
+        layer: UInt64,
+        byteCount: UInt64,
+        createdAt: Date,
+        mark: SnapshotMarkRecord? = nil
+    ) {
         self.name = name
         self.layer = layer
         self.byteCount = byteCount
         self.createdAt = createdAt
+        self.mark = mark
     }
 }
 

@@ -19,6 +19,20 @@ public struct PlacementRecord: Sendable, Hashable, Codable {
     }
 }
 
+/// What all replicas of a volume call one of its snapshots.
+public struct SnapshotMarkRecord: Sendable, Hashable, Codable {
+    /// Which snapshot; it was given by the metadata before any node heard of it.
+    public var id: UInt64
+    /// Its number in the volume's stream of writes.
+    public var number: UInt64
+
+    /// Creates a mark.
+    public init(id: UInt64, number: UInt64) {
+        self.id = id
+        self.number = number
+    }
+}
+
 /// That hosts have a replicated volume, so that its primary is to serve it.
 public struct ServedRecord: Sendable, Hashable, Codable {
     /// The epoch of its export.

@@ -23,16 +23,7 @@ extension NodeAdmin {
         do throws(ServiceError) {
             return try await node.serve(asked).document
         } catch {
-            switch error {
-            case .outdated:
-                throw ControlError(
-                    .outdated,
-                    "The node serves '\(assignment.name)' under a higher epoch."
-                )
-            case .invalid(let needed):
-                throw ControlError(.invalidArgument, "A volume to serve has \(needed).")
-            case .stopping: throw ControlError(.unavailable, "The node is stopping.")
-            }
+            throw ControlError(error)
         }
     }
 

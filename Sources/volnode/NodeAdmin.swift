@@ -128,7 +128,7 @@ struct NodeAdmin: NodeService {
 
     /// What a stopped store holds is unknown: to say "not found" would have the caller believe
     /// that it is gone.
-    private static let storeStopped = ControlError(
+    static let storeStopped = ControlError(
         .unavailable,
         "A store of this node has stopped or is being opened; its log says why."
     )
@@ -172,7 +172,7 @@ struct NodeAdmin: NodeService {
     }
 
     /// Refuses a name that a volume of another store has: both would be exported under it.
-    private func requireFree(_ name: String, of id: UInt64) async throws(ControlError) {
+    func requireFree(_ name: String, of id: UInt64) async throws(ControlError) {
         guard node.storePaths.count > 1 else { return }
         let isTaken = await node.volumes().contains { volume in
             volume.specification.name == name && volume.specification.id.rawValue != id

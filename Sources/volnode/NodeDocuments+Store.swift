@@ -126,7 +126,8 @@ extension SnapshotSummary {
             layer: layer.rawValue,
             byteCount: byteCount,
             ownByteCount: ownByteCount,
-            cloneCount: cloneCount
+            cloneCount: cloneCount,
+            replica: NodeReplicaSnapshot(name: name)
         )
     }
 }

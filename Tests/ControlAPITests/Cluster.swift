@@ -19,6 +19,7 @@ final class Cluster: Sendable {
         directory = NSTemporaryDirectory() + "cairn-control-" + UUID().uuidString
         store = try SQLiteMetaStore(directory: directory, logger: Self.quiet)
         nodes = nodeNames.map(MemoryNode.init)
+        for node in nodes { node.replicas.connect(nodes) }
     }
 
     deinit {
@@ -115,8 +116,13 @@ final class Cluster: Sendable {
         _ context: String
     ) async throws {
         #expect(held.creation.byteCount == volume.byteCount, "size after \(context)")
-        guard !volume.isReplicated else { return }
         let snapshots = try await metadata.snapshots(of: volume.id)
+        guard !volume.isReplicated else {
+            let marks = Set(held.snapshots.compactMap(\.replica?.id))
+            let known = Set(snapshots.compactMap(\.mark?.id))
+            #expect(marks.isSubset(of: known), "unknown snapshots after \(context)")
+            return
+        }
         #expect(snapshots.map(\.name) == held.snapshots.map(\.name), "snapshots after \(context)")
         #expect(snapshots.map(\.layer) == held.snapshots.map(\.layer), "layers after \(context)")
         let current = try await metadata.attachments(of: volume.id).current

@@ -176,4 +176,48 @@ struct FaultyNode: NodeService {
     ) async throws(ControlError) -> NodeVolume {
         try await call(await node.clone(volume: id, snapshot: name, creation))
     }
+
+    func services() async throws(ControlError) -> [NodeServiceStatus] {
+        try await node.services()
+    }
+
+    func serve(
+        _ assignment: NodeServiceAssignment
+    ) async throws(ControlError) -> NodeServiceStatus {
+        try await call(await node.serve(assignment))
+    }
+
+    func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
+        try await call(await node.stopServing(volume, leaseEpoch: leaseEpoch))
+    }
+
+    func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken {
+        try await call(await node.takeSnapshot(of: volume, taking))
+    }
+
+    func deleteReplicaSnapshot(
+        of volume: UInt64,
+        _ snapshot: UInt64
+    ) async throws(ControlError) {
+        try await call(await node.deleteReplicaSnapshot(of: volume, snapshot))
+    }
+
+    func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError) {
+        try await call(await node.cloneReplica(of: volume, snapshot, creation))
+    }
+
+    func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError) {
+        try await call(await node.rollBackReplica(of: volume, snapshot, rollback))
+    }
 }

@@ -21,6 +21,8 @@ final class MemoryNode: NodeService {
         var rollbacks: [String] = []
         /// The lease epoch that it has promised, when it is a replica.
         var promisedEpoch: UInt64 = 0
+        /// Whether it lacks something that other replicas have.
+        var isIncomplete = false
     }
 
     private struct State {
@@ -35,6 +37,8 @@ final class MemoryNode: NodeService {
     let name: String
     /// What it serves of replicated volumes.
     let shelf = ServiceShelf()
+    /// What it reaches of other nodes' replicas, and what it was asked of its own.
+    let replicas = ReplicaShelf()
     private let state = Mutex(State())
     private let gate = OperationGate()
     private let whenListed = Mutex<(@Sendable () async -> Void)?>(nil)
@@ -91,6 +95,15 @@ final class MemoryNode: NodeService {
             return state.stopped.isEmpty
         }
         guard isKnown else { throw ControlError(.unavailable, "A store has stopped.") }
+    }
+
+    /// Changes what it holds of a volume; nothing when that is nothing.
+    func change(_ id: UInt64, _ change: (inout Held) -> Void) {
+        state.withLock { state in
+            guard var volume = state.volumes[id] else { return }
+            change(&volume)
+            state.volumes[id] = volume
+        }
     }
 
     /// Loses a volume.
@@ -252,7 +265,7 @@ final class MemoryNode: NodeService {
 
     // MARK: - State
 
-    private func require(_ id: UInt64) throws(ControlError) -> Held {
+    func require(_ id: UInt64) throws(ControlError) -> Held {
         try requireStores(for: id)
         guard let volume = held[id] else {
             throw ControlError(.volumeNotFound, "There is no volume \(id).")
@@ -267,7 +280,7 @@ final class MemoryNode: NodeService {
         return snapshot
     }
 
-    private func insert(_ volume: Held) throws(ControlError) -> Held {
+    func insert(_ volume: Held) throws(ControlError) -> Held {
         let id = volume.creation.id
         let name = volume.creation.name
         guard !held.values.contains(where: { $0.creation.id == id || $0.creation.name == name })
@@ -306,7 +319,7 @@ final class MemoryNode: NodeService {
                     instance: replica.instance,
                     promisedEpoch: volume.promisedEpoch,
                     acceptedEpoch: volume.promisedEpoch,
-                    isComplete: !replica.isReplacement,
+                    isComplete: !replica.isReplacement && !volume.isIncomplete,
                     isBlank: replica.isReplacement,
                     remembers: true
                 )

@@ -109,40 +109,6 @@ struct ReplicatedVolumeTests {
         await cluster.stop()
     }
 
-    @Test("What replicated volumes do not have yet is refused in a sentence")
-    func snapshots_areUnsupported() async throws {
-        let cluster = try await ReplicatedCluster()
-        try await cluster.create()
-        let plane = cluster.plane
-        let creation = SnapshotCreation(name: "s")
-        let image = ImageCreation(name: "i", version: "1", volume: "v", snapshot: "s")
-        let errors = [
-            await controlError { () throws(ControlError) in
-                _ = try await plane.createSnapshot(of: "v", creation, operation: "1")
-            },
-            await controlError { () throws(ControlError) in
-                _ = try await plane.rollback("v", to: "s", operation: "2")
-            },
-            await controlError { () throws(ControlError) in
-                let clone = CloneCreation(name: "c")
-                _ = try await plane.clone("v", snapshot: "s", clone, operation: "3")
-            },
-            await controlError { () throws(ControlError) in
-                _ = try await plane.createImage(image, operation: "4")
-            },
-        ]
-        for (error, what) in zip(errors, ["snapshots", "rollback", "clones", "images"]) {
-            #expect(error?.code == .unsupported)
-            #expect(
-                error?.detail
-                    == "The volume 'v' has 3 replicas; this build has no \(what) of replicated "
-                    + "volumes yet."
-            )
-        }
-        try await cluster.cluster.requireAgreement("refusals")
-        await cluster.stop()
-    }
-
     // MARK: - Attaching
 
     @Test("The lease epoch is in the metadata before a node hears of it")

@@ -199,4 +199,22 @@ struct AbsentNode: NodeService {
     func stopServing(_ volume: UInt64, leaseEpoch: UInt64) async throws(ControlError) {
         try await nothing() as Void
     }
+    func takeSnapshot(
+        of volume: UInt64,
+        _ taking: NodeSnapshotTaking
+    ) async throws(ControlError) -> NodeSnapshotTaken { try await nothing() }
+    func deleteReplicaSnapshot(
+        of volume: UInt64,
+        _ snapshot: UInt64
+    ) async throws(ControlError) { try await nothing() as Void }
+    func cloneReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ creation: NodeReplicaCloneCreation
+    ) async throws(ControlError) { try await nothing() as Void }
+    func rollBackReplica(
+        of volume: UInt64,
+        _ snapshot: UInt64,
+        _ rollback: NodeReplicaRollback
+    ) async throws(ControlError) { try await nothing() as Void }
 }

@@ -56,6 +56,14 @@ struct ImageImportCommand: ClusterCommand {
     var durability: DurabilityMode?
     @Option(help: "The node to place the new volume on.")
     var node: String?
+    @Option(
+        help: ArgumentHelp(
+            "The copies of the new volume, 1 to 5; default 3 where three nodes take some, else 1.",
+            valueName: "n"
+        ),
+        transform: Usage.number(1...APILimits.replicaCountMax)
+    )
+    var replicas: Int?
     @Flag(help: "Overwrite a volume that holds data.")
     var overwrite = false
     @Flag(inversion: .prefixedNo, help: "Read back and compare checksums.")
@@ -109,6 +117,7 @@ struct ImageImportCommand: ClusterCommand {
                     isVerified: verify,
                     node: node,
                     durability: durability,
+                    replicas: replicas,
                     catalogue: entry
                 )
                 return try await work.run(client, progress: progress)

@@ -25,6 +25,8 @@ package struct ImageImport {
     package var node: String?
     /// The durability of a new volume.
     package var durability: DurabilityMode?
+    /// The number of copies of a new volume; nil for what the service gives by itself.
+    package var replicas: Int?
     /// Where the volume is entered into the catalogue, when it is.
     package var catalogue: CatalogueEntry?
 
@@ -37,6 +39,7 @@ package struct ImageImport {
         isVerified: Bool,
         node: String?,
         durability: DurabilityMode?,
+        replicas: Int? = nil,
         catalogue: CatalogueEntry? = nil
     ) {
         self.image = image
@@ -46,6 +49,7 @@ package struct ImageImport {
         self.isVerified = isVerified
         self.node = node
         self.durability = durability
+        self.replicas = replicas
         self.catalogue = catalogue
     }
 
@@ -153,8 +157,7 @@ package struct ImageImport {
             name: volume,
             byteCount: byteCount,
             durability: durability,
-            // Replicated volumes have no snapshots yet, and an image is one.
-            replicas: 1,
+            replicas: replicas,
             node: node
         )
         do throws(ControlError) {

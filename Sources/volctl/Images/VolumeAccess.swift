@@ -56,13 +56,18 @@ package struct VolumeAccess {
     /// Where the volume can be written.
     package var uri: String {
         get throws(ControlError) {
-            try Self.usable(attachment.nbdUnixURI ?? attachment.nbdURI, of: volume)
+            try Self.uri(of: attachment)
         }
     }
 
     /// Where a snapshot can be read; nobody is kept from its volume by that.
     package static func uri(of snapshot: Snapshot) throws(ControlError) -> String {
         try usable(snapshot.nbdUnixURI ?? snapshot.nbdURI, of: snapshot.volume)
+    }
+
+    /// Where an attached volume can be read and written.
+    package static func uri(of attachment: Attachment) throws(ControlError) -> String {
+        try usable(attachment.nbdUnixURI ?? attachment.nbdURI, of: attachment.volume)
     }
 
     private static func usable(

@@ -56,18 +56,17 @@ package struct VolumeExportWork {
         let unfinished = "\(path).unfinished.\(getpid())"
         let (byteCount, digests) = try await source.withSnapshot(of: volume.name, client) {
             snapshot in
-            do {
-                let node = ServingNode(
-                    name: volume.primary,
-                    uri: try VolumeAccess.uri(of: snapshot)
-                )
-                let digests = try copy(node, snapshot.byteCount, to: unfinished, progress)
-                try takeName(unfinished)
-                return (snapshot.byteCount, digests)
-            } catch {
-                Path.remove(unfinished)
-                throw error
+            let digests = try await snapshot.withExport(of: volume, client) { node in
+                do {
+                    let digests = try copy(node, snapshot.byteCount, to: unfinished, progress)
+                    try takeName(unfinished)
+                    return digests
+                } catch {
+                    Path.remove(unfinished)
+                    throw error
+                }
             }
+            return (snapshot.byteCount, digests)
         }
         return Report(
             volume: source.volume,
@@ -153,20 +152,21 @@ extension ExportSource {
     package func withSnapshot<Value>(
         of volume: String,
         _ client: ControlClient,
-        _ body: (Snapshot) throws -> Value
+        _ body: (Snapshot) async throws -> Value
     ) async throws -> Value {
         if let name = snapshot {
             let reference = SnapshotReference(volume: volume, snapshot: name)
             let found = try await client.named(reference) { () throws(ControlError) in
                 try await client.snapshot(name, of: volume)
             }
-            return try body(found)
+            return try await body(found)
         }
         let temporary = "export-\(VolumeAccess.processTag)"
         try await take(temporary, of: volume, client)
         let result: Result<Value, any Error>
         do {
-            result = .success(try body(try await client.snapshot(temporary, of: volume)))
+            let taken = try await client.snapshot(temporary, of: volume)
+            result = .success(try await body(taken))
         } catch {
             result = .failure(error)
         }
