@@ -93,7 +93,7 @@ final class EtcdClient: Sendable {
     /// Tries until it is done or refused, or time is over.
     ///
     /// - Throws: ``MetadataError/unavailable(_:)`` when nothing was done,
-    ///   ``MetadataError/outcomeUnknown(_:)`` when that is not certain, or what etcd's refusal means.
+    ///   ``MetadataError/outcomeUnknown(_:)`` when that is not certain, or what a refusal means.
     func repeating<Answer>(
         _ body: (EtcdTry) async throws(EtcdFailure) -> Answer
     ) async throws(MetadataError) -> Answer {
@@ -191,6 +191,8 @@ final class EtcdClient: Sendable {
     ///   - path: What is asked.
     ///   - body: The question.
     ///   - index: Which member is asked, counted beyond the one that answered last.
+    /// - Returns: The lines, in pieces.
+    /// - Throws: What ended it before it began.
     func stream(
         _ path: String,
         _ body: Data,

@@ -8,13 +8,15 @@ public struct EtcdConfiguration: Sendable, Hashable {
     public var namespace = ""
     /// Files for TLS.
     public var transportSecurity = TransportSecurity()
-    /// How long one member may take to answer, in milliseconds: then the next one is asked. A
-    /// cluster that has lost its leader needs 1 s to 2 s for another one.
+    /// How long one member may take to answer, in milliseconds.
+    ///
+    /// Then the next one is asked. A cluster that has lost its leader needs 1 s to 2 s for another one.
     public var tryMillisecondsMax: Int64 = 2_000
     /// How long to ask members in turn, in milliseconds.
     public var totalMillisecondsMax: Int64 = 10_000
-    /// How long a watch may be silent, in milliseconds, before another member is asked: one that
-    /// is frozen keeps its connections. More than etcd's interval of progress notices, which is
+    /// How long a watch may be silent, in milliseconds, before another member is asked.
+    ///
+    /// One that is frozen keeps its connections. More than etcd's interval of progress notices, which is
     /// 10 minutes unless `--experimental-watch-progress-notify-interval` says otherwise; with that
     /// a quiet watch is merely begun anew each time.
     public var watchSilenceMillisecondsMax: Int64 = 5_000

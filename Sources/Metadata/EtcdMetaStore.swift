@@ -1,7 +1,7 @@
 // The metadata store of many machines: etcd through its JSON gateway.
 //
 // Invariants:
-//   a transaction takes effect once, however often it had to be sent: see EtcdMetaStore+Transaction;
+//   a transaction takes effect once, however often it was sent: see EtcdMetaStore+Transaction;
 //   one that was answered as not done is never done later;
 //   a watch gives each change once, in order, across members that die, hang or are cut off.
 //

@@ -30,6 +30,10 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
     case storeFull(String)
     /// Another volmeta has taken over; nothing was changed.
     case notLeader
+    /// The store to copy to has records already.
+    case targetNotEmpty
+    /// A copy into the store was interrupted.
+    case copyIncomplete
 
     /// What happened, in one line.
     public var description: String {
@@ -50,6 +54,8 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
             "etcd has not answered and may have made the change: \(detail)."
         case .storeFull(let detail): "etcd takes no changes: \(detail)."
         case .notLeader: "Another volmeta has taken over."
+        case .targetNotEmpty: "The store to copy to has records already."
+        case .copyIncomplete: "The copy into this store has not come to its end."
         }
     }
 
@@ -67,6 +73,8 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
         case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound, .notLeader: nil
         case .unavailable, .outcomeUnknown:
             "Check the members that --store names with 'etcdctl endpoint health'."
+        case .targetNotEmpty: "Name an etcd namespace of its own: etcd://HOST:PORT/NAME."
+        case .copyIncomplete: "Run the same 'volmeta migrate' again."
         case .storeFull:
             "Let etcd compact and defragment, or give it more; then 'etcdctl alarm disarm'."
         }
