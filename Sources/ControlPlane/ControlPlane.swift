@@ -64,6 +64,7 @@ public final class ControlPlane: ControlService {
     ///   - viewMillisecondsMax: How long a node may take to say what can be left out.
     ///   - replaceSeconds: How long a node may be down before its replicas are replaced; 0 for
     ///     ever.
+    ///   - term: Greater than that of all processes before; nil for what the clock says.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
@@ -72,6 +73,7 @@ public final class ControlPlane: ControlService {
         changeMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax,
         viewMillisecondsMax: Int64 = APILimits.nodeViewMillisecondsMax,
         replaceSeconds: Double = APILimits.replaceSeconds,
+        term: UInt64? = nil,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
@@ -80,7 +82,7 @@ public final class ControlPlane: ControlService {
         self.changeMillisecondsMax = changeMillisecondsMax
         self.viewMillisecondsMax = viewMillisecondsMax
         self.replaceSeconds = replaceSeconds
-        term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
+        self.term = term ?? UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         programVersion = version
     }
 
@@ -218,7 +220,12 @@ extension ControlError {
     /// What the API says of a failure of the metadata.
     init(_ error: MetadataError) {
         let code: Code =
-            if case .compacted = error { .revisionCompacted } else { .internalError }
+            switch error {
+            case .compacted: .revisionCompacted
+            // Also when this very transaction did nothing: those before it may have.
+            case .unavailable, .outcomeUnknown, .notLeader: .outcomeUnknown
+            default: .internalError
+            }
         self.init(code, error.description, help: error.help)
     }
 
