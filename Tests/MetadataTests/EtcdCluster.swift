@@ -22,6 +22,10 @@ final class EtcdCluster: Sendable {
     /// Where Debian's package puts it.
     static let program = "/usr/bin/etcd"
     static var isInstalled: Bool { FileManager.default.isExecutableFile(atPath: program) }
+    /// Whether tests without etcd are to fail: where it is installed first, as by `make test`.
+    static var isRequired: Bool {
+        ProcessInfo.processInfo.environment["CAIRN_REQUIRE_ETCD"] != nil
+    }
 
     private let directory: URL
     let members: [Member]
@@ -161,7 +165,10 @@ struct EtcdClusterTrait: SuiteTrait, TestScoping {
         testCase: Test.Case?,
         performing function: @concurrent @Sendable () async throws -> Void
     ) async throws {
-        guard EtcdCluster.isInstalled else { return try await function() }
+        guard EtcdCluster.isInstalled || EtcdCluster.isRequired else {
+            return try await function()
+        }
+        try #require(EtcdCluster.isInstalled, "etcd is not installed: .ci/setup does that")
         let cluster = try await EtcdCluster()
         defer { cluster.stop() }
         try await Self.$cluster.withValue(cluster) { try await function() }

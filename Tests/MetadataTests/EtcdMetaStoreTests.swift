@@ -12,7 +12,7 @@ import Testing
     "etcd metadata store",
     .serialized,
     .etcdCluster,
-    .enabled(if: EtcdCluster.isInstalled, "needs etcd-server"),
+    .enabled(if: EtcdCluster.isInstalled || EtcdCluster.isRequired, "needs etcd-server"),
     .timeLimit(.minutes(3))
 )
 struct EtcdMetaStoreTests {
