@@ -47,6 +47,9 @@ public final class ControlPlane: ControlService {
     /// When this process was started, in milliseconds since 1970: the order of its requests to
     /// nodes among those of its predecessors.
     let term: UInt64
+    /// Until when volumes whose primaries' nodes are down stay with them: nodes that lost their
+    /// leases while nobody led come back first.
+    let settledAt: ContinuousClock.Instant
     private let programVersion: String
     /// How long a change of a volume may wait for those before it and for the node, in
     /// milliseconds.
@@ -65,6 +68,8 @@ public final class ControlPlane: ControlService {
     ///   - replaceSeconds: How long a node may be down before its replicas are replaced; 0 for
     ///     ever.
     ///   - term: Greater than that of all processes before; nil for what the clock says.
+    ///   - settleMilliseconds: How long nodes have to come back before their volumes are given to
+    ///     others.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
@@ -74,6 +79,7 @@ public final class ControlPlane: ControlService {
         viewMillisecondsMax: Int64 = APILimits.nodeViewMillisecondsMax,
         replaceSeconds: Double = APILimits.replaceSeconds,
         term: UInt64? = nil,
+        settleMilliseconds: Int = 0,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
@@ -83,6 +89,7 @@ public final class ControlPlane: ControlService {
         self.viewMillisecondsMax = viewMillisecondsMax
         self.replaceSeconds = replaceSeconds
         self.term = term ?? UInt64(max(0, Date().timeIntervalSince1970 * 1000))
+        settledAt = .now + .milliseconds(settleMilliseconds)
         programVersion = version
     }
 

@@ -304,7 +304,7 @@ extension ControlError {
             .methodNotAllowed, .volumeNotFound, .snapshotNotFound, .nodeNotFound, .alreadyExists,
             .inUse, .outdated, .busy, .limitReached, .bodyTooLarge, .unsupportedMediaType,
             .unsupported,
-            .noSpace, .unavailable, .unreachable:
+            .noSpace, .unavailable, .unreachable, .standingBy:
             false
         default: true
         }

@@ -24,7 +24,11 @@ private struct TermRecord: Codable {
 /// The right of this process to change a cluster's metadata.
 public struct Leadership: Sendable {
     /// How long it outlives a leader that dies, in milliseconds.
-    public static var leaseMilliseconds: Int { 10_000 }
+    ///
+    /// Half of what nodes have: those that have heard nothing meanwhile must find the next one
+    /// before their own leases end, or all of them would count as down. etcd's own leader may
+    /// change in the meantime, which takes it up to 3 s.
+    public static var leaseMilliseconds: Int { 5_000 }
 
     /// The store, for this leader's changes only.
     public let store: any MetaStore

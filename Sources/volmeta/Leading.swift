@@ -13,6 +13,9 @@ final class Candidate: Service {
         var holder = "unknown"
     }
 
+    /// How long it waits between two attempts, in milliseconds.
+    private static let attemptMilliseconds = 500
+
     private let store: any MetaStore
     private let name: String
     private let logger: Logger
@@ -32,9 +35,9 @@ final class Candidate: Service {
     /// What clients are told meanwhile.
     var refusal: ControlError {
         ControlError(
-            .unavailable,
-            "Another volmeta is active: \(holder).",
-            help: "Ask that one; this one takes over when it ends."
+            .standingBy,
+            "Another volmeta leads: \(holder).",
+            help: "Name all of them, with commas between: this one takes over when that one ends."
         )
     }
 
@@ -58,7 +61,7 @@ final class Candidate: Service {
                 } catch {
                     logger.warning("cannot stand by", metadata: ["reason": "\(error)"])
                 }
-                try? await Task.sleep(for: .seconds(1))
+                try? await Task.sleep(for: .milliseconds(Self.attemptMilliseconds))
             }
         }
     }

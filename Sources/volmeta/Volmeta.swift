@@ -141,7 +141,8 @@ struct Run: AsyncParsableCommand {
             version: Volmeta.version,
             logger: logger,
             replaceSeconds: Double(replaceAfter),
-            term: term
+            term: term,
+            settleMilliseconds: APILimits.heartbeatTimeoutMilliseconds
         )
     }
 

@@ -35,14 +35,19 @@ final class Cluster: Sendable {
     var metadata: ClusterMetadata { ClusterMetadata(store: store) }
 
     /// A service process; `withFaults` puts the fault plan between it and everything else.
-    func plane(withFaults: Bool = false, replaceSeconds: Double = 600) -> ControlPlane {
+    func plane(
+        withFaults: Bool = false,
+        replaceSeconds: Double = 600,
+        settleMilliseconds: Int = 0
+    ) -> ControlPlane {
         let store: any MetaStore =
             withFaults ? FaultyStore(store: self.store, faults: faults) : self.store
         return ControlPlane(
             metadata: ClusterMetadata(store: store),
             version: "test",
             logger: Self.quiet,
-            replaceSeconds: replaceSeconds
+            replaceSeconds: replaceSeconds,
+            settleMilliseconds: settleMilliseconds
         ) { [self] record throws(ControlError) in
             // Keeps the cluster, and with it the store, as long as the service.
             guard let node = nodes.first(where: { $0.name == record.name }) else {
