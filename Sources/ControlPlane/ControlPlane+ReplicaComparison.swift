@@ -37,6 +37,9 @@ extension ControlPlane {
         if replica.promisedEpoch > record.leaseEpoch ?? 0 {
             try await takeLeaseEpoch(replica.promisedEpoch, volume, from: name)
         }
+        if held.descriptor != (try await descriptor(of: record)) {
+            try await describe(volume, on: name)
+        }
         guard held.byteCount != record.byteCount else { return }
         // All that is committed lies below the size that the metadata has.
         try await answered(by: name, until: deadline) { () throws(ControlError) in

@@ -214,7 +214,10 @@ extension ControlPlane {
                         event: event
                     )
                 )
-                if isCreated { return document(record) }
+                if isCreated {
+                    describeSoon(record.volumeID)
+                    return document(record)
+                }
             }
             throw ControlError(.busy, "The volume is being changed by somebody else.")
         }
@@ -274,7 +277,7 @@ extension ControlPlane {
                     event: event
                 )
             )
-            if isDeleted { return }
+            if isDeleted { return describeSoon(image.value.volumeID) }
         }
         throw ControlError(.busy, "The image is being changed by somebody else.")
     }

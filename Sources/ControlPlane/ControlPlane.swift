@@ -36,6 +36,8 @@ public final class ControlPlane: ControlService {
     let resumeSoon = NameQueue()
     /// Replicated volumes, by id, that may not be served as they should be.
     let serveSoon = NameQueue()
+    /// Volumes, by id, of which their nodes are to keep what is so now.
+    let toDescribe = NameQueue()
     /// A node has come or gone, so that replicated volumes may need other primaries.
     let failOverSoon = NameQueue()
     /// Events to be noted in their turn: nobody waits for them.

@@ -206,6 +206,7 @@ extension ControlPlane {
             message: pending.kind.eventMessage(volume.value)
         )
         _ = try await meta(await metadata.finish(volume, outcome: outcome, at: now, event: event))
+        if pending.kind.changesHosts { describeSoon(volume.value.id) }
         let after = try await meta(await metadata.volume(id: volume.value.id))
         return after?.value ?? volume.value
     }

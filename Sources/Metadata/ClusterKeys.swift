@@ -11,6 +11,9 @@ struct ClusterKeys: Sendable {
     var leader: String { root + "leader" }
     var term: String { root + "term" }
 
+    /// What is added to the revision for the epoch of a new volume.
+    var epochFloor: String { root + "epoch-floor" }
+
     /// name → id: names are unique.
     var names: String { root + "vn/" }
     func name(_ name: String) -> String { names + name }

@@ -2,7 +2,8 @@
 //
 // A mark stands in the target while it is not complete, and nobody leads there meanwhile. What was
 // interrupted is begun anew over it. Leases are not copied, nor what hangs on them: nodes register
-// again. Revisions are others; the order of records by revision, which is that of events, is kept.
+// again. Revisions are others; the order of records by revision, which is that of events and of a
+// volume's snapshots, is kept.
 
 import Foundation
 
@@ -35,29 +36,45 @@ public enum MetadataCopy {
             after = last.key
         }
         records.sort { ($0.modifyRevision, $0.key) < ($1.modifyRevision, $1.key) }
-        var batch: [MetaOperation] = []
-        var byteCount = 0
-        var isEventSeen = false
-        for record in records {
-            let isEvent = record.key.contains("/ev/")
-            let size = record.key.utf8.count + record.value.count
-            // As everywhere: a transaction has one event at most, so that each has a revision.
-            let isFull =
-                batch.count == batchCountMax || (isEvent && isEventSeen)
-                || byteCount + size > MetaLimits.transactionByteCountMax / 2
-            if isFull {
-                try await put(batch, target)
-                (batch, byteCount, isEventSeen) = ([], 0, false)
-            }
-            batch.append(.put(record.key, record.value, lease: nil))
-            byteCount += size
-            isEventSeen = isEventSeen || isEvent
-        }
-        try await put(batch + [.delete(mark)], target)
+        let floor = try await ClusterMetadata(store: source).firstEpoch()
+        var change = MetaChange()
+        try change.put(floor, ClusterKeys(cluster: "default").epochFloor)
+        let floorKey = ClusterKeys(cluster: "default").epochFloor
+        records.removeAll { $0.key == floorKey }
+        let copies = records.map { MetaOperation.put($0.key, $0.value, lease: nil) }
+        try await put(copies + change.operations, into: target)
         return records.count
     }
 
-    private static func begin(_ target: some MetaStore) async throws(MetadataError) {
+    /// Writes records in their order, some at a time, and takes the mark away.
+    static func put(
+        _ operations: [MetaOperation],
+        into target: some MetaStore
+    ) async throws(MetadataError) {
+        var batch: [MetaOperation] = []
+        var byteCount = 0
+        var isOrderedSeen = false
+        for operation in operations {
+            guard case .put(let key, let value, _) = operation else { continue }
+            // One at most in a transaction, so that each has a revision of its own.
+            let isOrdered = key.contains("/ev/") || key.contains("/sn/")
+            let size = key.utf8.count + value.count
+            let isFull =
+                batch.count == batchCountMax || (isOrdered && isOrderedSeen)
+                || byteCount + size > MetaLimits.transactionByteCountMax / 2
+            if isFull {
+                try await put(batch, target)
+                (batch, byteCount, isOrderedSeen) = ([], 0, false)
+            }
+            batch.append(operation)
+            byteCount += size
+            isOrderedSeen = isOrderedSeen || isOrdered
+        }
+        try await put(batch + [.delete(mark)], target)
+    }
+
+    /// Puts the mark into a store without records, or begins anew in one that has it.
+    static func begin(_ target: some MetaStore) async throws(MetadataError) {
         let fresh = MetaTransaction(
             compares: [.empty(prefix: "/")],
             success: [.put(mark, Data(), lease: nil)],

@@ -30,7 +30,7 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
     case storeFull(String)
     /// Another volmeta has taken over; nothing was changed.
     case notLeader
-    /// The store to copy to has records already.
+    /// The store to write to has records already.
     case targetNotEmpty
     /// A copy into the store was interrupted.
     case copyIncomplete
@@ -54,7 +54,7 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
             "etcd has not answered and may have made the change: \(detail)."
         case .storeFull(let detail): "etcd takes no changes: \(detail)."
         case .notLeader: "Another volmeta has taken over."
-        case .targetNotEmpty: "The store to copy to has records already."
+        case .targetNotEmpty: "The store to write to has records already."
         case .copyIncomplete: "The copy into this store has not come to its end."
         }
     }
@@ -73,8 +73,9 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
         case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound, .notLeader: nil
         case .unavailable, .outcomeUnknown:
             "Check the members that --store names with 'etcdctl endpoint health'."
-        case .targetNotEmpty: "Name an etcd namespace of its own: etcd://HOST:PORT/NAME."
-        case .copyIncomplete: "Run the same 'volmeta migrate' again."
+        case .targetNotEmpty:
+            "Name another directory, or an etcd namespace of its own: etcd://HOST:PORT/NAME."
+        case .copyIncomplete: "Run the same 'volmeta migrate' or 'volmeta rebuild' again."
         case .storeFull:
             "Let etcd compact and defragment, or give it more; then 'etcdctl alarm disarm'."
         }

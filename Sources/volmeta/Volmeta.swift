@@ -21,7 +21,7 @@ struct Volmeta: ServerProgram {
         commandName: "volmeta",
         abstract: "The metadata service and control API of a Cairn cluster.",
         version: version,
-        subcommands: [Run.self, Migrate.self]
+        subcommands: [Run.self, Migrate.self, Rebuild.self]
     )
 
     static func main() async { await runProgram() }
@@ -94,6 +94,7 @@ struct Run: AsyncParsableCommand {
         } else if let data {
             // The database first: it tells whether another volmeta runs here.
             let store = try SQLiteMetaStore(directory: absolute(data), logger: logger)
+            try await ClusterMetadata(store: store).requireComplete()
             try await serve(plane(store, nil, logger), endpoints, logger)
             try store.close()
         }

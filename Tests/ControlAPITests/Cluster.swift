@@ -15,10 +15,16 @@ final class Cluster: Sendable {
     let faults = FaultPlan()
     let nodes: [MemoryNode]
 
-    init(nodeNames: [String] = ["n1"]) async throws {
+    init(nodes: [MemoryNode]) async throws {
         directory = NSTemporaryDirectory() + "cairn-control-" + UUID().uuidString
         store = try SQLiteMetaStore(directory: directory, logger: Self.quiet)
-        nodes = nodeNames.map(MemoryNode.init)
+        self.nodes = nodes
+    }
+
+    convenience init(nodeNames: [String] = ["n1"]) async throws {
+        try await self.init(
+            nodes: nodeNames.enumerated().map { MemoryNode(name: $1, index: $0) }
+        )
     }
 
     deinit {

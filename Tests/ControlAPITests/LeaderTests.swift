@@ -37,11 +37,10 @@ struct LeaderTests {
         _ body: @escaping @Sendable (ControlClient, [APIEndpoint]) async throws -> Void
     ) async throws {
         let (_, plane) = try await Cluster.serving()
-        let routers = (0..<2).map { own in
-            controlRouter(service: plane) { leader.refusal(of: own) }
-        }
-        try await withServer(routers[0], unix: false) { first in
-            try await withServer(routers[1], unix: true) { second in
+        let first = controlRouter(service: plane) { leader.refusal(of: 0) }
+        try await withServer(first, unix: false) { first in
+            let second = controlRouter(service: plane) { leader.refusal(of: 1) }
+            try await withServer(second, unix: true) { second in
                 let client = ControlClient(
                     endpoints: try ControlEndpoints("\(first),\(second)"),
                     repeatMillisecondsMax: repeatMillisecondsMax
@@ -136,8 +135,8 @@ struct LeaderTests {
             return .internalServerError
         }
         let (cluster, plane) = try await Cluster.serving()
-        let next = controlRouter(service: plane) { leader.refusal(of: 1) }
         try await withServer(router, unix: false) { first in
+            let next = controlRouter(service: plane) { leader.refusal(of: 1) }
             try await withServer(next, unix: false) { second in
                 let client = ControlClient(
                     endpoints: try ControlEndpoints("\(second),\(first)"),

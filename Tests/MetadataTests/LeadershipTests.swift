@@ -63,6 +63,9 @@ struct LeadershipTests {
         for number in (0..<20).reversed() {
             try await source.commit(put("/cairn/default/ev/\(number)", "e"))
         }
+        for number in (0..<5).reversed() {
+            try await source.commit(put("/cairn/default/sn/7/\(number)", "s"))
+        }
         let lease = try await source.store.grantLease(milliseconds: 60_000)
         try await source.commit(put("/cairn/default/live/n", "", lease: lease))
         for backend in StoreBackend.available {
@@ -73,9 +76,17 @@ struct LeadershipTests {
                 _ = try await Leadership.attempt(in: target.store, as: "a")
             }
             let count = try await copy(source.store, target.store)
-            #expect(count == 270)
+            #expect(count == 275)
+            // One more, for the epochs of volumes that are made there.
             let all = try await target.all("/")
-            #expect(all.count == 270)
+            #expect(all.count == 276)
+            let floor = try await ClusterMetadata(store: target.store).firstEpoch()
+            #expect(floor > (try await ClusterMetadata(store: source.store).firstEpoch()))
+            let snapshots = try await target.commit(
+                .changed(prefix: "/cairn/default/sn/", after: 0, countMax: 100)
+            ).records[0]
+            #expect(snapshots.map(\.key) == (0..<5).reversed().map { "/cairn/default/sn/7/\($0)" })
+            #expect(Set(snapshots.map(\.modifyRevision)).count == 5)
             let events = try await target.commit(
                 .changed(prefix: "/cairn/default/ev/", after: 0, countMax: 100)
             ).records[0]
@@ -84,7 +95,7 @@ struct LeadershipTests {
             await #expect(throws: MetadataError.targetNotEmpty) {
                 _ = try await copy(source.store, target.store)
             }
-            #expect(try await target.all("/").count == 270)
+            #expect(try await target.all("/").count == 276)
         }
     }
 
