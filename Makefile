@@ -41,7 +41,7 @@ demo-stop: ## Stop the demo's cluster and remove its data
 # --disable-testable-imports everything would be compiled a second time, for nothing.
 test: setup ## Install what is missing and run all tests
 	@$(SWIFT) build $(release)
-	@timeout --foreground $(test-seconds-max) \
+	@CAIRN_REQUIRE_ETCD=1 timeout --foreground $(test-seconds-max) \
 		$(SWIFT) test $(release) --disable-testable-imports --disable-xctest
 
 acceptance: setup ## Kill the node under load 200 times in each mode (12 min)

@@ -136,6 +136,7 @@ let hummingbirdTesting = Target.Dependency.product(
     package: "hummingbird"
 )
 let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 
@@ -150,7 +151,11 @@ let controlTargets: [Target] = [
         dependencies: ["ControlAPI", "CProcess", argumentParser, logging],
         swiftSettings: control
     ),
-    .target(name: "Metadata", dependencies: [grdb, logging], swiftSettings: control),
+    .target(
+        name: "Metadata",
+        dependencies: [grdb, httpClient, nioSSL, logging],
+        swiftSettings: control
+    ),
     .target(
         name: "ControlPlane",
         dependencies: ["ControlAPI", "Metadata", logging, lifecycle],
@@ -195,7 +200,7 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "MetadataTests",
-        dependencies: ["Metadata", grdb, logging],
+        dependencies: ["Metadata", "TestSupport", grdb, logging],
         swiftSettings: control
     ),
     .testTarget(
@@ -230,6 +235,7 @@ let package = Package(
             ),
             .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
             .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+            .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
             .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
             .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         ],

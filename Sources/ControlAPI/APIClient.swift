@@ -13,7 +13,7 @@ struct APIClient: Sendable {
     /// The service or node.
     let endpoint: APIEndpoint
     /// How long to wait for an answer.
-    let answerMillisecondsMax: Int64
+    var answerMillisecondsMax: Int64
     /// A store that a node must have to be the one that is meant.
     var storeIdentity: String?
     /// Further ones.
@@ -45,6 +45,14 @@ struct APIClient: Sendable {
         configuration.httpVersion = .http1Only
         return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     }()
+
+    /// The same, which asks again for nothing by itself and waits no longer than given.
+    func askingOnce(within milliseconds: Int64 = .max) -> Self {
+        var client = self
+        client.repeatMillisecondsMax = 0
+        client.answerMillisecondsMax = min(milliseconds, answerMillisecondsMax)
+        return client
+    }
 
     /// Sends a request and decodes the document in the answer.
     func document<Document: Decodable>(

@@ -85,6 +85,11 @@ public enum APILimits {
     public static var repeatMillisecondsMax: Int64 { 10_000 }
     /// How long it waits before it asks again, in milliseconds.
     public static var repeatIntervalMilliseconds: Int64 { 500 }
+    /// How long one of several services may take to say whether it leads, in milliseconds.
+    public static var leaderMillisecondsMax: Int64 { 2_000 }
+    /// How long a node waits for each of several services to take its heartbeat, in milliseconds:
+    /// its lease must not end because the one that leads has frozen.
+    public static var heartbeatAnswerMillisecondsMax: Int64 { 3_000 }
     /// How long a client bears silence in an answer, in milliseconds: longer than any answer may
     /// take, and several signs of life.
     public static var silenceMillisecondsMax: Int64 { 45_000 }

@@ -8,7 +8,7 @@ import NIOHTTP1
 /// Every change carries an operation key. Pass your own to repeat a command safely across
 /// processes; the default is good for one call, however often that has to ask.
 public struct ControlClient: Sendable {
-    private let api: APIClient
+    private let api: LeaderClient
 
     /// Creates a client of the service at `endpoint`; it connects when it is used.
     ///
@@ -22,17 +22,40 @@ public struct ControlClient: Sendable {
         answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax,
         repeatMillisecondsMax: Int64 = 0
     ) {
-        api = APIClient(
-            endpoint: endpoint,
+        self.init(
+            endpoints: ControlEndpoints(endpoint),
             answerMillisecondsMax: answerMillisecondsMax,
-            repeatMillisecondsMax: repeatMillisecondsMax,
-            unreachableHelp: "Start a cluster with 'volctl dev up', or name one with --endpoint.",
-            brokenOffHelp: "Repeating the command is safe; if that does not help, check that "
-                + "volmeta listens there: volctl dev status, or --endpoint.",
-            changeUnknownHelp: "Look first whether it was done, with 'volctl volume show' or "
-                + "'volctl events': the same command may do it again. If nothing answers, check that "
-                + "volmeta listens there: volctl dev status, or --endpoint."
+            repeatMillisecondsMax: repeatMillisecondsMax
         )
+    }
+
+    /// Creates a client of whichever of several services leads; the others stand by.
+    ///
+    /// - Parameters:
+    ///   - endpoints: The services.
+    ///   - answerMillisecondsMax: How long to wait for an answer.
+    ///   - repeatMillisecondsMax: For how long to ask again for a change of which nobody knows
+    ///     whether it was made, and to look for one that leads while all of them stand by.
+    public init(
+        endpoints: ControlEndpoints,
+        answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax,
+        repeatMillisecondsMax: Int64 = 0
+    ) {
+        let clients = endpoints.all.map { endpoint in
+            APIClient(
+                endpoint: endpoint,
+                answerMillisecondsMax: answerMillisecondsMax,
+                repeatMillisecondsMax: repeatMillisecondsMax,
+                unreachableHelp:
+                    "Start a cluster with 'volctl dev up', or name one with --endpoint.",
+                brokenOffHelp: "Repeating the command is safe; if that does not help, check that "
+                    + "volmeta listens there: volctl dev status, or --endpoint.",
+                changeUnknownHelp: "Look first whether it was done, with 'volctl volume show' or "
+                    + "'volctl events': the same command may do it again. If nothing answers, check "
+                    + "that volmeta listens there: volctl dev status, or --endpoint."
+            )
+        }
+        api = LeaderClient(clients)
     }
 
     /// A key that no other operation has.

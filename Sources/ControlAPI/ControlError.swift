@@ -104,6 +104,8 @@ extension ControlError.Code {
     public static var noSpace: Self { Self(rawValue: "no_space") }
     /// The service or node behind it cannot serve now; nothing was changed.
     public static var unavailable: Self { Self(rawValue: "unavailable") }
+    /// Another program leads the metadata service; nothing was changed, ask that one.
+    public static var standingBy: Self { Self(rawValue: "standing_by") }
     /// The request was sent and its outcome is not known; repeating it under its key is safe.
     public static var outcomeUnknown: Self { Self(rawValue: "outcome_unknown") }
     /// Nothing answers at the endpoint; nothing was sent.
@@ -129,7 +131,7 @@ extension ControlError.Code {
         case .bodyTooLarge: 413
         case .unsupportedMediaType: 415
         case .idempotencyKeyReused, .unsupported: 422
-        case .unavailable, .unreachable: 503
+        case .unavailable, .unreachable, .standingBy: 503
         case .outcomeUnknown: 504
         case .noSpace: 507
         case .badResponse: 502
@@ -145,8 +147,8 @@ extension ControlError.Code {
             .attachmentNotFound, .alreadyExists, .volumeAttached, .inUse, .notComplete, .outdated,
             .busy, .limitReached,
             .revisionCompacted, .bodyTooLarge, .unsupportedMediaType, .idempotencyKeyReused,
-            .unsupported, .noSpace, .unavailable, .outcomeUnknown, .unreachable, .badResponse,
-            .internalError,
+            .unsupported, .noSpace, .unavailable, .standingBy, .outcomeUnknown, .unreachable,
+            .badResponse, .internalError,
         ]
     }
 }

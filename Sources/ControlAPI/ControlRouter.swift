@@ -7,9 +7,14 @@ import NIOCore
 
 /// The routes that the metadata service serves.
 ///
-/// - Parameter service: The metadata service.
+/// - Parameters:
+///   - service: The metadata service.
+///   - refusal: Why nothing is served; nil when it is.
 /// - Returns: A router for ``apiServer(router:endpoint:logger:onListening:)``.
-public func controlRouter(service: some ControlService) -> Router<APIContext> {
+public func controlRouter(
+    service: some ControlService,
+    refusal: @escaping @Sendable () -> ControlError? = { nil }
+) -> Router<APIContext> {
     var routes = RouteTable()
     routes.add(.get, "v1/health") { _ in try await .document(service.health()) }
     routes.add(.get, "v1/version") { _ in try .document(service.version()) }
@@ -19,7 +24,9 @@ public func controlRouter(service: some ControlService) -> Router<APIContext> {
     addAttachments(of: service, to: &routes)
     addNodes(of: service, to: &routes)
     addEvents(of: service, to: &routes)
-    return routes.router()
+    return routes.router { _ in
+        if let error = refusal() { throw error }
+    }
 }
 
 private func addVolumes(of service: some ControlService, to routes: inout RouteTable) {

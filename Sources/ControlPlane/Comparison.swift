@@ -117,6 +117,7 @@ extension ControlPlane {
         _ held: NodeVolume,
         on node: String
     ) async -> Bool {
+        guard held.descriptor == (try? await descriptor(of: volume)) else { return false }
         if let placement = volume.placement(on: node) {
             guard held.replica?.instance == placement.instance,
                 held.replica?.promisedEpoch ?? 0 <= volume.leaseEpoch ?? 0,
@@ -196,6 +197,9 @@ extension ControlPlane {
                     + "'\(record.primary)', is '\(access.rawValue)' in epoch \(record.epoch) again"
             )
             await report(event)
+        }
+        if held.descriptor != (try await descriptor(of: record)) {
+            try await describe(volume, on: record.primary)
         }
         if held.byteCount != record.byteCount { try await takeSize(of: held, volume) }
     }

@@ -35,13 +35,14 @@ extension ControlPlane {
         var changes: [UInt64: FailoverChange] = [:]
         var changed: [Versioned<VolumeRecord>] = []
         let time = now
+        let isSettled = ContinuousClock.now >= settledAt
         for orphan in orphans {
             let old = orphan.value.primary
             let order = Self.primaryOrder(of: orphan.value, live, load, Array(nodes.values))
             // Whoever served it and is back goes on: only a volume that moves could take one node
             // after the other with it.
             let isInPlace = live[old] != nil
-            guard let new = isInPlace ? old : order.first else { continue }
+            guard let new = isInPlace ? old : order.first, isInPlace || isSettled else { continue }
             // With no replica at hand nobody could serve it; the next look is soon.
             guard orphan.value.holders.contains(where: { live[$0] != nil }) else { continue }
             var record = orphan.value

@@ -73,6 +73,7 @@ extension ControlPlane {
         let placement = PlacementRecord(node: node, instance: newInstance(), isUnmade: true)
         changed.value.placements = volume.value.placements?.map { $0 == lost ? placement : $0 }
         changed.value.replicas = changed.value.holders
+        changed.value.placementGeneration = (volume.value.placementGeneration ?? 0) + 1
         let event = EventRecord(
             time: now,
             kind: "replica.replaced",
@@ -92,6 +93,8 @@ extension ControlPlane {
     ) async throws(ControlError) {
         await removeDiscarded(on: placement.node)
         try await createReplica(placement, of: volume, isReplacement: true)
+        // Before it counts: metadata that is made anew must not go back to the list before.
+        try await describe(placement, of: volume)
         var changed = volume
         changed.value.placements = volume.value.placements?.map { other in
             var other = other

@@ -38,6 +38,9 @@ extension ControlPlane {
             try await takeLeaseEpoch(replica.promisedEpoch, volume, from: name)
         }
         try await deleteUnknownSnapshots(of: held, volume, on: name, until: deadline)
+        if held.descriptor != (try await descriptor(of: record)) {
+            try await describe(volume, on: name)
+        }
         guard held.byteCount != record.byteCount else { return }
         // All that is committed lies below the size that the metadata has.
         try await answered(by: name, until: deadline) { () throws(ControlError) in

@@ -58,6 +58,7 @@ extension ControlPlane {
             return volume.value
         }
         if after.value.served == nil { serviceTable.forget(after.value.id) }
+        if pending.kind.changesHosts { describeSoon(after.value.id) }
         if case .resize = pending.kind { await tellPrimary(of: after) }
         return after.value
     }

@@ -228,7 +228,10 @@ extension ControlPlane {
                         event: event
                     )
                 )
-                if isCreated { return document(record) }
+                if isCreated {
+                    describeSoon(record.volumeID)
+                    return document(record)
+                }
             }
             throw ControlError(.busy, "The volume is being changed by somebody else.")
         }
@@ -287,7 +290,7 @@ extension ControlPlane {
                     event: event
                 )
             )
-            if isDeleted { return }
+            if isDeleted { return describeSoon(image.value.volumeID) }
         }
         throw ControlError(.busy, "The image is being changed by somebody else.")
     }

@@ -216,9 +216,8 @@ extension ControlPlane {
                 }
                 var record = try await plan()
                 try requireTime(for: name, until: deadline)
-                // Above all that an earlier volume of the name had: each attachment took two
-                // revisions. So the names that its hosts were given do not open this one.
-                record.epoch = try await meta(await metadata.revision())
+                // So the names that an earlier one's hosts were given do not open this one.
+                record.epoch = try await meta(await metadata.firstEpoch())
                 let new = record
                 let begun = try await meta(await metadata.beginCreation(new, request: request))
                 guard let begun else { continue }

@@ -36,6 +36,8 @@ public final class ControlPlane: ControlService {
     let resumeSoon = NameQueue()
     /// Replicated volumes, by id, that may not be served as they should be.
     let serveSoon = NameQueue()
+    /// Volumes, by id, of which their nodes are to keep what is so now.
+    let toDescribe = NameQueue()
     /// A node has come or gone, so that replicated volumes may need other primaries.
     let failOverSoon = NameQueue()
     /// Events to be noted in their turn: nobody waits for them.
@@ -47,6 +49,9 @@ public final class ControlPlane: ControlService {
     /// When this process was started, in milliseconds since 1970: the order of its requests to
     /// nodes among those of its predecessors.
     let term: UInt64
+    /// Until when volumes whose primaries' nodes are down stay with them: nodes that lost their
+    /// leases while nobody led come back first.
+    let settledAt: ContinuousClock.Instant
     private let programVersion: String
     /// How long a change of a volume may wait for those before it and for the node, in
     /// milliseconds.
@@ -64,6 +69,9 @@ public final class ControlPlane: ControlService {
     ///   - viewMillisecondsMax: How long a node may take to say what can be left out.
     ///   - replaceSeconds: How long a node may be down before its replicas are replaced; 0 for
     ///     ever.
+    ///   - term: Greater than that of all processes before; nil for what the clock says.
+    ///   - settleMilliseconds: How long nodes have to come back before their volumes are given to
+    ///     others.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
@@ -72,6 +80,8 @@ public final class ControlPlane: ControlService {
         changeMillisecondsMax: Int64 = APILimits.nodeAnswerMillisecondsMax,
         viewMillisecondsMax: Int64 = APILimits.nodeViewMillisecondsMax,
         replaceSeconds: Double = APILimits.replaceSeconds,
+        term: UInt64? = nil,
+        settleMilliseconds: Int = 0,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
@@ -80,7 +90,8 @@ public final class ControlPlane: ControlService {
         self.changeMillisecondsMax = changeMillisecondsMax
         self.viewMillisecondsMax = viewMillisecondsMax
         self.replaceSeconds = replaceSeconds
-        term = UInt64(max(0, Date().timeIntervalSince1970 * 1000))
+        self.term = term ?? UInt64(max(0, Date().timeIntervalSince1970 * 1000))
+        settledAt = .now + .milliseconds(settleMilliseconds)
         programVersion = version
     }
 
@@ -218,7 +229,12 @@ extension ControlError {
     /// What the API says of a failure of the metadata.
     init(_ error: MetadataError) {
         let code: Code =
-            if case .compacted = error { .revisionCompacted } else { .internalError }
+            switch error {
+            case .compacted: .revisionCompacted
+            // Also when this very transaction did nothing: those before it may have.
+            case .unavailable, .outcomeUnknown, .notLeader: .outcomeUnknown
+            default: .internalError
+            }
         self.init(code, error.description, help: error.help)
     }
 

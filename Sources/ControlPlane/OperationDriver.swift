@@ -211,6 +211,7 @@ extension ControlPlane {
             message: pending.kind.eventMessage(volume.value)
         )
         _ = try await meta(await metadata.finish(volume, outcome: outcome, at: now, event: event))
+        if pending.kind.changesHosts { describeSoon(volume.value.id) }
         let after = try await meta(await metadata.volume(id: volume.value.id))
         return after?.value ?? volume.value
     }
@@ -310,7 +311,7 @@ extension ControlError {
             .inUse, .notComplete, .outdated, .busy, .limitReached, .bodyTooLarge,
             .unsupportedMediaType,
             .unsupported,
-            .noSpace, .unavailable, .unreachable:
+            .noSpace, .unavailable, .unreachable, .standingBy:
             false
         default: true
         }

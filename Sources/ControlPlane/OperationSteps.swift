@@ -233,18 +233,6 @@ extension AttachmentsRecord {
 
 extension VolumeRecord {
     var durabilityMode: DurabilityMode { DurabilityMode(rawValue: durability) ?? .writeback }
-
-    /// What the node keeps with the volume, so that the metadata can be made anew from the nodes.
-    var descriptor: String {
-        struct Descriptor: Encodable {
-            var format = 1
-            var createdAt: Date
-            var source: Source?
-        }
-        let document = Descriptor(createdAt: createdAt, source: source)
-        guard let data = try? ControlJSON.encoder().encode(document) else { return "{}" }
-        return String(decoding: data, as: UTF8.self)
-    }
 }
 
 extension PendingOperation.Kind {
@@ -261,6 +249,14 @@ extension PendingOperation.Kind {
             isFirstAttempt ? max(epoch, attachment.epoch &- 1) : attachment.epoch
         case .detach: isFirstAttempt ? epoch : epoch + 1
         default: epoch
+        }
+    }
+
+    /// Whether other hosts have the volume after it.
+    var changesHosts: Bool {
+        switch self {
+        case .attach, .detach: true
+        default: false
         }
     }
 

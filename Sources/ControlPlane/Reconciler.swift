@@ -46,6 +46,9 @@ extension ControlPlane: Service {
                     await self.withEach(of: self.serveSoon) { await self.keepServed($0) }
                 }
                 group.addTask {
+                    await self.withEach(of: self.toDescribe) { await self.describe($0) }
+                }
+                group.addTask {
                     for await event in self.happened.stream { await self.report(event) }
                 }
                 group.addTask { await self.keepLeases() }
@@ -63,6 +66,7 @@ extension ControlPlane: Service {
         reconcileSoon.finish()
         resumeSoon.finish()
         serveSoon.finish()
+        toDescribe.finish()
         failOverSoon.finish()
         happened.finish()
         stopped.finish()

@@ -250,6 +250,8 @@ extension LogStore {
         if let other = catalogue.volume(named: record.name), other != record.id {
             throw .alreadyExists
         }
+        let growth = record.textByteCount - volume.textByteCount
+        guard growth <= 0 || manifestHasRoom(growth) else { throw .tooMany }
         pending.result = StoreCommandResult(volume: record.id, layer: record.topLayer)
         return .updateVolume(record)
     }

@@ -7,6 +7,13 @@ struct ClusterKeys: Sendable {
 
     init(cluster: String) { root = "/cairn/\(cluster)/" }
 
+    /// Which process decides, and the order of those that did.
+    var leader: String { root + "leader" }
+    var term: String { root + "term" }
+
+    /// What is added to the revision for the epoch of a new volume.
+    var epochFloor: String { root + "epoch-floor" }
+
     /// name → id: names are unique.
     var names: String { root + "vn/" }
     func name(_ name: String) -> String { names + name }

@@ -83,6 +83,8 @@ public struct VolumeRecord: Sendable, Hashable, Codable {
     public var pending: PendingOperation?
     /// Its replicas; nil when it is not replicated: then `primary` has all of it.
     public var placements: [PlacementRecord]?
+    /// How often a replica was replaced: nodes keep the list with it, and the highest counts.
+    public var placementGeneration: UInt64?
     /// The newest epoch that a primary of it was given; it only grows.
     public var leaseEpoch: UInt64?
     /// How many complete replicas commit a write.

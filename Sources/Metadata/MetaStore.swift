@@ -13,8 +13,9 @@ public import Foundation
 
 /// The limits of a store, those of etcd with its default settings.
 public enum MetaLimits {
-    /// Compares, and operations of either branch, in one transaction.
-    public static var operationCountMax: Int { 128 }
+    /// Compares, and operations of either branch, in one transaction: etcd's 128, less what
+    /// recognises a transaction again and what fences an earlier leader.
+    public static var operationCountMax: Int { 120 }
     /// Bytes of all keys and values of one transaction; etcd takes 1.5 MiB with its overhead.
     public static var transactionByteCountMax: Int { 1 << 20 }
     /// Bytes of a key.
@@ -138,20 +139,29 @@ public struct MetaTransaction: Sendable, Hashable {
 
     private static func validate(_ operations: [MetaOperation]) throws(MetadataError) {
         var keys: Set<String> = []
+        var written: [String] = []
+        var prefixes: [String] = []
         var byteCount = 0
         for operation in operations {
             let key: String
             switch operation {
             case .put(let name, let value, _):
                 key = name
+                written.append(name)
                 byteCount += name.utf8.count + value.count
             case .delete(let name): key = name
-            case .get, .range, .changed, .count, .deleteAll: continue
+            case .deleteAll(let prefix):
+                prefixes.append(prefix)
+                continue
+            case .get, .range, .changed, .count: continue
             }
             guard keys.insert(key).inserted else { throw .transactionInvalid("a key twice") }
             guard (1...MetaLimits.keyByteCountMax).contains(key.utf8.count) else {
                 throw .transactionInvalid("a key that is empty or too long")
             }
+        }
+        for prefix in prefixes where written.contains(where: { $0.hasPrefix(prefix) }) {
+            throw .transactionInvalid("a key twice")
         }
         guard byteCount <= MetaLimits.transactionByteCountMax else {
             throw .transactionInvalid("more than \(MetaLimits.transactionByteCountMax) bytes")

@@ -22,6 +22,18 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
     case compacted(oldest: MetaRevision)
     /// The lease has ended.
     case leaseNotFound
+    /// etcd does not answer; nothing was changed.
+    case unavailable(String)
+    /// etcd has not answered, and may have made the change, or make it yet.
+    case outcomeUnknown(String)
+    /// etcd takes no changes, for want of space.
+    case storeFull(String)
+    /// Another volmeta has taken over; nothing was changed.
+    case notLeader
+    /// The store to write to has records already.
+    case targetNotEmpty
+    /// A copy into the store was interrupted.
+    case copyIncomplete
 
     /// What happened, in one line.
     public var description: String {
@@ -37,6 +49,13 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
         case .recordInvalid(let key): "The metadata record '\(key)' cannot be read."
         case .compacted(let oldest): "Changes before revision \(oldest) are no longer kept."
         case .leaseNotFound: "The lease has ended."
+        case .unavailable(let detail): "etcd does not answer: \(detail)."
+        case .outcomeUnknown(let detail):
+            "etcd has not answered and may have made the change: \(detail)."
+        case .storeFull(let detail): "etcd takes no changes: \(detail)."
+        case .notLeader: "Another volmeta has taken over."
+        case .targetNotEmpty: "The store to write to has records already."
+        case .copyIncomplete: "The copy into this store has not come to its end."
         }
     }
 
@@ -51,7 +70,14 @@ public enum MetadataError: Error, Sendable, Hashable, CustomStringConvertible {
         case .databaseUnusable:
             "Give --data a directory that this user may write to, on a disk with free space."
         case .storeFailed: "Check the free space and the health of the disk under --data."
-        case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound: nil
+        case .transactionInvalid, .recordInvalid, .compacted, .leaseNotFound, .notLeader: nil
+        case .unavailable, .outcomeUnknown:
+            "Check the members that --store names with 'etcdctl endpoint health'."
+        case .targetNotEmpty:
+            "Name another directory, or an etcd namespace of its own: etcd://HOST:PORT/NAME."
+        case .copyIncomplete: "Run the same 'volmeta migrate' or 'volmeta rebuild' again."
+        case .storeFull:
+            "Let etcd compact and defragment, or give it more; then 'etcdctl alarm disarm'."
         }
     }
 }

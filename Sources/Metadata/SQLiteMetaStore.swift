@@ -74,6 +74,11 @@ public final class SQLiteMetaStore: MetaStore {
         try armLeases()
     }
 
+    /// Whether a directory has a database.
+    public static func exists(in directory: String) -> Bool {
+        FileManager.default.fileExists(atPath: directory + "/" + fileName)
+    }
+
     /// Ends all watches and closes the database.
     public func close() throws(MetadataError) {
         watchers.finish()

@@ -92,6 +92,15 @@ extension ByteSize {
     }
 }
 
+extension ControlEndpoints {
+    /// Reads a list of endpoints of the command line.
+    ///
+    /// - Throws: `ValidationError`, which is wrong usage and says how they are written.
+    package static func argument(_ text: String) throws -> ControlEndpoints {
+        try Usage.check { () throws(ControlError) in try ControlEndpoints(text) }
+    }
+}
+
 extension APIEndpoint {
     /// Reads an endpoint of the command line.
     ///

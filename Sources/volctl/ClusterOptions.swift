@@ -10,7 +10,8 @@ package struct ClusterOptions: ParsableArguments {
     /// The control API.
     @Option(
         help: ArgumentHelp(
-            "The control API; default CAIRN_ENDPOINT, then the last 'dev up'.",
+            "The control API, or with commas those of all its programs; default CAIRN_ENDPOINT, "
+                + "then the last 'dev up'.",
             valueName: "url"
         )
     )
@@ -40,13 +41,13 @@ package struct ClusterOptions: ParsableArguments {
     /// - Throws: `ValidationError`.
     package func requireEndpoint(environment: [String: String]) throws {
         if let endpoint {
-            guard (try? APIEndpoint(endpoint)) == nil else { return }
+            guard (try? ControlEndpoints(endpoint)) == nil else { return }
             throw ValidationError(
                 "'\(endpoint)' is not an endpoint. Write http://HOST:PORT or unix:/PATH."
             )
         }
         guard data == nil, let endpoint = environment["CAIRN_ENDPOINT"], !endpoint.isEmpty,
-            (try? APIEndpoint(endpoint)) == nil
+            (try? ControlEndpoints(endpoint)) == nil
         else { return }
         throw ValidationError(
             "'\(endpoint)', the value of CAIRN_ENDPOINT, is not an endpoint. Set it to "
@@ -69,7 +70,7 @@ package struct ClusterOptions: ParsableArguments {
     ) async throws -> Result {
         let choice = try choice()
         let client = ControlClient(
-            endpoint: try choice.apiEndpoint(),
+            endpoints: try choice.endpoints(),
             repeatMillisecondsMax: APILimits.repeatMillisecondsMax
         )
         do {

@@ -105,10 +105,10 @@ package enum NameCompletion {
                 data: value(of: "--data", in: words),
                 environment: environment
             ),
-            let endpoint = try? choice.apiEndpoint()
+            let endpoints = try? choice.endpoints()
         else { return [] }
         let client = ControlClient(
-            endpoint: endpoint,
+            endpoints: endpoints,
             answerMillisecondsMax: limitMilliseconds
         )
         let found = (try? await names(client, prefix)) ?? []

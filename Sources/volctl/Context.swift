@@ -31,7 +31,7 @@ package enum ContextOrigin: Hashable, Sendable {
 
 /// A cluster to talk to.
 package struct ClusterChoice: Hashable, Sendable {
-    /// Where the control API is.
+    /// Where the control API is, or with commas where all its programs are.
     package var endpoint: String
     /// The directory of the development cluster, when known.
     package var data: String?
@@ -103,7 +103,7 @@ package struct ClusterChoice: Hashable, Sendable {
         _ endpoint: String,
         _ source: String
     ) throws(CommandFailure) -> String {
-        guard (try? APIEndpoint(endpoint)) != nil else {
+        guard (try? ControlEndpoints(endpoint)) != nil else {
             throw CommandFailure(
                 "bad_endpoint",
                 "The endpoint '\(endpoint)' from \(source) is not one.",
@@ -113,8 +113,10 @@ package struct ClusterChoice: Hashable, Sendable {
         return endpoint
     }
 
-    /// The endpoint for a client.
-    package func apiEndpoint() throws(ControlError) -> APIEndpoint { try APIEndpoint(endpoint) }
+    /// The endpoints for a client.
+    package func endpoints() throws(ControlError) -> ControlEndpoints {
+        try ControlEndpoints(endpoint)
+    }
 }
 
 /// `path` from the root, without `.`, `..` and doubled slashes.

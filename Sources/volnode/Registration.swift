@@ -22,6 +22,18 @@ actor Registration: Service {
         var tls = NBDTransportSecurity.off
     }
 
+    /// What asks the metadata service.
+    ///
+    /// Of one that has several programs, the one that leads may freeze: to wait for its answer for
+    /// long would cost the node its lease with the next one.
+    static func client(of endpoints: ControlEndpoints) -> ControlClient {
+        ControlClient(
+            endpoints: endpoints,
+            answerMillisecondsMax: endpoints.all.count > 1
+                ? APILimits.heartbeatAnswerMillisecondsMax : APILimits.answerMillisecondsMax
+        )
+    }
+
     private let client: ControlClient
     private let name: String
     private let admin: NodeAdmin

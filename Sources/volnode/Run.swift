@@ -140,10 +140,13 @@ struct Run: AsyncParsableCommand {
     var advertiseAdmin: HostPort?
 
     @Option(
-        help: ArgumentHelp("The metadata service to register with.", valueName: "url"),
-        transform: APIEndpoint.argument
+        help: ArgumentHelp(
+            "The metadata service to register with, or with commas all its programs.",
+            valueName: "url"
+        ),
+        transform: ControlEndpoints.argument
     )
-    var meta: APIEndpoint?
+    var meta: ControlEndpoints?
 
     @Option(
         help: ArgumentHelp(
@@ -324,9 +327,9 @@ struct Run: AsyncParsableCommand {
         }
         if let admin {
             let service = NodeAdmin(node: node, name: name, nbdUnixPath: absoluteSocketPath)
-            let registration = meta.map { endpoint in
+            let registration = meta.map { endpoints in
                 Registration(
-                    client: ControlClient(endpoint: endpoint),
+                    client: Registration.client(of: endpoints),
                     name: name,
                     admin: service,
                     advertised: Registration.Addresses(

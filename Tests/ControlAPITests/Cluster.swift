@@ -15,11 +15,17 @@ final class Cluster: Sendable {
     let faults = FaultPlan()
     let nodes: [MemoryNode]
 
-    init(nodeNames: [String] = ["n1"]) async throws {
+    init(nodes: [MemoryNode]) async throws {
         directory = NSTemporaryDirectory() + "cairn-control-" + UUID().uuidString
         store = try SQLiteMetaStore(directory: directory, logger: Self.quiet)
-        nodes = nodeNames.map(MemoryNode.init)
+        self.nodes = nodes
         for node in nodes { node.replicas.connect(nodes) }
+    }
+
+    convenience init(nodeNames: [String] = ["n1"]) async throws {
+        try await self.init(
+            nodes: nodeNames.enumerated().map { MemoryNode(name: $1, index: $0) }
+        )
     }
 
     deinit {
@@ -36,14 +42,19 @@ final class Cluster: Sendable {
     var metadata: ClusterMetadata { ClusterMetadata(store: store) }
 
     /// A service process; `withFaults` puts the fault plan between it and everything else.
-    func plane(withFaults: Bool = false, replaceSeconds: Double = 600) -> ControlPlane {
+    func plane(
+        withFaults: Bool = false,
+        replaceSeconds: Double = 600,
+        settleMilliseconds: Int = 0
+    ) -> ControlPlane {
         let store: any MetaStore =
             withFaults ? FaultyStore(store: self.store, faults: faults) : self.store
         return ControlPlane(
             metadata: ClusterMetadata(store: store),
             version: "test",
             logger: Self.quiet,
-            replaceSeconds: replaceSeconds
+            replaceSeconds: replaceSeconds,
+            settleMilliseconds: settleMilliseconds
         ) { [self] record throws(ControlError) in
             // Keeps the cluster, and with it the store, as long as the service.
             guard let node = nodes.first(where: { $0.name == record.name }) else {

@@ -81,24 +81,11 @@ struct EndpointTests {
     func requireFree_socketInUse_isKept() async throws {
         let path = "/tmp/cairn-\(UUID().uuidString.prefix(8)).sock"
         // One for datagrams: it refuses connections, and not because nobody is there.
-        let holder = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let holder = try bound(to: path, SOCK_DGRAM)
         defer {
             close(holder)
             try? FileManager.default.removeItem(atPath: path)
         }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        // SAFETY: the path is shorter than the field that it is copied to.
-        unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
-            unsafe field.copyBytes(from: Array(path.utf8))
-        }
-        // SAFETY: the address outlives the call, whose length is that of its type.
-        let result = unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
-                unsafe bind(holder, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try #require(result == 0)
         let error = await controlError { () throws(ControlError) in
             try await requireFree(.unix(path: path))
         }
@@ -128,13 +115,26 @@ struct EndpointTests {
 
     /// Binds a socket and closes it without unlinking, as a killed process does.
     private func makeStaleSocket(_ path: String) throws {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/python3")
-        process.arguments = [
-            "-c", "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", path,
-        ]
-        try process.run()
-        process.waitUntilExit()
+        close(try bound(to: path, SOCK_STREAM))
         try #require(FileManager.default.fileExists(atPath: path))
+    }
+
+    /// A socket that is bound to a path.
+    private func bound(to path: String, _ type: __socket_type) throws -> CInt {
+        let descriptor = socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        // SAFETY: the path is shorter than the field that it is copied to.
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
+            unsafe field.copyBytes(from: Array(path.utf8))
+        }
+        // SAFETY: the address outlives the call, whose length is that of its type.
+        let result = unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                unsafe bind(descriptor, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0)
+        return descriptor
     }
 }

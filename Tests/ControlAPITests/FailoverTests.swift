@@ -50,6 +50,22 @@ struct FailoverTests {
         await cluster.stop()
     }
 
+    @Test("A service that has just begun leaves volumes with nodes that may come back")
+    func begin_unsettled_waits() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.create()
+        try await cluster.attach()
+        await cluster.stop()
+        try await cluster.kill("n1")
+        let unsettled = cluster.cluster.plane(settleMilliseconds: 3_600_000)
+        try await unsettled.failOver()
+        #expect(try await cluster.record().primary == "n1")
+        #expect(try await cluster.record().leaseEpoch == 1)
+        try await cluster.cluster.plane().failOver()
+        #expect(try await cluster.record().primary != "n1")
+        #expect(try await cluster.record().leaseEpoch == 2)
+    }
+
     @Test("With nobody up who has a replica a volume waits, and is served when one comes")
     func die_all_waits() async throws {
         let cluster = try await ReplicatedCluster()

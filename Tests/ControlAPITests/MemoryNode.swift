@@ -44,7 +44,13 @@ final class MemoryNode: NodeService {
     private let whenListed = Mutex<(@Sendable () async -> Void)?>(nil)
     private let whenUpdating = Mutex<(@Sendable (UInt64) async -> Void)?>(nil)
 
-    init(name: String) { self.name = name }
+    /// Its store's identity.
+    let identity: String
+
+    init(name: String, index: Int = 0) {
+        self.name = name
+        identity = String(repeating: "\(index)", count: 32)
+    }
 
     func carryingOut(_ operation: NodeOperation) -> any NodeService {
         gate.admit(operation, to: self)
@@ -133,7 +139,7 @@ final class MemoryNode: NodeService {
         NodeReport(
             name: name,
             version: "test",
-            storeIdentity: String(repeating: "0", count: 32),
+            storeIdentity: identity,
             space: .empty,
             engine: ["memory"],
             nbdEndpoint: nil,

@@ -15,14 +15,27 @@ final class ReplicatedCluster: Sendable {
     private let beating: Task<Void, Never>
 
     /// Starts a service with nodes `n1`, `n2`, ….
-    init(
+    convenience init(
         nodeCount: Int = 3,
         replaceSeconds: Double = 600,
         domains: [String: FailureDomain] = [:]
     ) async throws {
         let cluster = try await Cluster(nodeNames: (1...nodeCount).map { "n\($0)" })
+        try await self.init(of: cluster, replaceSeconds: replaceSeconds, domains: domains)
+    }
+
+    /// Starts a service with the nodes of a cluster.
+    init(
+        of cluster: Cluster,
+        replaceSeconds: Double = 600,
+        settleMilliseconds: Int = 0,
+        domains: [String: FailureDomain] = [:]
+    ) async throws {
         self.cluster = cluster
-        let plane = cluster.plane(replaceSeconds: replaceSeconds)
+        let plane = cluster.plane(
+            replaceSeconds: replaceSeconds,
+            settleMilliseconds: settleMilliseconds
+        )
         self.plane = plane
         running = Task { await plane.run() }
         beating = Task {

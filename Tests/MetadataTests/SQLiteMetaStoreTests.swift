@@ -25,14 +25,6 @@ final class TemporaryDirectory: Sendable {
     }
 }
 
-private func put(_ key: String, _ value: String, lease: MetaLease? = nil) -> MetaOperation {
-    .put(key, Data(value.utf8), lease: lease)
-}
-
-private func texts(_ records: [MetaRecord]) -> [String] {
-    records.map { "\($0.key)=\(String(decoding: $0.value, as: UTF8.self))" }
-}
-
 @Suite("SQLite metadata store", .timeLimit(.minutes(3)))
 struct SQLiteMetaStoreTests {
     let directory: TemporaryDirectory
@@ -75,172 +67,7 @@ struct SQLiteMetaStoreTests {
         #expect(result.revision == before.revision)
     }
 
-    // MARK: - Transactions
-
-    @Test("A transaction's changes share one revision, and each transaction has a greater one")
-    func transact_twoPuts_oneRevision() async throws {
-        let first = try await commit(put("/a", "1"), put("/b", "1"))
-        let second = try await commit(put("/a", "2"))
-        #expect(second.revision == first.revision + 1)
-        let records = try await all("/")
-        #expect(records.map(\.modifyRevision) == [second.revision, first.revision])
-        #expect(records.map(\.createRevision) == [first.revision, first.revision])
-    }
-
-    @Test("Reading and failing change no revision")
-    func transact_noChange_keepsRevision() async throws {
-        let first = try await commit(put("/a", "1"))
-        let read = try await commit(.get("/a"))
-        let failed = try await commit(put("/b", "1"), if: [.exists("/nope")])
-        #expect(read.revision == first.revision)
-        #expect(failed.revision == first.revision)
-        #expect(!failed.succeeded)
-        #expect(try await all("/b").isEmpty)
-    }
-
-    @Test("Each compare holds exactly when it should")
-    func transact_compares() async throws {
-        let revision = try await commit(put("/d/x", "1")).revision
-        let cases: [(MetaCompare, Bool)] = [
-            (.exists("/d/x"), true), (.exists("/d/y"), false),
-            (.absent("/d/y"), true), (.absent("/d/x"), false),
-            (.unchanged("/d/x", since: revision), true),
-            (.unchanged("/d/x", since: revision - 1), false),
-            (.unchanged("/d/y", since: revision), false),
-            (.empty(prefix: "/e/"), true), (.empty(prefix: "/d/"), false),
-        ]
-        for (compare, expected) in cases {
-            let result = try await commit(if: [compare])
-            #expect(result.succeeded == expected, "\(compare)")
-        }
-    }
-
-    @Test("When a compare fails the other branch runs, in the same state")
-    func transact_failureBranch_reads() async throws {
-        try await commit(put("/a", "1"))
-        let result = try await store.transact(
-            MetaTransaction(
-                compares: [.absent("/a")],
-                success: [put("/a", "2")],
-                failure: [.get("/a")]
-            )
-        )
-        #expect(!result.succeeded)
-        #expect(texts(result.records[0]) == ["/a=1"])
-    }
-
-    @Test("Forty racing increments by compare-and-set lose none")
-    func transact_racingIncrements_losesNone() async throws {
-        try await commit(put("/n", "0"))
-        let store = store
-        await withTaskGroup(of: Void.self) { group in
-            for _ in 0..<40 {
-                group.addTask {
-                    while true {
-                        guard
-                            let read = try? await store.transact(
-                                MetaTransaction(success: [.get("/n")])
-                            ).records[0].first,
-                            let number = Int(String(decoding: read.value, as: UTF8.self))
-                        else { continue }
-                        let result = try? await store.transact(
-                            MetaTransaction(
-                                compares: [.unchanged("/n", since: read.modifyRevision)],
-                                success: [put("/n", "\(number + 1)")]
-                            )
-                        )
-                        if result?.succeeded == true { return }
-                    }
-                }
-            }
-        }
-        #expect(texts(try await all("/n")) == ["/n=40"])
-    }
-
-    @Test("Ranges page by key, and changes list by revision")
-    func transact_ranges() async throws {
-        for name in ["b", "a", "c"] { try await commit(put("/r/" + name, name)) }
-        try await commit(put("/s", "other"))
-        let page = try await commit(.range(prefix: "/r/", after: "/r/a", countMax: 1))
-        #expect(texts(page.records[0]) == ["/r/b=b"])
-        let changed = try await commit(.changed(prefix: "/r/", after: 0, countMax: 10))
-        #expect(texts(changed.records[0]) == ["/r/b=b", "/r/a=a", "/r/c=c"])
-    }
-
-    @Test("A count is exact, also beyond what a range reads, and counts nothing beside the prefix")
-    func transact_count_isExact() async throws {
-        let keyCount = MetaLimits.rangeCountMax + 1
-        for first in stride(from: 0, to: keyCount, by: MetaLimits.operationCountMax) {
-            let last = min(first + MetaLimits.operationCountMax, keyCount)
-            let operations = (first..<last).map { put("/c/\($0)", "") }
-            _ = try await store.transact(MetaTransaction(success: operations))
-        }
-        try await commit(put("/c", ""), put("/c0", ""))
-        let result = try await commit(.count(prefix: "/c/"), .get("/c"), .count(prefix: "/d/"))
-        #expect(result.counts == [keyCount, 0, 0])
-        #expect(result.records.map(\.count) == [0, 1, 0])
-    }
-
-    @Test("Deleting a prefix deletes what is below it and nothing beside it")
-    func transact_deleteAll() async throws {
-        try await commit(put("/p/1", ""), put("/p/2", ""), put("/p0", ""), put("/o", ""))
-        try await commit(.deleteAll(prefix: "/p/"))
-        #expect(try await all("/").map(\.key) == ["/o", "/p0"])
-    }
-
-    @Test("What etcd refuses is refused here too")
-    func transact_limits() async throws {
-        let many = (0..<129).map { put("/k\($0)", "") }
-        let tooMany = MetaTransaction(success: many)
-        let twice = MetaTransaction(success: [put("/a", "1"), .delete("/a")])
-        let large = MetaTransaction(success: [.put("/a", Data(count: 1 << 20), lease: nil)])
-        let longKey = MetaTransaction(success: [put(String(repeating: "k", count: 1025), "")])
-        for transaction in [tooMany, twice, large, longKey] {
-            await #expect(throws: MetadataError.self) { try await store.transact(transaction) }
-        }
-        #expect(try await all("/").isEmpty)
-    }
-
     // MARK: - Watches
-
-    @Test("A watch has no gap and no repetition between history and what comes")
-    func watch_fromHistory_isGapless() async throws {
-        let first = try await commit(put("/w/1", "a")).revision
-        try await commit(put("/x", "not watched"))
-        try await commit(put("/w/2", "b"), put("/w/1", "c"))
-        let stream = try await store.watch(prefix: "/w/", after: first - 1)
-        try await commit(.delete("/w/1"))
-        var seen: [String] = []
-        for await batch in stream.prefix(3) {
-            for change in batch.changes {
-                switch change {
-                case .put(let record):
-                    seen.append("\(record.key)=\(String(decoding: record.value, as: UTF8.self))")
-                case .delete(let key): seen.append("-\(key)")
-                }
-            }
-        }
-        #expect(seen == ["/w/1=a", "/w/1=c", "/w/2=b", "-/w/1"])
-    }
-
-    @Test("A watch from before what is kept is refused")
-    func watch_compacted_throws() async throws {
-        for number in 0..<5 { try await commit(put("/w", "\(number)")) }
-        try await store.compact(upTo: 4)
-        await #expect(throws: MetadataError.compacted(oldest: 4)) {
-            _ = try await store.watch(prefix: "/w", after: 2)
-        }
-        _ = try await store.watch(prefix: "/w", after: 4)
-    }
-
-    @Test("Closing ends all watches")
-    func watch_close_ends() async throws {
-        let stream = try await store.watch(prefix: "/", after: 1)
-        try store.close()
-        var count = 0
-        for await _ in stream { count += 1 }
-        #expect(count == 0)
-    }
 
     @Test("A watcher that lags too far gets an end, not a hole")
     func watch_lagging_ends() async throws {
@@ -270,15 +97,6 @@ struct SQLiteMetaStoreTests {
         try await store.keepAlive(kept)
     }
 
-    @Test("A key put without its lease later does not go with it")
-    func lease_keyTakenOff_stays() async throws {
-        let lease = try await store.grantLease(milliseconds: 10)
-        try await commit(put("/k", "1", lease: lease))
-        try await commit(put("/k", "2"))
-        try await store.revoke(lease)
-        #expect(texts(try await all("/k")) == ["/k=2"])
-    }
-
     @Test("A store that opens gives each lease its full time again")
     func lease_reopen_rearms() async throws {
         let lease = try await store.grantLease(milliseconds: 60_000)
@@ -287,14 +105,6 @@ struct SQLiteMetaStoreTests {
         let again = try TemporaryDirectoryReopened(directory).store
         try await again.expireLeases(now: .now + .milliseconds(30_000))
         try await again.keepAlive(lease)
-    }
-
-    @Test("A key cannot hang on a lease that is not")
-    func lease_unknown_isRefused() async throws {
-        await #expect(throws: MetadataError.leaseNotFound) {
-            try await commit(put("/l", "", lease: MetaLease(4711)))
-        }
-        #expect(try await all("/l").isEmpty)
     }
 }
 

@@ -40,9 +40,9 @@ struct ClusterProbe {
     }
 
     private var client: ControlClient? {
-        guard let endpoint = try? APIEndpoint(endpoint) else { return nil }
+        guard let endpoints = try? ControlEndpoints(endpoint) else { return nil }
         return ControlClient(
-            endpoint: endpoint,
+            endpoints: endpoints,
             answerMillisecondsMax: Self.answerMillisecondsMax
         )
     }
