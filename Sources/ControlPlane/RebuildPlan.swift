@@ -192,12 +192,15 @@ public struct RebuildPlan: Sendable {
         )
     }
 
+    /// A snapshot as it was; one of a replica has lost its name, which only the metadata knew, and is
+    /// called as its replicas call it.
     func snapshot(_ held: NodeSnapshot) -> SnapshotRecord {
         SnapshotRecord(
             name: held.name,
-            layer: held.layer,
+            layer: held.replica == nil ? held.layer : 0,
             byteCount: held.byteCount,
-            createdAt: time
+            createdAt: time,
+            mark: held.replica.map { SnapshotMarkRecord(id: $0.id, number: $0.number) }
         )
     }
 
