@@ -60,16 +60,11 @@ public struct Lineage: Hashable, Sendable {
     ///   - other: The lineage of an epoch that the replica has never followed.
     /// - Returns: A number on both; zero when too many steps lie between to tell.
     public func commonPoint(end: WriteNumber, with other: Lineage) -> WriteNumber {
-        knownCommonPoint(end: end, with: other) ?? .zero
-    }
-
-    /// The same; nil when too many steps lie between to tell.
-    func knownCommonPoint(end: WriteNumber, with other: Lineage) -> WriteNumber? {
         let own = continued(from: end).ends
         for theirs in other.ends.reversed() {
             guard let mine = own.last(where: { $0.epoch == theirs.epoch }) else { continue }
             return min(mine, theirs)
         }
-        return nil
+        return .zero
     }
 }

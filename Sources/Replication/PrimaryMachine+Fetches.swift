@@ -40,13 +40,13 @@ extension PrimaryMachine {
             pass(fetch.slot, number)
             fill(index, number, payload)
         case .stageStray:
-            // A copy of the lineage stays, or its successor is filled; another one is overwritten
-            // under the snapshot's own number, which no write has.
-            guard number != fetch.entry.number, let stage = peers[fetch.slot].resync?.stage else {
+            // What is in the snapshot stays, or its successor is filled; anything else is overwritten
+            // under a number that no write has.
+            guard number != fetch.entry.number, let resync = peers[fetch.slot].resync else {
                 finish(index)
                 return release(payload)
             }
-            fill(index, max(number, number < fetch.entry.number ? stage.number : number), payload)
+            fill(index, number > fetch.entry.number ? number : resync.stageNumber, payload)
         case .stageMissing: fill(index, number, payload)
         case .repair:
             finish(index)

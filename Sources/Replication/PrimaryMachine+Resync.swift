@@ -187,12 +187,6 @@ extension PrimaryMachine {
             guard let resync = peers[other].resync, resync.walk.token == token,
                 resync.walk.slot == slot
             else { continue }
-            if let stage = resync.stage, resync.phase == .stageStrays,
-                entries.contains(where: { $0.number > stage.number })
-            {
-                // It was streamed past the snapshot, which had been deleted, and is still here.
-                return forgetSnapshot(stage.id)
-            }
             let wanted = wanted(entries, resync.phase, other)
             peers[other].resync?.walk.take(wanted, next)
             for entry in entries { pass(other, entry.number) }
@@ -205,7 +199,8 @@ extension PrimaryMachine {
     private func wanted(_ entries: [ScanEntry], _ phase: Resync.Phase, _ slot: Int) -> [ScanEntry] {
         switch phase {
         case .stageStrays, .stageMissing: entries
-        case .strays: entries.filter { $0.number.epoch < epoch }
+        // What a stage of this epoch has overwritten has the bytes that it should have.
+        case .strays: entries.filter { $0.number < stageNumberMin }
         default:
             entries.filter {
                 $0.number.epoch < epoch || $0.number.counter < peers[slot].streamStart

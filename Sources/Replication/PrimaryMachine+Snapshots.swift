@@ -95,13 +95,31 @@ extension PrimaryMachine {
     /// Begins with the next snapshot, or, when it has all, has it take the stream.
     func beginStage(_ slot: Int) {
         guard let mark = nextStage(slot) else { return endStages(slot) }
+        guard stageNumberMin.counter + stageCount < WriteNumber.counterMax else {
+            return stop(.numbersExhausted)
+        }
+        stageCount += 1
         guard !peers[slot].areStraysGone else {
             peers[slot].resync = missingBlocks(of: mark, slot)
             return
         }
         var walk = BlockWalk(slot: slot, above: peers[slot].common)
         walk.fetched = .snapshot(mark.id)
-        peers[slot].resync = Resync(phase: .stageStrays, walk: walk, stage: mark)
+        peers[slot].resync = Resync(
+            phase: .stageStrays,
+            walk: walk,
+            stage: mark,
+            stageNumber: WriteNumber(
+                epoch: stageNumberMin.epoch,
+                counter: stageNumberMin.counter + stageCount
+            )
+        )
+    }
+
+    /// The least number under which blocks are overwritten in stages of this epoch: greater than those
+    /// of all writes before it, and less than those of its own.
+    var stageNumberMin: WriteNumber {
+        WriteNumber(epoch: Epoch(epoch.rawValue - 1), counter: WriteNumber.writeCounterMax)
     }
 
     private func missingBlocks(of mark: SnapshotMark, _ slot: Int) -> Resync {

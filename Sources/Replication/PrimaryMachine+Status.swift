@@ -20,8 +20,6 @@ public struct PeerSummary: Sendable, Hashable {
 
 /// Where a replica is on its way back.
 public enum ResyncPhase: String, Sendable, Hashable {
-    /// It was away for too many takeovers: another replica has to take its place.
-    case unfit
     /// Snapshots that it missed are sent, one after the other.
     case snapshots
     /// Blocks that the lineage does not have are found and overwritten.
@@ -42,7 +40,7 @@ extension PrimaryMachine {
                 case .strays: .strays
                 case .missing: .missing
                 case .passing, .told: .passing
-                case nil: peer.isUnfit ? .unfit : nil
+                case nil: nil
                 }
             return PeerSummary(
                 instance: peer.instance,

@@ -126,8 +126,6 @@ extension PrimaryMachine {
     /// Tells a sealed replica to follow, from where the window can serve it.
     func open(_ slot: Int) {
         guard let status = peers[slot].status else { return }
-        peers[slot].isUnfit = isUnfit(status)
-        guard !peers[slot].isUnfit else { return }
         peers[slot].hasForgotten = !status.record.remembers
         peers[slot].resync = nil
         let isFollower = status.record.accepted == epoch
@@ -154,17 +152,6 @@ extension PrimaryMachine {
         peers[slot].isHolding = !peers[slot].isStaging
         peers[slot].isOpening = true
         send(.open(lineage: lineage, start: peers[slot].nextToSend), to: slot)
-    }
-
-    /// Whether a replica was away for more takeovers than a lineage keeps, and there are snapshots.
-    ///
-    /// Its blocks may have any number: what is not of the lineage could not be overwritten with one
-    /// that belongs below the first snapshot.
-    private func isUnfit(_ status: ReplicaStatus) -> Bool {
-        guard !snapshots.isEmpty, status.end != .zero, status.record.accepted < epoch else {
-            return false
-        }
-        return status.record.lineage.knownCommonPoint(end: status.end, with: lineage) == nil
     }
 
     /// Whether a replica is complete at once when it is opened: then the stream brings it all.

@@ -108,7 +108,7 @@ extension PrimaryMachine {
 
     /// Whether the window can keep another write at all.
     func hasRoom() -> Bool {
-        guard nextCounter < WriteNumber.counterMax else {
+        guard nextCounter < WriteNumber.writeCounterMax else {
             stop(.numbersExhausted)
             return false
         }

@@ -132,6 +132,8 @@ public final class PrimaryMachine {
     public internal(set) var snapshots: [SnapshotMark] = []
     /// The counter of this epoch's last one; nothing is numbered after it until it is committed.
     var snapshotCounter: UInt64 = 0
+    /// Stages that were begun.
+    var stageCount: UInt64 = 0
 
     // Clients
     let requests: FixedArray<ClientRequest>

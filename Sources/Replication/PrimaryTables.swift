@@ -35,9 +35,6 @@ struct Peer {
     var isStreaming = false
     /// Whether it is to be given snapshots that it missed before it takes the stream.
     var isStaging = false
-    /// Whether it was away for so long that nobody can tell which of its blocks belong into a
-    /// snapshot: another replica has to take its place.
-    var isUnfit = false
     /// Whether what the lineage does not have of its blocks was overwritten in that.
     var areStraysGone = false
 
@@ -152,8 +149,9 @@ struct Resync {
     }
     var phase: Phase
     var walk: BlockWalk
-    /// The snapshot that it is given.
+    /// The snapshot that it is given, and what blocks are overwritten under that do not belong there.
     var stage: SnapshotMark?
+    var stageNumber = WriteNumber.zero
 }
 
 /// A block on its way from one replica to where it is needed.

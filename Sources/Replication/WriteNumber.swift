@@ -17,6 +17,10 @@ public struct WriteNumber: Hashable, Comparable, Sendable, BitwiseCopyable {
     /// The last counter of an epoch: a primary that comes near takes a new epoch.
     @inlinable
     public static var counterMax: UInt64 { (1 << 36) - 1 }
+    /// The last counter of a write: those above, of the epoch before a primary's own, are for blocks
+    /// that it overwrites while a replica is given a snapshot.
+    @inlinable
+    public static var writeCounterMax: UInt64 { counterMax - (1 << 20) }
     /// The last epoch there can be; at one takeover a minute it lasts two years, at one a day for
     /// ever.
     @inlinable

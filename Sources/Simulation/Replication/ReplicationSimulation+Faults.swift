@@ -18,7 +18,7 @@ extension ReplicationSimulation {
                 rawValue: random.pickIndex(weights: scenario.weights)
             )
         else { return }
-        if scenario.isForgettingOnce, fault.forgets, !isRemembering() { return }
+        if scenario.isForgettingOnce, fault.forgets, !isRemembering { return }
         report.faultCount += 1
         note(8, UInt64(fault.rawValue), 0, "fault: \(fault)")
         inflict(fault)
@@ -68,7 +68,7 @@ extension ReplicationSimulation {
             events.add(.heal(.disk(process: index)), at: end + readNanosecondsMax)
         case .damage: for _ in 0..<8 { damage(random.below(instances.count)) }
         case .deleteSnapshot: deleteSnapshot()
-        case .replace: if isRemembering() { replaceReplica(random.below(instances.count)) }
+        case .replace: if isRemembering { replaceReplica(random.below(instances.count)) }
         }
     }
 
@@ -134,21 +134,12 @@ extension ReplicationSimulation {
         carryOut(primary, processes[owner])
     }
 
-    /// Replaces replicas that were away for too many takeovers.
-    func replaceUnfit() {
-        guard let owner = epochOwner[epoch], let primary = processes[owner].primary else { return }
-        for slot in instances.indices where primary.peerSummaries[slot].resync == .unfit {
-            if isRemembering(besides: slot) { replaceReplica(slot) }
-        }
-    }
-
-    /// Whether no replica, but one, lacks anything that was acknowledged, as far as outsiders can tell.
-    private func isRemembering(besides other: Int? = nil) -> Bool {
+    /// Whether no replica lacks anything that was acknowledged, as far as outsiders can tell.
+    private var isRemembering: Bool {
         guard let owner = epochOwner[epoch], let primary = processes[owner].primary,
-            primary.isServing || other != nil && primary.state == .open
+            primary.isServing
         else { return false }
         return instances.indices.allSatisfy { slot in
-            if slot == other { return true }
             guard let replica = processes[slot].replica, let disk = processes[slot].disk else {
                 return false
             }

@@ -253,7 +253,6 @@ public final class ReplicationSimulation {
     private func watch() {
         events.add(.watch, at: now + 50_000_000 + random.below(50_000_000))
         forgiveDamage()
-        replaceUnfit()
         let owner = epochOwner[epoch].map { processes[$0] }
         let isHeld = owner.map {
             $0.isAlive && !$0.isFrozen && ($0.primary != nil || $0.isAskingForEpoch)
