@@ -106,10 +106,10 @@ public struct StoreRequest: BitwiseCopyable, Sendable {
     /// number. Unless `forceUnitAccess` is asked for it ends when it is in the log's memory, in
     /// writethrough volumes too. Specification: Docs/replication.md, "Over the log store".
     public var number: UInt64
-    /// Of a numbered write: the CRC-32C of each block, little-endian, when the caller has them; the
-    /// store keeps them beside the blocks as they are. Empty where it is to compute them.
+    /// Of a numbered write the CRC-32C of each block, little-endian, when the caller has them.
     ///
-    /// As many as blocks, valid as long as the region.
+    /// The store keeps them beside the blocks as they are; empty where it is to compute them. As many
+    /// as blocks, valid as long as the region.
     public var checksums = ByteRegion.empty
     /// The caller's own mark, returned with the completion.
     public var token: UInt64

@@ -34,8 +34,9 @@ public struct ReplicationPolicy: Sendable, Hashable {
     public var windowCountMax = 16_384
     /// Bytes of payload in them (64 MiB).
     public var windowByteCountMax = 64 << 20
-    /// Blocks that go to a replica although it has not answered for what it was sent before; fewer
-    /// wait for that. 0 for never waiting.
+    /// Blocks that go to a replica although it has not answered for what it was sent before.
+    ///
+    /// Fewer wait for the answer. 0 or 1 for never waiting.
     public var gatheredBlockCount: UInt32 = 8
     /// Requests of clients accepted at the same time.
     public var requestCountMax = 1024

@@ -263,12 +263,48 @@ private final class Cluster {
     func write_onWReplicas_isAcknowledged() throws {
         let bench = try Bench()
         try bench.serve()
-        for slot in 0..<3 { #expect(bodies(bench.write(UInt64(slot) + 1), to: slot).count == 1) }
-        _ = bench.write(4, isForced: true)
+        let first = bench.write(1)
+        for slot in 0..<3 { #expect(bodies(first, to: slot).count == 1) }
+        for token in 2...4 as ClosedRange<UInt64> { _ = bench.write(token, isForced: token == 4) }
         #expect(ended(bench.say(0, .progress(applied: 4, durable: 0))) == [])
         #expect(ended(bench.say(1, .progress(applied: 2, durable: 0))) == [1, 2])
         #expect(ended(bench.say(2, .progress(applied: 4, durable: 4))) == [3])
         #expect(ended(bench.say(0, .progress(applied: 4, durable: 4))) == [4])
+    }
+
+    @Test(
+        "What a replica did not answer for holds back less than a group, until the answer",
+        arguments: [false, true]
+    )
+    func write_unanswered_waitsForCompany(isWritethrough: Bool) throws {
+        let bench = try Bench {
+            $0.isWritethrough = isWritethrough
+            $0.windowCountMax = 64
+            $0.gatheredBlockCount = 4
+        }
+        try bench.serve()
+        func counters(_ actions: [PrimaryAction], to slot: Int) -> [UInt64] {
+            bodies(actions, to: slot).compactMap {
+                if case .write(let number, _, _) = $0 { number.counter } else { nil }
+            }
+        }
+        func answer(_ slot: Int, _ counter: UInt64) -> [PrimaryAction] {
+            bench.say(slot, .progress(applied: counter, durable: isWritethrough ? counter : 0))
+        }
+        #expect(counters(bench.write(1), to: 0) == [1])
+        #expect(counters(bench.write(2), to: 0) == [])
+        // The answer of one is for that one alone.
+        let answered = answer(0, 1)
+        #expect(counters(answered, to: 0) == [2])
+        #expect(counters(answered, to: 1) == [])
+        for token in 3...4 as ClosedRange<UInt64> {
+            #expect(counters(bench.write(token), to: 1) == [])
+        }
+        // A group does not wait.
+        let full = bench.write(5)
+        #expect(counters(full, to: 0) == [])
+        #expect(counters(full, to: 1) == [2, 3, 4, 5])
+        #expect(counters(answer(0, 2), to: 0) == [3, 4, 5])
     }
 
     @Test("A flush is acknowledged when everything before it is durable on W")

@@ -13,9 +13,12 @@ private struct Bench {
     init(
         record: ReplicaRecord = .created(Bench.instance),
         streamed: UInt64 = 0,
-        isNew: Bool = true
+        isNew: Bool = true,
+        isWritethrough: Bool = false
     ) throws {
-        policy = try #require(ReplicationPolicy(replicaCount: 3, writeQuorum: 2))
+        var policy = try #require(ReplicationPolicy(replicaCount: 3, writeQuorum: 2))
+        policy.isWritethrough = isWritethrough
+        self.policy = policy
         replica = ReplicaMachine(
             record: record,
             streamed: streamed,
@@ -182,6 +185,33 @@ private func isSealed(_ body: ReplicaMessage.Body?) -> Bool {
         #expect(bench.write(3, epoch: 2) == Bench.nothing)
         bench.replica.onAppended(now: bench.now)
         #expect(messages(bench.take()) == [.progress(applied: 1, durable: 0)])
+    }
+
+    @Test("What was said and not taken is said anew, not twice")
+    func progress_notTaken_isReplaced() throws {
+        let bench = try Bench()
+        try bench.follow()
+        for counter in 1...3 as ClosedRange<UInt64> { _ = bench.write(counter) }
+        for _ in 1...3 { bench.replica.onAppended(now: bench.now) }
+        #expect(messages(bench.take()) == [.progress(applied: 3, durable: 0)])
+    }
+
+    @Test("Where only what is durable counts, the end of a flush says what was appended meanwhile")
+    func progress_writethrough_isToldByTheFlush() throws {
+        let bench = try Bench(isWritethrough: true)
+        try bench.follow()
+        _ = bench.write(1)
+        #expect(bench.say(.flush(through: 1)) == [.flush])
+        bench.replica.onAppended(now: bench.now)
+        _ = bench.write(2)
+        bench.replica.onAppended(now: bench.now)
+        #expect(bench.take() == [])
+        bench.replica.onFlushed(now: bench.now)
+        #expect(messages(bench.take()) == [.progress(applied: 2, durable: 1)])
+        // Nobody asks for a flush: then it is said at once.
+        _ = bench.write(3)
+        bench.replica.onAppended(now: bench.now)
+        #expect(messages(bench.take()) == [.progress(applied: 3, durable: 1)])
     }
 
     @Test("A flush covers what was received, and is told when it ends")

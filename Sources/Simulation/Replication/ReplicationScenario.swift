@@ -103,6 +103,8 @@ struct ReplicationScenario {
         policy.stuckNanoseconds = random.pick([200_000_000, 1_000_000_000])
         policy.windowCountMax = random.pick([8, 32, 256])
         policy.windowByteCountMax = random.pick([64 << 10, 1 << 20])
+        // Not drawn: the other choices of a seed stay what they were.
+        policy.gatheredBlockCount = [0, 8, 0, 2][Int(seed % 4)]
         policy.requestCountMax = 64
         policy.fetchCountMax = random.pick([1, 4, 16])
         policy.scanCountMax = random.pick([2, 8, 64])
