@@ -57,6 +57,12 @@ extension Conformance {
                 // Data goes on flowing while there is no metadata service.
                 for uri in uris.values { #expect(try await reads("5A", from: uri)) }
                 try await cluster.json("dev", "start", "volmeta", "--data", cluster.dataPath)
+                let areBack = try await isEventually(within: .seconds(30)) {
+                    let list = try await cluster.json("node", "list")
+                    let nodes = list["nodes"] as? [[String: Any]] ?? []
+                    return nodes.count { $0["state"] as? String == "up" } == 3
+                }
+                #expect(areBack, "nodes register with metadata that was made anew")
                 let after = try await cluster.json("volume", "show", "vol")
                 for field in ["id", "created_at", "byte_count"] {
                     #expect("\(after[field] ?? "")" == "\(before[field] ?? "")", "\(field)")
