@@ -78,8 +78,9 @@ extension PrimaryMachine {
             ignoredCount += 1
             return
         }
-        // A repair can wait for the next read.
-        guard fetches[index].purpose != .repair else { return finish(index) }
+        // A repair can wait for the next read, and what has the same number has the same bytes.
+        let isSame = fetches[index].purpose == .stageStray && number == fetches[index].entry.number
+        guard fetches[index].purpose != .repair, !isSame else { return finish(index) }
         if isAuthority(slot, fetches[index]) { fetches[index].wanted = number }
         askAnother(index)
     }
@@ -104,7 +105,7 @@ extension PrimaryMachine {
         if fetches[index].helper >= 0 { fetches[index].failed.insert(fetches[index].helper) }
         let fetch = fetches[index]
         let others = peers.indices.filter {
-            peers[$0].isStreaming && !fetch.failed.contains($0)
+            (peers[$0].isStreaming || peers[$0].isFillable) && !fetch.failed.contains($0)
         }
         let authority = others.first { isAuthority($0, fetch) }
         guard let next = authority ?? (fetch.wanted == nil ? nil : others.first) else {
@@ -123,7 +124,11 @@ extension PrimaryMachine {
         fetches[index].helper = next
         fetches[index].token = takeToken()
         send(
-            .fetch(token: fetches[index].token, view: fetch.view, block: fetch.entry.block),
+            .fetch(
+                token: fetches[index].token,
+                view: next == authority ? fetch.view : .volume,
+                block: fetch.entry.block
+            ),
             to: next
         )
     }

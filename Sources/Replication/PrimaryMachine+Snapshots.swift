@@ -191,8 +191,6 @@ extension PrimaryMachine {
     /// The snapshot that was to be looked at was deleted meanwhile.
     func onViewMissing(_ slot: Int, _ token: UInt64) {
         if let index = fetches.firstIndex(where: { $0.token == token && $0.helper == slot }) {
-            // Who was asked only because others have damage says nothing by that.
-            guard canShow(slot, fetches[index].view) else { return askAnother(index) }
             if case .snapshot(let id) = fetches[index].view { forgetSnapshot(id) }
             return
         }

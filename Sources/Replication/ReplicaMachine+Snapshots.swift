@@ -6,14 +6,18 @@ extension ReplicaMachine {
     /// Takes the next snapshot of the stream.
     ///
     /// Only a complete replica: what another one lacks would have to go below the snapshot. It is
-    /// given the snapshots that it missed by ``onKeep(_:_:_:_:_:)``.
+    /// given those that it missed by ``onKeep(_:_:_:_:_:)``, and meets none in its stream but such as
+    /// were deleted since.
     func onSnapshot(_ message: PrimaryMessage, _ mark: SnapshotMark, _ link: LinkID) {
         guard mark.isValid, mark.number.epoch == message.epoch,
-            record.isComplete || policy.defect == .snapshotsNotStaged,
             mark.number.counter == received + 1, isNew(mark)
         else { return ignore(message.body) }
         streamLink = link
         received += 1
+        guard record.isComplete || policy.defect == .snapshotsNotStaged else {
+            actions.append(.skip)
+            return
+        }
         snapshots.append(mark)
         actions.append(.snapshot(mark, isStreamed: true))
         // The store keeps no place in the stream for it: the record does.

@@ -36,6 +36,8 @@ public enum ReplicaAction: Sendable, Hashable {
     /// Take a snapshot, unless it is there; ends with ``ReplicaMachine/onAppended(now:)`` when it is
     /// of the stream, in order with its writes.
     case snapshot(SnapshotMark, isStreamed: Bool)
+    /// Do nothing, in order with the stream's writes; ends with ``ReplicaMachine/onAppended(now:)``.
+    case skip
     /// Delete a snapshot that the lineage does not have; nobody waits for the end.
     case dropSnapshot(SnapshotMark)
     /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)`` or

@@ -69,6 +69,7 @@ extension ReplicationSimulation {
                 append(process, .repaired(block: block, copy))
             case .snapshot(let mark, let isStreamed):
                 append(process, .snapshot(mark, isStreamed: isStreamed))
+            case .skip: append(process, .skipped)
             case .dropSnapshot(let mark): append(process, .dropped(mark.id))
             case .read(let range, let address): read(process, .read(address, range))
             case .fetch(let view, let block, let address):
@@ -141,6 +142,7 @@ extension ReplicationSimulation {
         case .snapshot(let mark, let isStreamed):
             disk.take(mark)
             if isStreamed { replica.onAppended(now: local) }
+        case .skipped: replica.onAppended(now: local)
         case .dropped(let id): disk.drop(id)
         case .fetched(let address, let view, let block):
             guard disk.has(view) else {

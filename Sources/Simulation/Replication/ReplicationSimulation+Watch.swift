@@ -126,7 +126,8 @@ extension ReplicaAction {
         case .append(_, _, let payload), .fill(_, _, let payload, _),
             .repair(_, _, let payload), .release(let payload):
             payload
-        case .persist, .flush, .read, .fetch, .scan, .snapshot, .dropSnapshot: .zeroes
+        case .persist, .flush, .read, .fetch, .scan, .snapshot, .skip, .dropSnapshot:
+            .zeroes
         }
     }
 }

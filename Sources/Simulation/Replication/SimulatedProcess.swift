@@ -37,6 +37,7 @@ enum StorageEnd {
     case flushed(position: Int)
     case read(ReplyAddress, BlockRange)
     case snapshot(SnapshotMark, isStreamed: Bool)
+    case skipped
     case dropped(UInt64)
     case fetched(ReplyAddress, ReplicaView, UInt64)
     case scanned(ReplyAddress, ReplicaView, above: WriteNumber, from: UInt64)

@@ -26,6 +26,9 @@ extension Worker {
         while replica.current == nil, let step = replica.steps.popFirst() {
             switch step.kind {
             case .flush: submitFlush(replica)
+            case .skip:
+                replica.machine.onAppended(now: now)
+                mark(replica)
             case .append, .fill, .persist, .snapshot, .drop:
                 replica.current = step
                 submit(step, replica)
@@ -38,7 +41,7 @@ extension Worker {
         case .persist: return persist(replica)
         case .snapshot: return takeSnapshot(step, replica)
         case .drop: return dropSnapshot(step, replica)
-        case .append, .fill, .flush: break
+        case .append, .fill, .flush, .skip: break
         }
         var request = StoreRequest(
             kind: step.payload == .zeroes

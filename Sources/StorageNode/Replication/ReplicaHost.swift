@@ -25,7 +25,9 @@ final class ReplicaHost {
 
     /// What the machine wants of the store, in order.
     struct Step: BitwiseCopyable {
-        enum Kind: UInt8, BitwiseCopyable { case append, fill, persist, flush, snapshot, drop }
+        enum Kind: UInt8, BitwiseCopyable {
+            case append, fill, persist, flush, snapshot, skip, drop
+        }
         var kind: Kind
         var number = WriteNumber.zero
         var range = BlockRange(first: 0, count: 0)
@@ -204,6 +206,7 @@ extension Worker {
                 replica.steps.append(
                     ReplicaHost.Step(kind: .snapshot, mark: mark, isStreamed: isStreamed)
                 )
+            case .skip: replica.steps.append(ReplicaHost.Step(kind: .skip))
             case .dropSnapshot(let mark):
                 replica.steps.append(ReplicaHost.Step(kind: .drop, mark: mark))
             case .read(let range, let address):
