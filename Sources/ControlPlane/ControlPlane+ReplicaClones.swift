@@ -29,9 +29,12 @@ extension ControlPlane {
         record.writeQuorum = parent.writeQuorum
         record.primary = parent.teller
         record.replicas = parent.holders
-        // Its replicas begin in the epoch of the snapshot's number, and have promised the next one;
-        // its leases are above that.
-        record.leaseEpoch = NodeSnapshotTaken.leaseEpoch(of: mark.number) + 1
+        // Its replicas begin in the epoch of the snapshot's number, and have promised the next one; what
+        // they inherit may have numbers of any epoch that the parent had. Its leases are above both.
+        record.leaseEpoch = max(
+            NodeSnapshotTaken.leaseEpoch(of: mark.number) + 1,
+            parent.leaseEpoch ?? 0
+        )
         return record
     }
 

@@ -218,7 +218,7 @@ private struct PeerContents {
     }
 
     private mutating func snapshots() -> [SnapshotMark] {
-        let count = random.oneIn(4) ? SnapshotMark.countMax : Int(below(4))
+        let count = random.oneIn(4) ? SnapshotMark.heldCountMax : Int(below(4))
         var marks: [SnapshotMark] = []
         for _ in 0..<count { marks.append(mark(beyond: marks.last?.number.rawValue ?? 0)) }
         return marks

@@ -181,7 +181,7 @@ struct BodyReader {
 
     /// Takes the snapshots of a replica; allocates.
     mutating func takeMarks(count: UInt32) throws(PeerWireError) -> [SnapshotMark] {
-        guard count <= SnapshotMark.countMax else { throw .tooManyEntries(count: Int(count)) }
+        guard count <= SnapshotMark.heldCountMax else { throw .tooManyEntries(count: Int(count)) }
         var marks: [SnapshotMark] = []
         marks.reserveCapacity(Int(count))
         for _ in 0..<count { marks.append(try takeMark()) }

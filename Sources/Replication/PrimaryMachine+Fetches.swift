@@ -18,7 +18,9 @@ extension PrimaryMachine {
             return release(payload)
         }
         let fetch = fetches[index]
-        if let wanted = fetch.wanted, number != wanted, !isAuthority(slot, fetch) {
+        if let wanted = fetch.wanted, number != wanted,
+            !isAuthority(slot, fetch) || fetch.asked != fetch.view
+        {
             release(payload)
             guard slot == fetch.slot, fetch.purpose == .missing, number > wanted else {
                 return askAnother(index)
@@ -81,7 +83,8 @@ extension PrimaryMachine {
         // A repair can wait for the next read, and what has the same number has the same bytes.
         let isSame = fetches[index].purpose == .stageStray && number == fetches[index].entry.number
         guard fetches[index].purpose != .repair, !isSame else { return finish(index) }
-        if isAuthority(slot, fetches[index]) { fetches[index].wanted = number }
+        let fetch = fetches[index]
+        if isAuthority(slot, fetch), fetch.asked == fetch.view { fetches[index].wanted = number }
         askAnother(index)
     }
 
@@ -122,11 +125,12 @@ extension PrimaryMachine {
             return finish(index)
         }
         fetches[index].helper = next
+        fetches[index].asked = next == authority ? fetch.view : .volume
         fetches[index].token = takeToken()
         send(
             .fetch(
                 token: fetches[index].token,
-                view: next == authority ? fetch.view : .volume,
+                view: fetches[index].asked,
                 block: fetch.entry.block
             ),
             to: next
@@ -149,7 +153,7 @@ extension PrimaryMachine {
     private func rewrite(_ index: Int, _ payload: PayloadID) {
         let fetch = fetches[index]
         let range = BlockRange(first: fetch.entry.block, count: 1)
-        guard !isHeldBack, hasRoom() else {
+        guard hasRoom() else {
             // The window will move: ask again then.
             retry(index)
             return release(payload)

@@ -32,7 +32,7 @@ extension PrimaryMachine {
     /// Goes on with every replica that is not complete.
     func advanceResyncs() {
         guard state == .open else { return }
-        for slot in peers.indices where peers[slot].isFillable {
+        for slot in peers.indices where state == .open && peers[slot].isFillable {
             if peers[slot].resync == nil { begin(slot) }
             guard var resync = peers[slot].resync else { continue }
             peers[slot].resync = nil
@@ -131,6 +131,7 @@ extension PrimaryMachine {
                     token: token,
                     purpose: purpose,
                     view: walk.fetched,
+                    asked: walk.fetched,
                     slot: slot,
                     entry: entry,
                     helper: helper
@@ -144,7 +145,7 @@ extension PrimaryMachine {
     /// are being fetched for it.
     private var hasRoomToRewrite: Bool {
         let fetchedCount = fetches.count { $0.purpose == .renewal || $0.purpose == .stray }
-        return !isHeldBack && Int(nextCounter - windowStart) + fetchedCount < window.count
+        return Int(nextCounter - windowStart) + fetchedCount < window.count
     }
 
     private func fetchHelper(_ purpose: Fetch.Purpose, _ slot: Int, _ walk: BlockWalk) -> Int? {

@@ -1,4 +1,4 @@
-// Snapshots: entries of the stream behind a barrier, and how a replica that missed some is given them.
+// Snapshots: entries of the stream, and how a replica that missed some is given them.
 //
 // A replica that missed snapshots gets them one by one, the oldest first: the blocks of the snapshot that
 // it lacks, with the numbers they have, then the word to keep what it has as that snapshot. Only then does
@@ -37,7 +37,7 @@ extension PrimaryMachine {
     /// Waits for a snapshot that is on its way, or safe already: whatever is numbered by now covers
     /// it.
     func awaitSnapshot(_ slot: Int) {
-        requests[slot].through = nextCounter - 1
+        requests[slot].through = policy.defect == .snapshotNotAwaited ? 0 : nextCounter - 1
         flushWanted = max(flushWanted, nextCounter - 1)
         forcedWrites.append(Int32(slot))
     }
@@ -58,7 +58,6 @@ extension PrimaryMachine {
     /// before having it.
     func noteSnapshot(_ id: UInt64) {
         snapshots.append(SnapshotMark(id: id, number: nextNumber))
-        snapshotCounter = nextCounter
         if policy.defect == .snapshotsNotStaged { return }
         for slot in peers.indices
         where !peers[slot].isComplete && (peers[slot].isStreaming || peers[slot].isOpening)
@@ -66,23 +65,6 @@ extension PrimaryMachine {
         {
             greet(slot)
         }
-    }
-
-    /// Whether a client's request may be numbered: a snapshot when everything before it is committed,
-    /// and what comes after one when that is.
-    func mayNumber(_ request: ClientRequest) -> Bool {
-        if policy.defect == .snapshotWithoutBarrier { return true }
-        guard snapshotCounter <= committed else { return false }
-        return request.kind != .snapshot || committed + 1 == nextCounter
-    }
-
-    /// Whether nothing is to be numbered but what clients wait for: a snapshot waits for everything
-    /// before it to be committed, or is not committed itself.
-    var isHeldBack: Bool {
-        if policy.defect == .snapshotWithoutBarrier { return false }
-        if snapshotCounter > committed { return true }
-        guard isServing, hasQuorum, let slot = waitingWrites.first else { return false }
-        return requests[Int(slot)].kind == .snapshot
     }
 
     // MARK: - Stages

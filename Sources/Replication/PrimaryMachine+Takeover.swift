@@ -56,7 +56,7 @@ extension PrimaryMachine {
         // Nobody who lacks a snapshot is near: what is renewed would not be in it.
         renewFrom = max(
             status.record.isComplete ? tailStart(of: status) : status.end,
-            snapshots.last?.number ?? .zero
+            policy.defect == .snapshotInTail ? .zero : snapshots.last?.number ?? .zero
         )
         state = .renewing
         if policy.defect != .tailNotRenewed {
@@ -177,7 +177,11 @@ extension PrimaryMachine {
             return
         }
         peers[slot].isOpening = false
-        guard !peers[slot].isStaging else { return }
+        guard !peers[slot].isStaging else {
+            // It was told that it is complete before it was greeted anew, and has become so since.
+            if isComplete { greet(slot) }
+            return
+        }
         peers[slot].isStreaming = true
         peers[slot].isComplete =
             isComplete || policy.defect == .tailNotRenewed && peers[slot].isNear

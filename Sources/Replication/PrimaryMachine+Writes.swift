@@ -77,7 +77,7 @@ extension PrimaryMachine {
                 awaitSnapshot(Int(slot))
                 continue
             }
-            guard hasClientRoom(request.range), mayNumber(request) else { return }
+            guard hasClientRoom(request.range) else { return }
             _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             requests[Int(slot)].through = nextCounter
@@ -164,8 +164,9 @@ extension PrimaryMachine {
         guard answered + 1 < peers[slot].nextToSend else { return false }
         var blockCount: UInt32 = 0
         for counter in peers[slot].nextToSend..<nextCounter {
-            blockCount += window[windowIndex(counter)].range.count
-            if blockCount >= policy.gatheredBlockCount { return false }
+            let entry = window[windowIndex(counter)]
+            blockCount += entry.range.count
+            if entry.snapshot != 0 || blockCount >= policy.gatheredBlockCount { return false }
         }
         return true
     }
@@ -225,16 +226,20 @@ extension PrimaryMachine {
         }
     }
 
-    /// The number that a write has, or a snapshot, which an earlier request may have taken.
-    private func number(of request: ClientRequest) -> WriteNumber {
-        let mark = snapshots.first { $0.id == request.snapshot }
-        return mark?.number ?? WriteNumber(epoch: epoch, counter: request.through)
+    /// The number that a write has, or a snapshot, which an earlier request may have taken; nil for
+    /// one that was deleted meanwhile.
+    private func number(of request: ClientRequest) -> WriteNumber? {
+        guard request.snapshot == 0 else {
+            return snapshots.first { $0.id == request.snapshot }?.number
+        }
+        return WriteNumber(epoch: epoch, counter: request.through)
     }
 
     private func acknowledge(_ writes: FixedRing<Int32>, through: UInt64) {
         while let slot = writes.first, requests[Int(slot)].through <= through {
             _ = writes.popFirst()
-            end(Int(slot), .written(number(of: requests[Int(slot)])))
+            let number = number(of: requests[Int(slot)])
+            end(Int(slot), number.map { .written($0) } ?? .unknown)
         }
     }
 

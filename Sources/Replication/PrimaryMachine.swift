@@ -7,8 +7,7 @@
 //     complete, at one of those that the others are made complete from
 //   committed = the W-th greatest `applied` among complete replicas, never less than it was
 //   no client is answered before the tail is committed by W complete replicas
-//   a snapshot is numbered when everything before it is committed, and nothing after it until it is;
-//     a replica that is not complete never gets one in its stream
+//   a replica that is not complete is given no snapshot in its stream
 //   a read is answered only while W replicas' grants hold, and shows only what is committed
 //   the window keeps each write until every replica that is streamed to has it durable
 //   a replica becomes complete only when its strays are overwritten, what it lacked is filled, and
@@ -130,8 +129,6 @@ public final class PrimaryMachine {
     // Snapshots
     /// Those of the lineage and of this epoch, in the order of their numbers.
     public internal(set) var snapshots: [SnapshotMark] = []
-    /// The counter of this epoch's last one; nothing is numbered after it until it is committed.
-    var snapshotCounter: UInt64 = 0
     /// Stages that were begun.
     var stageCount: UInt64 = 0
 

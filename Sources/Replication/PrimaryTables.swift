@@ -159,8 +159,9 @@ struct Fetch {
     enum Purpose { case renewal, stray, missing, stageStray, stageMissing, repair }
     var token: UInt64
     var purpose: Purpose
-    /// Where it is looked for.
+    /// Where it is to be looked for, and where it was asked for last.
     var view = ReplicaView.volume
+    var asked = ReplicaView.volume
     /// Whose resync, or repair, it is for.
     var slot: Int
     var entry: ScanEntry

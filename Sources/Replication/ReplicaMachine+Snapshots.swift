@@ -32,7 +32,8 @@ extension ReplicaMachine {
         _ link: LinkID,
         _ now: Instant
     ) {
-        guard life == incarnation, mark.isValid, mark.number.epoch <= message.epoch,
+        guard life == incarnation, link == streamLink, mark.isValid,
+            mark.number.epoch <= message.epoch,
             !record.isComplete, mark.number > record.common, isNew(mark)
         else { return ignore(message.body) }
         snapshots.append(mark)
@@ -42,7 +43,7 @@ extension ReplicaMachine {
     }
 
     private func isNew(_ mark: SnapshotMark) -> Bool {
-        snapshots.count < SnapshotMark.countMax && !snapshots.contains { $0.id == mark.id }
+        snapshots.count < SnapshotMark.heldCountMax && !snapshots.contains { $0.id == mark.id }
             && snapshots.last.map { $0.number < mark.number } ?? true
     }
 

@@ -44,7 +44,8 @@ extension ReplicaMachine {
             guard hasView(view) else { return onViewMissing(address(token)) }
             actions.append(.fetch(view, block: block, address(token)))
         case .fill(let token, let block, let number, let payload):
-            guard block < BlockRange.blockCountMax, number.isValid,
+            // What an earlier link still brings may belong below a snapshot that was kept since.
+            guard block < BlockRange.blockCountMax, number.isValid, link == streamLink,
                 number.epoch <= record.accepted, !record.isComplete
             else { return ignore(message.body) }
             actions.append(.fill(block: block, number: number, payload: payload, address(token)))

@@ -95,7 +95,7 @@ extension ReplicaMachine {
         _ link: LinkID,
         _ now: Instant
     ) {
-        guard life == incarnation else {
+        guard life == incarnation, link == streamLink else {
             ignoredCount += 1
             return
         }

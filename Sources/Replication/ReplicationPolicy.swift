@@ -114,8 +114,10 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case latePayloadKept = "late-payload-kept"
     /// A copy that is damaged is repaired with whatever another replica has of the block.
     case repairNotCompared = "repair-not-compared"
-    /// A snapshot is numbered while writes before it, or after it, are not committed.
-    case snapshotWithoutBarrier = "snapshot-without-barrier"
+    /// A snapshot is acknowledged before it is committed.
+    case snapshotNotAwaited = "snapshot-not-awaited"
+    /// Replicas that lack a snapshot, and nothing else but what is renewed, count as near.
+    case snapshotInTail = "snapshot-in-tail"
     /// Replicas that are not complete take snapshots in their stream.
     case snapshotsNotStaged = "snapshots-not-staged"
     /// Blocks that the lineage does not have stay in the snapshots that a replica is given.

@@ -8,10 +8,12 @@ public struct SnapshotMark: Hashable, Sendable, BitwiseCopyable {
     /// Its number: what has a greater one is not in it.
     public var number: WriteNumber
 
-    /// Snapshots of one volume.
-    ///
-    /// A replica says all of them when it is sealed, in one frame.
+    /// Snapshots that a primary takes of one volume.
     public static var countMax: Int { 512 }
+    /// Snapshots of one replica, with those that were deleted while it was away.
+    ///
+    /// It says all of them when it is sealed, in one frame.
+    public static var heldCountMax: Int { 960 }
 
     /// Creates a mark.
     @inlinable
@@ -26,7 +28,7 @@ public struct SnapshotMark: Hashable, Sendable, BitwiseCopyable {
     /// Whether marks that came over a wire can be those of one replica: not too many, in the order of
     /// their numbers.
     public static func areValid(_ marks: [SnapshotMark]) -> Bool {
-        marks.count <= countMax && marks.allSatisfy(\.isValid)
+        marks.count <= heldCountMax && marks.allSatisfy(\.isValid)
             && zip(marks, marks.dropFirst()).allSatisfy { $0.number < $1.number }
     }
 }

@@ -69,7 +69,8 @@ extension StorageNode {
     ///   - id: The snapshot.
     ///   - number: Its number.
     ///   - specification: The new volume; its replica record is made here.
-    ///   - newInstance: The new replica. Its volume's epochs must be greater than the number's.
+    ///   - newInstance: The new replica. Its volume's epochs must be greater than all that the parent's
+    ///     had when it was made: a replica may have blocks of the snapshot under numbers of later ones.
     /// - Throws: ``ReplicaSnapshotError``; nothing was made.
     public func cloneReplica(
         of volume: VolumeID,
@@ -79,6 +80,10 @@ extension StorageNode {
         specification: VolumeSpecification,
         newInstance: ReplicaInstance
     ) async throws(ReplicaSnapshotError) {
+        guard id != 0, number.isValid, number.counter > 0, number.epoch < WriteNumber.epochMax
+        else {
+            throw .refused(.invalid)
+        }
         guard let store = store(of: volume) else { throw .notFound }
         let source = SnapshotSource(
             volume: volume,
@@ -114,6 +119,9 @@ extension StorageNode {
         epoch: Epoch,
         newInstance: ReplicaInstance
     ) async throws(ReplicaSnapshotError) {
+        guard id != 0, number.isValid, number.counter > 0, epoch > number.epoch,
+            epoch < WriteNumber.epochMax
+        else { throw .refused(.invalid) }
         guard let store = store(of: volume) else { throw .notFound }
         let source = SnapshotSource(
             volume: volume,

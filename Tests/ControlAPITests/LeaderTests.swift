@@ -145,7 +145,9 @@ struct LeaderTests {
                 )
                 let creation = VolumeCreation(name: "v", byteCount: 4096)
                 _ = try await client.createVolume(creation, operation: "mine")
-                #expect(keys.withLock { $0 } == ["mine"])
+                // On a busy machine more than once: the client cannot tell who leads, either.
+                let asked = keys.withLock { $0 }
+                #expect(!asked.isEmpty && asked.allSatisfy { $0 == "mine" })
                 let operation = try await cluster.metadata.operation("mine")
                 #expect(operation?.value.isDone == true)
             }

@@ -15,25 +15,23 @@ private typealias Bench = PrimaryBench
         return nil
     }
 
-    @Test(
-        "A snapshot is numbered when what comes before it is committed, and what comes after waits"
-    )
-    func snapshot_isABarrier() throws {
+    @Test("A snapshot has its place among the writes, and is told when W replicas have it durably")
+    func snapshot_inTheStream_isHardened() throws {
         let bench = try Bench()
         try bench.serve()
-        let first = bench.write(1)
-        #expect(bodies(first, to: 0).count == 1)
-        #expect(mark(snapshot(bench, 2, id: 9), to: 0) == nil)
-        #expect(bodies(bench.write(3), to: 0).isEmpty)
-        bench.say(0, .progress(applied: 1, durable: 0))
-        var actions = bench.say(1, .progress(applied: 1, durable: 0))
+        #expect(bodies(bench.write(1), to: 0).count == 1)
         let number = WriteNumber(epoch: Bench.epoch, counter: 2)
-        #expect(mark(actions, to: 2) == SnapshotMark(id: 9, number: number))
-        #expect(ended(actions) == [1])
-        bench.say(0, .progress(applied: 2, durable: 2))
-        actions = bench.say(1, .progress(applied: 2, durable: 2))
+        let asked = snapshot(bench, 2, id: 9)
+        for slot in 0..<3 {
+            #expect(mark(asked, to: slot) == SnapshotMark(id: 9, number: number))
+        }
+        _ = bench.write(3)
+        for slot in 0..<2 { bench.say(slot, .progress(applied: 2, durable: 1)) }
+        bench.say(0, .progress(applied: 3, durable: 1))
+        #expect(ended(bench.say(1, .progress(applied: 3, durable: 1))) == [3])
+        bench.say(0, .progress(applied: 3, durable: 2))
+        let actions = bench.say(1, .progress(applied: 3, durable: 2))
         #expect(actions.contains(.complete(token: 2, .written(number))))
-        #expect(bodies(actions, to: 0).contains { if case .write = $0 { true } else { false } })
     }
 
     @Test("Asked for twice it is taken once, and both are told its number")
@@ -127,6 +125,9 @@ private typealias Bench = PrimaryBench
             $0.isComplete = false
         }
         let mark = SnapshotMark(id: 1, number: number(1))
+        #expect(say(replica, .keep(Incarnation(5), mark)).isEmpty)
+        let lineage = try #require(Lineage(checking: [.zero], of: Epoch(2)))
+        _ = say(replica, .open(lineage: lineage, start: 1))
         #expect(say(replica, .snapshot(mark)) == [.skip])
         let kept = SnapshotMark(id: 2, number: number(2))
         #expect(say(replica, .keep(Incarnation(4), kept)).isEmpty)

@@ -39,7 +39,9 @@ extension Worker {
         perform(command, replica) { [self] result in
             switch result {
             case .success(let made): replica.layers[mark.id] = made.layer
-            case .failure(.alreadyExists): break
+            case .failure(.alreadyExists):
+                let snapshots = replica.host.store.volume(replica.volume)?.replicaSnapshots ?? []
+                replica.layers[mark.id] = snapshots.first { $0.mark == mark }?.layer
             case .failure(.noSpace), .failure(.tooMany): return putOff(replica)
             case .failure: return end(replica)
             }
@@ -91,7 +93,13 @@ extension Worker {
 
     // MARK: - Looks
 
-    /// Opens what is to be looked at, unless it is the volume; false when it is not there.
+    /// Whether what is to be looked at is there.
+    func hasView(_ look: ReplicaHost.Look, _ replica: ReplicaHost) -> Bool {
+        guard case .snapshot(let id) = look.view else { return true }
+        return replica.layers[id].flatMap { replica.host.store.byteCount(ofSnapshot: $0) } != nil
+    }
+
+    /// Opens what is to be looked at, unless it is the volume; false while too much is open.
     func openView(_ look: inout ReplicaHost.Look, _ replica: ReplicaHost) -> Bool {
         guard case .snapshot(let id) = look.view else { return true }
         guard let layer = replica.layers[id],

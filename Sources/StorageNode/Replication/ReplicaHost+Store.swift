@@ -78,7 +78,10 @@ extension Worker {
         replica.requestCount += 1
         replica.host.submit(command) { [self] result in
             replica.requestCount -= 1
-            guard !replica.isEnded else { return finishEnd(replica) }
+            guard !replica.isEnded else {
+                replica.current = nil
+                return finishEnd(replica)
+            }
             switch result {
             case .success:
                 _ = replica.records.popFirst()
@@ -107,12 +110,21 @@ extension Worker {
     func look(_ replica: ReplicaHost) {
         closeViews(of: replica)
         while replica.requestCount < ReplicaHost.requestCountMax, var look = replica.looks.first {
-            guard openView(&look, replica) else {
+            guard hasView(look, replica) else {
                 _ = replica.looks.popFirst()
                 replica.machine.onViewMissing(look.address)
                 mark(replica)
                 continue
             }
+            let end = viewByteCount(look.view, replica)
+            if look.kind == .fetch, look.range.first << BlockGeometry.blockShift >= end {
+                // The volume has grown since: there is nothing.
+                _ = replica.looks.popFirst()
+                replica.machine.onFetched(look.address, payload: .zeroes, number: .zero)
+                mark(replica)
+                continue
+            }
+            guard openView(&look, replica) else { return }
             let isScan = look.kind == .scan
             let byteCount =
                 isScan
@@ -132,7 +144,6 @@ extension Worker {
                 token: 0
             )
             if isScan {
-                let end = viewByteCount(look.view, replica)
                 guard request.offset < end else {
                     replication.payloads.release(payload)
                     close(look, replica)

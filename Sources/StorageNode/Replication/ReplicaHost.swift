@@ -77,7 +77,7 @@ final class ReplicaHost {
     /// Its store has stopped, or it is being taken away.
     var isEnded = false
     /// Told when it has ended and the store has nothing of it in work.
-    var onIdle: (() -> Void)?
+    var onIdle: [() -> Void] = []
 
     /// Requests at the store at the same time: reads of clients and of a resync.
     static let requestCountMax = 64
@@ -247,7 +247,7 @@ extension Worker {
     /// Ends a replica: its links are cut, and when the store has nothing of it in work the volume
     /// is closed.
     func end(_ replica: ReplicaHost, _ onIdle: (() -> Void)? = nil) {
-        if let onIdle { replica.onIdle = onIdle }
+        if let onIdle { replica.onIdle.append(onIdle) }
         if !replica.isEnded {
             replica.isEnded = true
             for (_, sink) in replica.sinks {
@@ -274,7 +274,7 @@ extension Worker {
             replica.host.store.closeVolume(replica.handle)
         }
         let onIdle = replica.onIdle
-        replica.onIdle = nil
-        onIdle?()
+        replica.onIdle = []
+        for call in onIdle { call() }
     }
 }
