@@ -37,7 +37,7 @@ extension PrimaryMachine {
     /// Waits for a snapshot that is on its way, or safe already: whatever is numbered by now covers
     /// it.
     func awaitSnapshot(_ slot: Int) {
-        requests[slot].through = policy.defect == .snapshotNotAwaited ? 0 : nextCounter - 1
+        requests[slot].through = nextCounter - 1
         flushWanted = max(flushWanted, nextCounter - 1)
         forcedWrites.append(Int32(slot))
     }

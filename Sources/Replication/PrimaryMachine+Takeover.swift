@@ -56,7 +56,7 @@ extension PrimaryMachine {
         // Nobody who lacks a snapshot is near: what is renewed would not be in it.
         renewFrom = max(
             status.record.isComplete ? tailStart(of: status) : status.end,
-            policy.defect == .snapshotInTail ? .zero : snapshots.last?.number ?? .zero
+            snapshots.last?.number ?? .zero
         )
         state = .renewing
         if policy.defect != .tailNotRenewed {

@@ -80,7 +80,8 @@ extension PrimaryMachine {
             guard hasClientRoom(request.range) else { return }
             _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
-            requests[Int(slot)].through = nextCounter
+            let isBold = policy.defect == .snapshotNotAwaited && request.kind == .snapshot
+            requests[Int(slot)].through = isBold ? 0 : nextCounter
             if request.isForced {
                 flushWanted = nextCounter
                 forcedWrites.append(slot)

@@ -116,8 +116,6 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case repairNotCompared = "repair-not-compared"
     /// A snapshot is acknowledged before it is committed.
     case snapshotNotAwaited = "snapshot-not-awaited"
-    /// Replicas that lack a snapshot, and nothing else but what is renewed, count as near.
-    case snapshotInTail = "snapshot-in-tail"
     /// Replicas that are not complete take snapshots in their stream.
     case snapshotsNotStaged = "snapshots-not-staged"
     /// Blocks that the lineage does not have stay in the snapshots that a replica is given.
