@@ -195,6 +195,13 @@ class Run:
             seconds = time.monotonic() - self.begun
             for client in self.clients:
                 client.stop()
+            errors = {}
+            for client in self.clients:
+                for name, number in client.errors.items():
+                    errors[name] = errors.get(name, 0) + number
+            # Before it is decided what is kept.
+            if errors and not self.scenario.errors:
+                self.problems.append(f"requests ended with errors: {errors}")
             for program in self.cluster.all_programs():
                 if program.pid and not program.alive() and getattr(program, "expected", None) is None:
                     self._look_for_crash(program)
@@ -210,12 +217,6 @@ class Run:
             self.problem(f"processes that did not end: {left}")
         gc.enable()                     # Clients switch it off: its pauses would be taken for gaps.
         violations, count = self.history.violations() if self.history else ([], 0)
-        errors = {}
-        for client in self.clients:
-            for name, number in client.errors.items():
-                errors[name] = errors.get(name, 0) + number
-        if errors and not self.scenario.errors:
-            self.problems.append(f"requests ended with errors: {errors}")
         return {
             "name": self.scenario.name, "text": self.scenario.text, "seed": self.seed, "seconds": round(seconds, 1),
             "gap": round(max([client.longest_gap() for client in self.clients] + [0.0]), 3),

@@ -51,7 +51,9 @@ extension Worker {
                     triedCount: Int(message.triedCount)
                 )
             case .request: onRequest(message)
-            case .completion: finish(message.completion)
+            case .completion:
+                dropUnanswered(message.completion)
+                finish(message.completion)
             }
         }
     }

@@ -44,7 +44,11 @@ extension Worker {
     }
 
     private func refusal(_ request: StoreRequest, _ primary: PrimaryHost) -> StoreStatus? {
-        guard !primary.isEnded, !primary.isDeposed else { return .unavailable }
+        guard !primary.isGone else { return .unavailable }
+        if primary.isEnded || primary.isDeposed {
+            // What lies here may be out of date; of all else, that waits until its connection ends.
+            return request.kind == .blockStatus ? .unavailable : nil
+        }
         if request.kind == .flush { return nil }
         let assignment = primary.assignment
         let (end, overflow) = request.offset.addingReportingOverflow(request.byteCount)

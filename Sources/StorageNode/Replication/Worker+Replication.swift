@@ -162,7 +162,8 @@ extension Worker {
         replication.scheduleTick(now)
     }
 
-    /// Ends a primary whose connections are gone: requests in work end without an answer.
+    /// Ends a primary and the connections that it still has: requests in work end without an answer,
+    /// because who serves the volume next may have carried them out.
     func abandon(_ primary: PrimaryHost) {
         guard !primary.isGone else { return }
         primary.isGone = true
@@ -172,6 +173,7 @@ extension Worker {
         primary.machine = nil
         flushLinks()
         for slot in primary.slots.indices { cutLink(primary, slot) }
+        dropConnections(of: primary)
         for index in primary.operations.indices { finish(index, .unavailable, primary) }
         while primary.waiting.popFirst() != nil {}
         endSnapshotWaits(primary)
@@ -179,6 +181,28 @@ extension Worker {
         primary.onEnded = nil
         onEnded?()
         removeIfUnused(primary)
+    }
+
+    private func dropConnections(of primary: PrimaryHost) {
+        for connection in connections
+        where connection.isAttached && connection.storeWorker == index && isOfService(connection) {
+            if connection.handle.rawValue == UInt32(primary.index) { drop(connection) }
+        }
+    }
+
+    /// Whether the connection's export is a replicated volume.
+    private func isOfService(_ connection: Connection) -> Bool {
+        guard let key = connection.export else { return false }
+        return Int(key.storeIndex) >= shared.configuration.stores.count
+    }
+
+    /// Ends the connection of a request that another reactor's primary left unanswered: it is
+    /// there no more.
+    func dropUnanswered(_ completion: StoreCompletion) {
+        guard completion.status == .unavailable else { return }
+        let slot = Int32(bitPattern: Token(rawValue: completion.token).index)
+        let connection = connections[Int(slots[slot].connection)]
+        if connection.takesOutput, isOfService(connection) { drop(connection) }
     }
 
     /// Frees the place of a primary that is over, when no connection refers to it.
