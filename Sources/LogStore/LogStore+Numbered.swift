@@ -41,6 +41,22 @@ extension LogStore {
         min(StoreRequest.numberedBlockCountMax, segments.blockCount - 1)
     }
 
+    /// What is left for changes that have numbers.
+    ///
+    /// Less than what is taken: writes of a stream go as deep as trims, and trims are told half of
+    /// that reserve. New map pages count as live only when they are written.
+    ///
+    /// - Complexity: O(volumes that are open).
+    public var numberedRoom: NumberedRoom {
+        let live = segments.liveBlockCount
+        let left = { (limit: UInt64) in limit > live ? limit - live : 0 }
+        return NumberedRoom(
+            writeBlockCount: left(plan.usableBlockCount),
+            trimBlockCount: left((plan.usableBlockCount + plan.trimBlockCount) / 2),
+            layerCount: leftLayerCount
+        )
+    }
+
     /// Changes logged in this life: who waits for room tries again after any of them.
     var changeCount: UInt64 { writeSequence &+ numberedChangeCount }
 
@@ -189,19 +205,22 @@ extension LogStore {
         let isAllocating = isData || record.flags.contains(.staysAllocated)
         let payload = Int(record.payloadBlockCount)
         let privilege = isData ? LogPrivilege.client : .metadata
+        // What is in the stream has been promised room, and may use up the reserve that trims have.
+        let liveMax =
+            record.flags.contains(.streamed) ? plan.trimBlockCount : plan.usableBlockCount
         let leaf = writableLeaf(
             layer: layer,
             index: record.firstBlock >> MapEntry.pageShift,
             blockCount: isData ? newBlockCount : 0,
             payloadBlockCount: payload,
-            liveMax: isAllocating ? plan.usableBlockCount : plan.trimBlockCount,
+            liveMax: isAllocating ? liveMax : plan.trimBlockCount,
             privilege: privilege
         )
         switch leaf {
         case .ready(let frame):
             guard
                 !isData || newBlockCount == 0
-                    || segments.liveBlockCount + newBlockCount <= plan.usableBlockCount
+                    || segments.liveBlockCount + newBlockCount <= liveMax
             else {
                 finish(slot, .noSpace)
                 return .done

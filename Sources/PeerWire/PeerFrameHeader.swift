@@ -18,8 +18,10 @@ public import Replication
 public enum PeerWireVersion {
     /// The first one.
     public static var first: UInt8 { 1 }
+    /// Replicas say what their stores have room for.
+    public static var room: UInt8 { 2 }
     /// The one that is spoken.
-    public static var current: UInt8 { first }
+    public static var current: UInt8 { room }
 }
 
 /// Limits of a frame; what is beyond one closes the connection.
@@ -110,6 +112,10 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case kept = 0x2D
     /// `ReplicaMessage.Body.viewMissing`
     case viewMissing = 0x2E
+    /// `ReplicaMessage.Body.room`
+    case room = 0x2F
+    /// `ReplicaMessage.Body.fillRefused`
+    case fillRefused = 0x30
 
     /// Whether it begins a connection, or answers that.
     public var isGreeting: Bool { rawValue < 0x10 }

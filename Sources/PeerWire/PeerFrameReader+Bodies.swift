@@ -109,6 +109,16 @@ extension PeerFrameReader {
                 ? .readDone(token: token, payload: payload, number: number)
                 : .fetched(token: token, payload: payload, number: number)
         case .readRefused: return .readRefused(token: try fields.take(UInt64.self))
+        case .fillRefused: return .fillRefused(token: try fields.take(UInt64.self))
+        case .room:
+            let room = ReplicaRoom(
+                writeBlockCount: try fields.take(UInt32.self),
+                trimBlockCount: try fields.take(UInt32.self),
+                layerCount: try fields.take(UInt32.self)
+            )
+            try fields.takeReserved(4)
+            guard room.isTold else { throw .badRoom }
+            return .room(room)
         case .filled: return .filled(token: try fields.take(UInt64.self))
         case .readFailed:
             return .readFailed(token: try fields.take(UInt64.self), block: try fields.takeBlock())

@@ -103,7 +103,7 @@ public enum PeerFrameReader {
             )
         case .sealed, .refused, .opened, .progress, .granted, .completed, .readDone,
             .readRefused, .scanned, .fetched, .filled, .readFailed, .fetchFailed, .kept,
-            .viewMissing:
+            .viewMissing, .room, .fillRefused:
             return .replica(
                 ReplicaMessage(
                     instance: header.instance,

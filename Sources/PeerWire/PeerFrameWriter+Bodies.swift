@@ -75,6 +75,11 @@ extension PeerFrameWriter {
             body.putReserved(7)
         case .progress(let applied, let durable):
             put(applied: applied, durable: durable, into: &body)
+        case .room(let room):
+            body.put(room.writeBlockCount)
+            body.put(room.trimBlockCount)
+            body.put(room.layerCount)
+            body.putReserved(4)
         case .granted(let sentAt): body.put(sentAt.nanoseconds)
         case .completed: break
         case .kept(let number): body.put(number)
@@ -84,7 +89,8 @@ extension PeerFrameWriter {
             body.put(number)
             body.put(payload, hasBytes: hasBytes)
             body.putReserved(4)
-        case .readRefused(let token), .filled(let token), .viewMissing(let token):
+        case .readRefused(let token), .filled(let token), .viewMissing(let token),
+            .fillRefused(let token):
             body.put(token)
         case .readFailed(let token, let block):
             body.put(token)
@@ -184,6 +190,8 @@ extension PeerFrameKind {
         case .scanned: self = .scanned
         case .fetched: self = .fetched
         case .filled: self = .filled
+        case .fillRefused: self = .fillRefused
+        case .room: self = .room
         case .readFailed: self = .readFailed
         case .fetchFailed: self = .fetchFailed
         }

@@ -62,6 +62,11 @@ extension PrimaryMachine {
 
     /// Sends a block to the replica that lacks it.
     private func fill(_ index: Int, _ number: WriteNumber, _ payload: PayloadID) {
+        guard !payload.hasBytes || hasRoomToFill(fetches[index].slot) else {
+            leaveOut(fetches[index].slot)
+            finish(index)
+            return release(payload)
+        }
         fetches[index].isFilling = true
         let fetch = fetches[index]
         let block = fetch.entry.block
@@ -159,7 +164,8 @@ extension PrimaryMachine {
             return release(payload)
         }
         finish(index)
-        number(WindowEntry(range: range, payload: payload))
+        // Whatever room there is: the reserve is for it, and nobody can be told that there is none.
+        number(WindowEntry(range: range, payload: payload, promised: .all))
         if fetch.purpose == .stray {
             pass(fetch.slot, lastNumber)
         }
@@ -179,6 +185,12 @@ extension PrimaryMachine {
             return
         }
         finish(index)
+    }
+
+    /// A replica had no room for a block that it lacks.
+    func onFillRefused(_ slot: Int, _ token: UInt64) {
+        leaveOut(slot)
+        onFilled(slot, token)
     }
 
     /// Ends a fetch; its walk has one less under way.

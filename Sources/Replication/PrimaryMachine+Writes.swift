@@ -78,6 +78,15 @@ extension PrimaryMachine {
                 continue
             }
             guard hasClientRoom(request.range) else { return }
+            switch admission(of: request) {
+            case .granted: break
+            case .later: return
+            case .refused:
+                _ = waitingWrites.popFirst()
+                release(request.payload)
+                end(Int(slot), .noRoom)
+                continue
+            }
             _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             let isBold = policy.defect == .snapshotNotAwaited && request.kind == .snapshot
@@ -88,13 +97,14 @@ extension PrimaryMachine {
             } else {
                 numberedWrites.append(slot)
             }
-            number(
-                WindowEntry(
-                    range: request.range,
-                    payload: request.payload,
-                    snapshot: request.snapshot
-                )
+            var entry = WindowEntry(
+                range: request.range,
+                payload: request.payload,
+                snapshot: request.snapshot
             )
+            entry.promised = roomySlots(for: entry)
+            number(entry)
+            notePromises(entry.promised)
         }
     }
 
@@ -123,7 +133,9 @@ extension PrimaryMachine {
     ///
     /// - Precondition: ``hasRoom()``.
     func number(_ entry: WindowEntry) {
+        chargedTotal += entry.charge
         window[windowIndex(nextCounter)] = entry
+        window[windowIndex(nextCounter)].chargedThrough = chargedTotal
         windowByteCount += entry.range.byteCount
         if policy.isWritethrough { flushWanted = nextCounter }
         nextCounter += 1
@@ -139,13 +151,19 @@ extension PrimaryMachine {
     func stream() {
         for slot in peers.indices where peers[slot].isStreaming {
             guard peers[slot].nextToSend >= windowStart else {
-                // It was dropped, and the window went on without it.
-                greet(slot)
+                // It was dropped, and the window went on without it. Who waits for room is not
+                // greeted until there is some, or patience ends.
+                if peers[slot].waitsForRoomSince == nil { greet(slot) }
                 continue
             }
             guard !isGathering(slot) else { continue }
             while peers[slot].nextToSend < nextCounter {
                 let counter = peers[slot].nextToSend
+                guard maySend(counter, to: slot) else {
+                    peers[slot].waitsForRoomSince = peers[slot].waitsForRoomSince ?? now
+                    break
+                }
+                peers[slot].waitsForRoomSince = nil
                 let entry = window[windowIndex(counter)]
                 let number = WriteNumber(epoch: epoch, counter: counter)
                 send(entry.message(number), to: slot)
@@ -314,6 +332,7 @@ extension PrimaryMachine {
         while windowStart <= through {
             let index = windowIndex(windowStart)
             windowByteCount -= window[index].range.byteCount
+            windowStartCharge = window[index].chargedThrough
             release(window[index].payload)
             windowStart += 1
         }

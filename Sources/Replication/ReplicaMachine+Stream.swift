@@ -96,7 +96,18 @@ extension ReplicaMachine {
         {
             actions.removeLast()
         }
+        tellRoom(to: link)
         send(.progress(applied: applied, durable: durable), to: link, epoch: record.accepted)
+    }
+
+    /// Says what the store has room for, where the stream comes from, if that is not known there.
+    ///
+    /// Before what is told of progress: what is applied has taken its part of it.
+    func tellRoom(to link: LinkID) {
+        guard link == streamLink, room != toldRoom else { return }
+        toldRoom = room
+        if room != .plentiful { hasLackedRoom = true }
+        send(.room(room), to: link, epoch: record.accepted)
     }
 
     /// Starts a flush when one is wanted and none is under way: it covers all that was received.
@@ -112,6 +123,11 @@ extension ReplicaMachine {
 
     /// An old block is in memory.
     public func onFilled(_ address: ReplyAddress) { answer(address, .filled(token: address.token)) }
+
+    /// An old block found no room.
+    public func onFillRefused(_ address: ReplyAddress) {
+        answer(address, .fillRefused(token: address.token))
+    }
 
     /// A client's read ended.
     ///

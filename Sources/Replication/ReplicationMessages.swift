@@ -95,6 +95,10 @@ public struct ReplicaMessage: Sendable, Hashable {
         case opened(isComplete: Bool, applied: UInt64, durable: UInt64)
         /// Everything up to these counters is in memory, and durable.
         case progress(applied: UInt64, durable: UInt64)
+        /// What my store has room for, beyond what I have said is applied.
+        case room(ReplicaRoom)
+        /// An old block was not applied: there is no room for it.
+        case fillRefused(token: UInt64)
         /// A grant, from now on.
         case granted(sentAt: Instant)
         /// I know that I am complete, durably.

@@ -61,7 +61,8 @@ import Testing
         let bytes = bench.bytes(.flush(through: 3))
         #expect(bench.refusal(bytes) == nil)
         #expect(bench.refusal(bytes.with(UInt8(0), at: 0)) == .badMagic)
-        #expect(bench.refusal(bytes.with(UInt8(2), at: 4)) == .versionNotSpoken(2))
+        #expect(bench.refusal(bytes.with(UInt8(3), at: 4)) == .versionNotSpoken(3))
+        #expect(bench.refusal(bytes.with(UInt8(1), at: 4)) == .versionNotSpoken(1))
         #expect(bench.refusal(bytes.with(UInt8(0), at: 4)) == .versionNotSpoken(0))
         #expect(bench.refusal(bytes.with(UInt8(0), at: 5)) == .unknownKind(0))
         #expect(bench.refusal(bytes.with(UInt8(0x7F), at: 5)) == .unknownKind(0x7F))
@@ -173,6 +174,13 @@ import Testing
         #expect(bench.refusal(failed.with(BlockRange.blockCountMax, at: 72)) == .badBlock)
         let unfetched = bench.bytes(.fetchFailed(token: 1, number: .zero))
         #expect(bench.refusal(unfetched.with(UInt64.max, at: 72)) == .badNumber)
+
+        let room = bench.bytes(.room(.plentiful))
+        #expect(bench.refusal(room) == nil)
+        #expect(bench.refusal(room.with(UInt32(65_537), at: 64)) == .badRoom)
+        #expect(bench.refusal(room.with(UInt32.max, at: 68)) == .badRoom)
+        #expect(bench.refusal(room.with(UInt32(1025), at: 72)) == .badRoom)
+        #expect(bench.refusal(room.with(UInt8(1), at: 76)) == .reservedNotZero)
 
         let entries = [3, 5].map { ScanEntry(block: $0, number: .zero) }
         let scanned = bench.bytes(.scanned(token: 1, entries: entries, next: 6))

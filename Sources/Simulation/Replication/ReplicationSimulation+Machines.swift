@@ -112,8 +112,14 @@ extension ReplicationSimulation {
         switch end {
         case .appended(let number, let range, let value):
             disk.write(number: number, range: range, value: value)
+            if let fault = trial.appended(disk, process.index) { fail(fault) }
+            replica.room = disk.room
             replica.onAppended(now: local)
         case .filled(let address, let block, let copy):
+            if let capacity = disk.capacity, copy.value != 0, disk.liveCount >= capacity {
+                replica.onFillRefused(address)
+                break
+            }
             disk.fill(block: block, copy: copy)
             replica.onFilled(address)
         case .recorded(let record):

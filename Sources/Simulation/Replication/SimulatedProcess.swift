@@ -21,6 +21,8 @@ enum ClusterEvent {
     case disturb
     /// It does so no longer.
     case heal(Healing)
+    /// A store's room is used up, by something else.
+    case fill
     /// Somebody outside looks whether there is a primary.
     case watch
 }
@@ -51,6 +53,7 @@ enum Healing {
     case reach(from: Int, to: Int)
     case metadata
     case disk(process: Int)
+    case room(process: Int)
 }
 
 /// A connection of a primary to a replica: two queues, each in order.

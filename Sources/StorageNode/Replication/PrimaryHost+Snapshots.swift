@@ -41,10 +41,10 @@ extension Worker {
     /// A snapshot was taken, or the primary stopped before anybody knew.
     func onSnapshotEnd(_ token: UInt64, _ result: ClientResult, _ primary: PrimaryHost) {
         guard let wait = primary.snapshotWaits.removeValue(forKey: token) else { return }
-        if case .written(let number) = result {
-            wait.done(.success(number))
-        } else {
-            wait.done(.failure(.unknownOutcome))
+        switch result {
+        case .written(let number): wait.done(.success(number))
+        case .noRoom: wait.done(.failure(.noRoom))
+        case .read, .damaged, .flushed, .unknown: wait.done(.failure(.unknownOutcome))
         }
     }
 

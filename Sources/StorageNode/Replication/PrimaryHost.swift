@@ -124,8 +124,8 @@ struct VolumeOperation: BitwiseCopyable {
     /// The next block to hand out.
     var cursor: UInt64 = 0
     var pendingCount: Int32 = 0
-    /// A piece of it cannot be read anywhere.
-    var isDamaged = false
+    /// Why it fails: a piece of it cannot be read anywhere, or has no room.
+    var failure: StoreStatus?
     /// The primary stopped while pieces were in work: it begins anew.
     var isOpen = false
     /// What the first and the last block held, where it covers them in part.

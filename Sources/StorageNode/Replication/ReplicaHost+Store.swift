@@ -188,6 +188,13 @@ extension Worker {
 
     private func finishStep(_ replica: ReplicaHost, _ status: StoreStatus) {
         guard let step = replica.current else { preconditionFailure("no step is under way") }
+        if status == .noSpace, !replica.isEnded, let address = step.address {
+            // What is in order goes on without it.
+            replica.current = nil
+            replication.payloads.release(step.payload)
+            replica.machine.onFillRefused(address)
+            return
+        }
         if status == .noSpace, !replica.isEnded {
             replica.retryAt = now.advanced(byNanoseconds: ReplicaHost.retryNanoseconds)
             return
@@ -196,6 +203,7 @@ extension Worker {
         replication.payloads.release(step.payload)
         guard !replica.isEnded else { return }
         guard status == .ok else { return replication.failed.append(replica) }
+        replica.noteRoom()
         if let address = step.address {
             replica.machine.onFilled(address)
         } else {

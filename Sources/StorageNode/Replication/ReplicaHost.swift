@@ -119,6 +119,21 @@ final class ReplicaHost {
         )
     }
 
+    /// Has the machine know what the store has room for: nothing while a step waits for some.
+    func noteRoom() {
+        guard retryAt == nil else {
+            machine.room = .none
+            return
+        }
+        let left = host.store.numberedRoom
+        machine.room = ReplicaRoom(
+            writeBlockCount: left.writeBlockCount,
+            trimBlockCount: left.trimBlockCount,
+            layerCount: left.layerCount,
+            sharerCount: max(host.replicaCount, 1)
+        )
+    }
+
     /// Whether the store has nothing of it in work.
     var isIdle: Bool { requestCount == 0 && (current == nil || retryAt != nil) }
 }
@@ -148,6 +163,7 @@ extension Worker {
                 incarnation: Incarnation(UInt64.random(in: 1...UInt64.max)),
                 startedAt: host.openedAt
             )
+            host.replicaCount += 1
             replication.replicas.append(replica)
             replication.replicasByVolume[volume] = replica
             // It may begin with something to do.
@@ -163,6 +179,7 @@ extension Worker {
     ///
     /// A payload in it is held once for the replica.
     func deliver(_ message: PrimaryMessage, to replica: ReplicaHost, from link: LinkID) {
+        replica.noteRoom()
         replica.machine.onMessage(message, from: link, now: now)
         mark(replica)
     }
@@ -271,6 +288,7 @@ extension Worker {
         closeViews(of: replica)
         if replication.replicasByVolume[replica.volume] === replica {
             replication.replicasByVolume[replica.volume] = nil
+            replica.host.replicaCount -= 1
             replica.host.store.closeVolume(replica.handle)
         }
         let onIdle = replica.onIdle

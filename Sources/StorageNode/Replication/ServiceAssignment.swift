@@ -130,4 +130,6 @@ public enum ServiceError: Error, Sendable, Hashable {
     case unknownOutcome
     /// The volume has as many snapshots as there may be.
     case tooManySnapshots
+    /// Too few of the replicas' stores have room for another snapshot: it was not taken.
+    case noRoom
 }

@@ -51,6 +51,7 @@ extension Worker {
             mark(primary)
         }
         for replica in replication.replicasByVolume.values {
+            replica.noteRoom()
             replica.machine.onTick(now: now)
             retry(replica)
             mark(replica)
