@@ -62,7 +62,14 @@ extension LogStore {
 
     /// Whether a change that has a number is one that a single record can hold.
     func numberIsValid(_ request: StoreRequest) -> Bool {
-        guard request.number > 0 else { return !request.flags.contains(.streamed) }
+        guard request.number > 0 else {
+            return request.flags.isDisjoint(with: [.streamed, .repair])
+        }
+        if request.flags.contains(.repair) {
+            guard request.kind == .write, request.byteCount == 4096,
+                !request.flags.contains(.streamed)
+            else { return false }
+        }
         guard request.number >> RecordHeader.numberBitCount == 0, request.byteCount > 0,
             (request.offset | request.byteCount) & 4095 == 0
         else { return false }
@@ -204,10 +211,14 @@ extension LogStore {
         let isData = record.kind == .data
         let isAllocating = isData || record.flags.contains(.staysAllocated)
         let payload = Int(record.payloadBlockCount)
-        let privilege = isData ? LogPrivilege.client : .metadata
         // What is in the stream has been promised room, and may use up the reserve that trims have.
-        let liveMax =
-            record.flags.contains(.streamed) ? plan.trimBlockCount : plan.usableBlockCount
+        let isStreamed = record.flags.contains(.streamed)
+        let liveMax = isStreamed ? plan.trimBlockCount : plan.usableBlockCount
+        let isDeep =
+            isStreamed
+            && segments.liveBlockCount + UInt64(map.dirtyCount) + newBlockCount
+                >= plan.usableBlockCount
+        let privilege = isData && !isDeep ? LogPrivilege.client : .metadata
         let leaf = writableLeaf(
             layer: layer,
             index: record.firstBlock >> MapEntry.pageShift,

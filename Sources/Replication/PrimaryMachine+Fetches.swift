@@ -22,9 +22,10 @@ extension PrimaryMachine {
             !isAuthority(slot, fetch) || fetch.asked != fetch.view
         {
             release(payload)
-            guard slot == fetch.slot, fetch.purpose == .missing, number > wanted else {
-                return askAnother(index)
-            }
+            // What a stage has overwritten is below a snapshot, and older than its number says.
+            guard slot == fetch.slot, fetch.purpose == .missing, number > wanted,
+                number.counter < WriteNumber.writeCounterMax
+            else { return askAnother(index) }
             // What it lacks nobody else has, and it has a newer one.
             pass(slot, number)
             return finish(index)

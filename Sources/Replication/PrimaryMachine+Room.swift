@@ -58,7 +58,7 @@ extension PrimaryMachine {
         guard peers[slot].nextToSend > peers[slot].lastUnpromised else { return .pending }
         if policy.defect == .roomUsedTwice { return .fits }
         let outstanding = chargedTotal - charged(through: peers[slot].applied)
-        return outstanding + entry.charge <= limit ? .fits : .pending
+        return isWithin(limit, outstanding + entry.charge) ? .fits : .pending
     }
 
     private func limit(of entry: WindowEntry, _ room: ReplicaRoom) -> UInt64 {
@@ -82,9 +82,19 @@ extension PrimaryMachine {
         }
     }
 
-    /// What the writes of this epoch up to a counter may have taken, as far as the window knows.
+    /// What the writes of this epoch up to a counter may have taken.
+    ///
+    /// What the window let go stays in its ring for a while; of what is overwritten there nothing is
+    /// known but that a replica which is so far behind is not to be relied on: nothing then.
     private func charged(through counter: UInt64) -> UInt64 {
-        counter < windowStart ? windowStartCharge : window[windowIndex(counter)].chargedThrough
+        guard counter > 0, counter + UInt64(window.count) >= nextCounter else { return 0 }
+        return window[windowIndex(counter)].chargedThrough
+    }
+
+    /// Whether so much, of which a replica has not applied a part, is within what was told.
+    private func isWithin(_ limit: UInt64, _ needed: UInt64) -> Bool {
+        // As much as is told is as much as anybody may need.
+        limit >= UInt64(ReplicaRoom.plentifulBlockCount) || needed <= limit
     }
 
     // MARK: - Before it is sent
@@ -100,7 +110,8 @@ extension PrimaryMachine {
         let room = peers[slot].room
         let needed = entry.chargedThrough - charged(through: peers[slot].applied)
         let fits =
-            needed <= limit(of: entry, room) && (entry.snapshot == 0 || room.layerCount > 0)
+            isWithin(limit(of: entry, room), needed)
+            && (entry.snapshot == 0 || room.layerCount > 0)
         if fits { window[index].promised.insert(slot) }
         return fits
     }
@@ -110,7 +121,7 @@ extension PrimaryMachine {
         let outstanding = charged(through: peers[slot].nextToSend - 1)
         let streamed = outstanding - min(charged(through: peers[slot].applied), outstanding)
         let fills = UInt64(policy.fetchCountMax) * (1 + RoomCharge.pageCount)
-        return streamed + fills <= UInt64(peers[slot].room.writeBlockCount)
+        return isWithin(UInt64(peers[slot].room.writeBlockCount), streamed + fills)
     }
 
     /// A replica says what its store has room for.
@@ -167,12 +178,19 @@ extension PrimaryMachine {
         return completeCount >= policy.writeQuorum && roomyCount < policy.writeQuorum
     }
 
+    /// The slots of replicas whose stores have no room, a bit for each.
+    public var roomlessSlots: UInt8 {
+        var bits: UInt8 = 0
+        for slot in peers.indices where lacksRoom(slot) { bits |= 1 << UInt8(slot) }
+        return bits
+    }
+
     /// Whether a replica's store has no room for a single block, or for what it lacks.
     func lacksRoom(_ slot: Int) -> Bool {
-        let peer = peers[slot]
-        guard peer.isLinked else { return false }
-        return peer.waitsForRoomSince != nil || peer.resync?.walk.hasLeftOut == true
-            || UInt64(peer.room.writeBlockCount) < 1 + RoomCharge.pageCount
+        guard peers[slot].isLinked else { return false }
+        return peers[slot].waitsForRoomSince != nil
+            || peers[slot].resync?.walk.hasLeftOut == true
+            || UInt64(peers[slot].room.writeBlockCount) < 1 + RoomCharge.pageCount
     }
 }
 
@@ -181,5 +199,8 @@ extension WindowEntry {
     fileprivate var isTrim: Bool { snapshot == 0 && payload == .zeroes }
 
     /// What it takes of a store at most.
-    var charge: UInt64 { RoomCharge.blockCount(range, payload) }
+    var charge: UInt64 {
+        snapshot == 0
+            ? RoomCharge.blockCount(range, payload) : RoomCharge.snapshotBlockCount
+    }
 }

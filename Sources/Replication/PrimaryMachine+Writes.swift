@@ -84,6 +84,7 @@ extension PrimaryMachine {
             case .refused:
                 _ = waitingWrites.popFirst()
                 release(request.payload)
+                refusedCount &+= 1
                 end(Int(slot), .noRoom)
                 continue
             }
@@ -200,6 +201,8 @@ extension PrimaryMachine {
         }
         peers[slot].applied = max(peers[slot].applied, applied)
         peers[slot].durable = max(peers[slot].durable, durable)
+        // One that was dropped and has caught up since is waited for like any other.
+        if peers[slot].durable + 1 >= windowStart { peers[slot].isHolding = true }
     }
 
     /// Finds what is committed and hardened now, and tells who waits for it.
@@ -332,7 +335,6 @@ extension PrimaryMachine {
         while windowStart <= through {
             let index = windowIndex(windowStart)
             windowByteCount -= window[index].range.byteCount
-            windowStartCharge = window[index].chargedThrough
             release(window[index].payload)
             windowStart += 1
         }

@@ -102,6 +102,8 @@ public final class PrimaryMachine {
     public internal(set) var hardened: UInt64 = 0
     /// Messages that were ignored: of stale lives, absurd, or out of turn.
     public internal(set) var ignoredCount: UInt64 = 0
+    /// Requests that were refused, because less than W replicas have room for them.
+    public internal(set) var refusedCount: UInt64 = 0
     /// The epoch.
     public let epoch: Epoch
 
@@ -127,9 +129,8 @@ public final class PrimaryMachine {
     var windowStart: UInt64 = 1
     var nextCounter: UInt64 = 1
     var windowByteCount = 0
-    /// What all numbered writes take of a store at most, and of these those that left the window.
+    /// What all numbered writes take of a store at most.
     var chargedTotal: UInt64 = 0
-    var windowStartCharge: UInt64 = 0
     /// The counter that somebody wants durable.
     var flushWanted: UInt64 = 0
 

@@ -79,6 +79,10 @@ enum RoomCharge {
     /// a map has five levels at most.
     static let pageCount: UInt64 = 5
 
+    /// What a snapshot is to leave: one after which not a single request could be written would be of
+    /// little use.
+    static let snapshotBlockCount: UInt64 = 64 + pageCount
+
     /// Blocks and pages of a change.
     static func blockCount(_ range: BlockRange, _ payload: PayloadID) -> UInt64 {
         payload.hasBytes ? UInt64(range.count) + pageCount : pageCount

@@ -64,7 +64,7 @@ struct ReplicationScenario {
         case deleteSnapshot
     }
 
-    let policy: ReplicationPolicy
+    private(set) var policy: ReplicationPolicy
     /// Processes that can be primary and hold no replica.
     let frontCount: Int
     let hotBlockCount: Int
@@ -145,6 +145,8 @@ struct ReplicationScenario {
         fillIntervalNanoseconds =
             options.isCalm || seed / 3 % 3 != 0 ? 0 : interval * [1, 3][Int(seed % 2)]
         hasRoomTrial = seed / 2 % 4 == 0
+        // Many snapshots that one block after the other is fetched for would be all that the run does.
+        if fillIntervalNanoseconds > 0 { self.policy.fetchCountMax = max(policy.fetchCountMax, 4) }
     }
 
     private static func drawWeights(

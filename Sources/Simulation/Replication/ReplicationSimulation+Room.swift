@@ -121,7 +121,10 @@ extension ReplicationSimulation {
             scheduleClient(owner)
         case .trimming:
             guard trial.endedCount >= trimCount else { return false }
-            for slot in instances.indices { processes[slot].disk?.capacity = nil }
+            for slot in instances.indices {
+                processes[slot].disk?.capacity = nil
+                processes[slot].isDiskSlow = false
+            }
             // What waited for room has the same time as what faults held up.
             healedAt = now
             trial.go(to: .over, at: now)
@@ -140,6 +143,8 @@ extension ReplicationSimulation {
             guard let disk = processes[(first + index) % instances.count].disk else { continue }
             disk.capacity = disk.liveCount + room
         }
+        // A store that is slow besides has much on its way when others have it already.
+        processes[first].isDiskSlow = roomRandom.chance(perMille: 500)
         note(17, UInt64(scarceCount), UInt64(room), "\(scarceCount) stores have room for \(room)")
         trial.begin(
             until: now + policy.grantNanoseconds + 4 * scenario.delayNanosecondsMax + 10_000_000,

@@ -60,7 +60,7 @@ extension ReplicationSimulation {
         let target = processes[slot]
         guard let link = process.links[slot], !connections[link].isBroken, target.isAlive,
             !target.isFrozen, !target.isDiskStalled, !target.isDiskSlow,
-            target.disk?.damagedBlocks.isEmpty == true,
+            target.disk?.damagedBlocks.isEmpty == true, target.disk?.capacity == nil,
             !cuts[process.index][slot], !cuts[slot][process.index]
         else { return false }
         return primary.isReadable(slot)

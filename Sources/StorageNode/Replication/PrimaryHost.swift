@@ -55,6 +55,8 @@ final class PrimaryHost {
     var isMarked = false
     /// What its owner was told last.
     var lastState: ServiceState?
+    /// The same of the room in the stores of its replicas.
+    var room = ServiceRoomWatch()
     /// Who waits for a snapshot, by the token of the request.
     var snapshotWaits: [UInt64: SnapshotWait] = [:]
     private var snapshotTokenCount: UInt64 = 0

@@ -29,7 +29,8 @@ extension Worker {
             case .skip:
                 replica.machine.onAppended(now: now)
                 mark(replica)
-            case .append, .fill, .persist, .snapshot, .drop:
+            case .repair where !step.payload.hasBytes: break
+            case .append, .fill, .repair, .persist, .snapshot, .drop:
                 replica.current = step
                 submit(step, replica)
             }
@@ -41,7 +42,7 @@ extension Worker {
         case .persist: return persist(replica)
         case .snapshot: return takeSnapshot(step, replica)
         case .drop: return dropSnapshot(step, replica)
-        case .append, .fill, .flush, .skip: break
+        case .append, .fill, .repair, .flush, .skip: break
         }
         var request = StoreRequest(
             kind: step.payload == .zeroes
@@ -55,6 +56,7 @@ extension Worker {
         request.number = step.number.rawValue
         request.checksums = replication.payloads.checksums(step.payload)
         if step.kind == .append { request.flags.insert(.streamed) }
+        if step.kind == .repair { request.flags.insert(.repair) }
         if step.payload == .allocatedZeroes { request.flags.insert(.noHole) }
         submit(request, ReplicaRequest(kind: .step, replica: replica.index), replica)
     }
@@ -102,6 +104,19 @@ extension Worker {
         replica.retryAt = nil
         submit(step, replica)
         mark(replica)
+    }
+
+    /// Tells of blocks that were repaired: at once, then once a minute.
+    func tellRepairs(_ replica: ReplicaHost) {
+        let count = replica.repairedCount - replica.toldRepairedCount
+        guard count > 0, replica.tellRepairedAt <= now else { return }
+        replica.toldRepairedCount = replica.repairedCount
+        replica.tellRepairedAt = now.advanced(
+            byNanoseconds: FailureWatch.silenceSeconds * 1_000_000_000
+        )
+        shared.sink(
+            .blocksRepaired(volume: replica.volume, path: replica.host.path, count: count)
+        )
     }
 
     // MARK: - Out of turn
@@ -177,7 +192,7 @@ extension Worker {
         replica.requestCount -= 1
         mark(replica)
         switch entry.kind {
-        case .step: finishStep(replica, completion.status)
+        case .step: finishStep(replica, completion)
         case .flush: finishFlush(replica, completion.status)
         case .look:
             if let look = entry.look { finishLook(look, replica, entry.payload, completion) }
@@ -186,8 +201,16 @@ extension Worker {
         if replica.isEnded { finishEnd(replica) }
     }
 
-    private func finishStep(_ replica: ReplicaHost, _ status: StoreStatus) {
+    private func finishStep(_ replica: ReplicaHost, _ completion: StoreCompletion) {
         guard let step = replica.current else { preconditionFailure("no step is under way") }
+        let status = completion.status
+        if step.kind == .repair {
+            // Nobody waits for it: where there is no room, or it fails, the next read asks again.
+            replica.current = nil
+            replication.payloads.release(step.payload)
+            replica.repairedCount += UInt64(status == .ok ? completion.extentCount : 0)
+            return
+        }
         if status == .noSpace, !replica.isEnded, let address = step.address {
             // What is in order goes on without it.
             replica.current = nil

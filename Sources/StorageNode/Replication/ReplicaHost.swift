@@ -26,7 +26,7 @@ final class ReplicaHost {
     /// What the machine wants of the store, in order.
     struct Step: BitwiseCopyable {
         enum Kind: UInt8, BitwiseCopyable {
-            case append, fill, persist, flush, snapshot, skip, drop
+            case append, fill, repair, persist, flush, snapshot, skip, drop
         }
         var kind: Kind
         var number = WriteNumber.zero
@@ -70,6 +70,11 @@ final class ReplicaHost {
     var looks = GrowingQueue<Look>()
     /// Requests at the store.
     var requestCount = 0
+    /// Copies that were damaged and have been written anew, and how many of them were told of.
+    var repairedCount: UInt64 = 0
+    var toldRepairedCount: UInt64 = 0
+    /// When more of them are told of at the earliest.
+    var tellRepairedAt = Instant(nanoseconds: 0)
     /// When to try a step again that found no room.
     var retryAt: Instant?
     /// It stands in the queue of those with something to do.
@@ -216,9 +221,15 @@ extension Worker {
                 replica.steps.append(ReplicaHost.Step(kind: .persist))
             case .flush: replica.steps.append(ReplicaHost.Step(kind: .flush))
             case .release(let payload): replication.payloads.release(payload)
-            case .repair(_, _, let payload):
-                // A store cannot write a copy again under its number yet: it is read elsewhere.
-                replication.payloads.release(payload)
+            case .repair(let block, let number, let payload):
+                replica.steps.append(
+                    ReplicaHost.Step(
+                        kind: .repair,
+                        number: number,
+                        range: BlockRange(first: block, count: 1),
+                        payload: payload
+                    )
+                )
             case .snapshot(let mark, let isStreamed):
                 replica.steps.append(
                     ReplicaHost.Step(kind: .snapshot, mark: mark, isStreamed: isStreamed)

@@ -112,6 +112,8 @@ public struct ServiceStatus: Sendable, Hashable {
     public var needsEpoch: Bool
     /// Open connections.
     public var connectionCount: Int
+    /// Whether writes are refused, because the stores of too few replicas have room.
+    public var refusesWrites: Bool
     /// Its replicas, in the order of the placements; empty when it has stopped.
     public var peers: [PeerSummary]
 }

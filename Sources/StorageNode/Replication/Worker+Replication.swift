@@ -43,6 +43,7 @@ extension Worker {
             if let due = primary.machine?.onTick(now: now) {
                 hedgeAt = min(hedgeAt ?? due, due)
             }
+            watchRoom(primary)
             if !primary.snapshotWaits.isEmpty { expireSnapshotWaits(primary) }
             for slot in primary.slots.indices where !primary.isDeposed {
                 connect(primary, slot)
@@ -54,6 +55,7 @@ extension Worker {
             replica.noteRoom()
             replica.machine.onTick(now: now)
             retry(replica)
+            tellRepairs(replica)
             mark(replica)
         }
         for case let link? in replication.links {
@@ -203,6 +205,7 @@ extension Worker {
             stopReason: primary.stopReason?.text,
             needsEpoch: primary.stopReason != nil,
             connectionCount: primary.connectionCount,
+            refusesWrites: primary.room.refusesWrites,
             peers: primary.machine?.peerSummaries ?? []
         )
     }
