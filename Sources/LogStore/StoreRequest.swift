@@ -32,9 +32,11 @@ public struct StoreRequestFlags: OptionSet, Sendable, BitwiseCopyable {
     /// A numbered change that is the next of its volume's stream: it is logged even where nothing of
     /// it applies, and its number becomes the volume's stream position.
     @inlinable public static var streamed: Self { Self(rawValue: 8) }
-    /// A numbered write of one block that puts the same bytes in another place: where the volume, or
-    /// a layer below it, has a copy with just this number and these bytes' checksum. It changes nothing
-    /// that is read, so snapshots' copies are mended like the volume's own, through read-only handles too.
+    /// A numbered write of one block that puts the same bytes in another place.
+    ///
+    /// It does so where the volume, or a layer below it, has a copy with just this number and these
+    /// bytes' checksum. It changes nothing that is read, so snapshots' copies are mended like the
+    /// volume's own, through read-only handles too.
     ///
     /// ``StoreCompletion/extentCount`` says how many copies were put elsewhere: 1, or 0 where there is
     /// no such copy.

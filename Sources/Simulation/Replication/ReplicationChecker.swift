@@ -36,9 +36,11 @@ struct ReplicationChecker {
     private var weakened: Set<UInt64> = []
     /// Epochs from which on such a block may have an older value.
     private var eras: [UInt64: [UInt64]] = [:]
-    /// Blocks that were given up, with when that began: from its end on they read as zeroes, or as what
-    /// was written later. And what was read otherwise.
+    /// Blocks that were given up, with when that began.
+    ///
+    /// From its end on they read as zeroes, or as what was written later.
     private var trims: [UInt64: UInt64] = [:]
+    /// What was read otherwise.
     private var trimFault: String?
     /// Whether a crash may lose what was not flushed at all.
     let forgivesCrashes: Bool
