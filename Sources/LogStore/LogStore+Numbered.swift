@@ -63,7 +63,12 @@ extension LogStore {
     /// Whether a change that has a number is one that a single record can hold.
     func numberIsValid(_ request: StoreRequest) -> Bool {
         guard request.number > 0 else {
-            return request.flags.isDisjoint(with: [.streamed, .repair])
+            return request.flags.isDisjoint(with: [.streamed, .repair, .weigh])
+        }
+        if request.flags.contains(.weigh) {
+            guard request.kind == .writeZeroes, request.flags.contains(.noHole),
+                request.flags.isDisjoint(with: [.streamed, .repair])
+            else { return false }
         }
         if request.flags.contains(.repair) {
             guard request.kind == .write, request.byteCount == 4096,
@@ -95,7 +100,15 @@ extension LogStore {
         let volume = catalogue.open[Int(requests[slot].request.volume.rawValue)]
         let layer = Int(volume.layer)
         let record = numberedRecord(requests[slot].request, layer: layer, epoch: volume.epoch)
+        let isWeighed = requests[slot].request.flags.contains(.weigh)
         switch effect(of: record, slot, layer: layer) {
+        case .nothing where isWeighed:
+            finish(slot, .ok)
+            return .done
+        case .blocks(let newCount) where isWeighed:
+            requests[slot].extentCount = UInt32(newCount)
+            finish(slot, .ok)
+            return .done
         case .nothing: return appendPosition(slot, record, layer: layer)
         case .blocks(let newCount):
             return appendNumbered(slot, record, layer: layer, newBlockCount: newCount)

@@ -169,6 +169,8 @@ extension LogStore {
                 completion.byteCount = entry.coveredByteCount
             case .write where entry.request.flags.contains(.repair):
                 completion.extentCount = entry.extentCount
+            case .writeZeroes where entry.request.flags.contains(.weigh):
+                completion.extentCount = entry.extentCount
             case .write, .writeZeroes, .trim, .flush, .cache: break
             }
         }

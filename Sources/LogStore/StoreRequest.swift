@@ -41,6 +41,9 @@ public struct StoreRequestFlags: OptionSet, Sendable, BitwiseCopyable {
     /// ``StoreCompletion/extentCount`` says how many copies were put elsewhere: 1, or 0 where there is
     /// no such copy.
     @inlinable public static var repair: Self { Self(rawValue: 16) }
+    /// A numbered `writeZeroes` with `noHole` that changes nothing: ``StoreCompletion/extentCount``
+    /// says how many of its blocks the volume's top layer has no data of.
+    @inlinable public static var weigh: Self { Self(rawValue: 32) }
 }
 
 /// Which property of a range a `blockStatus` reports.

@@ -81,6 +81,8 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case snapshot = 0x1D
     /// `PrimaryMessage.Body.keep`
     case keep = 0x1E
+    /// `PrimaryMessage.Body.weigh`
+    case weigh = 0x1F
 
     /// `ReplicaMessage.Body.sealed`
     case sealed = 0x20
@@ -116,6 +118,8 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case room = 0x2F
     /// `ReplicaMessage.Body.fillRefused`
     case fillRefused = 0x30
+    /// `ReplicaMessage.Body.weighed`
+    case weighed = 0x31
 
     /// Whether it begins a connection, or answers that.
     public var isGreeting: Bool { rawValue < 0x10 }

@@ -38,6 +38,14 @@ extension PeerFrameWriter {
             body.put(range)
             body.putReserved(4)
             body.put(counter: floor)
+        case .weigh(let token, let range):
+            precondition(
+                isOneLeaf(range) && range.count <= PeerLimits.payloadBlockCountMax,
+                "a write of many blocks, or in two leaves"
+            )
+            body.put(token)
+            body.put(range)
+            body.putReserved(4)
         case .snapshot(let mark): body.put(mark)
         case .keep(let life, let mark):
             body.put(life.rawValue)
@@ -75,6 +83,14 @@ extension PeerFrameWriter {
             body.putReserved(7)
         case .progress(let applied, let durable):
             put(applied: applied, durable: durable, into: &body)
+        case .weighed(let token, let blockCount):
+            precondition(
+                blockCount <= PeerLimits.payloadBlockCountMax,
+                "more blocks than a write has"
+            )
+            body.put(token)
+            body.put(blockCount)
+            body.putReserved(4)
         case .room(let room):
             body.put(room.writeBlockCount)
             body.put(room.trimBlockCount)
@@ -162,6 +178,7 @@ extension PeerFrameKind {
         case .write: self = .write
         case .snapshot: self = .snapshot
         case .keep: self = .keep
+        case .weigh: self = .weigh
         case .flush: self = .flush
         case .renew: self = .renew
         case .complete: self = .complete
@@ -191,6 +208,7 @@ extension PeerFrameKind {
         case .fetched: self = .fetched
         case .filled: self = .filled
         case .fillRefused: self = .fillRefused
+        case .weighed: self = .weighed
         case .room: self = .room
         case .readFailed: self = .readFailed
         case .fetchFailed: self = .fetchFailed

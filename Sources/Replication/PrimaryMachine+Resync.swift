@@ -12,6 +12,7 @@ extension PrimaryMachine {
         case .progress(let applied, let durable):
             onProgress(slot, applied: applied, durable: durable)
         case .room(let room): onRoom(slot, room)
+        case .weighed(let token, let blockCount): onWeighed(slot, token, blockCount)
         case .fillRefused(let token): onFillRefused(slot, token)
         case .granted(let sentAt): onGranted(slot, sentAt: sentAt)
         case .completed: onCompleted(slot)

@@ -12,6 +12,7 @@ extension PrimaryMachine {
         peers[slot].resync = nil
         peers[slot].waitsForRoomSince = nil
         dropFetches(of: slot)
+        forgetWeight(of: slot)
         send(.seal, to: slot)
     }
 
@@ -27,6 +28,7 @@ extension PrimaryMachine {
         peers[slot].resync = nil
         peers[slot].waitsForRoomSince = nil
         dropFetches(of: slot)
+        forgetWeight(of: slot)
         requeueReads(of: slot)
         if state == .renewing, slot == sourceSlot { stop(.sourceLost) }
     }

@@ -78,16 +78,21 @@ extension PrimaryMachine {
                 continue
             }
             guard hasClientRoom(request.range) else { return }
+            var light = SlotSet()
             switch admission(of: request) {
             case .granted: break
             case .later: return
             case .refused:
-                _ = waitingWrites.popFirst()
-                release(request.payload)
-                refusedCount &+= 1
-                end(Int(slot), .noRoom)
-                continue
+                switch weigh(slot) {
+                case .granted: light = weighing?.light ?? light
+                case .later: return
+                case .refused:
+                    _ = waitingWrites.popFirst()
+                    refuse(Int(slot))
+                    continue
+                }
             }
+            weighing = nil
             _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             let isBold = policy.defect == .snapshotNotAwaited && request.kind == .snapshot
@@ -103,10 +108,18 @@ extension PrimaryMachine {
                 payload: request.payload,
                 snapshot: request.snapshot
             )
-            entry.promised = roomySlots(for: entry)
+            entry.promised = roomySlots(for: entry).union(light)
             number(entry)
             notePromises(entry.promised)
         }
+    }
+
+    /// Ends a request for which there is no room.
+    private func refuse(_ slot: Int) {
+        weighing = nil
+        release(requests[slot].payload)
+        refusedCount &+= 1
+        end(slot, .noRoom)
     }
 
     /// Whether the window can keep another write of a client; a write larger than the window goes

@@ -129,6 +129,8 @@ public final class PrimaryMachine {
     var windowStart: UInt64 = 1
     var nextCounter: UInt64 = 1
     var windowByteCount = 0
+    /// The write for which replicas are asked whether it takes room.
+    var weighing: Weighing?
     /// What all numbered writes take of a store at most.
     var chargedTotal: UInt64 = 0
     /// The counter that somebody wants durable.

@@ -33,6 +33,11 @@ extension ReplicaMachine {
                 return
             }
             actions.append(.read(range, address(token)))
+        case .weigh(let token, let range):
+            guard range.isValid, range.count <= policy.requestBlockCountMax else {
+                return ignore(message.body)
+            }
+            actions.append(.weigh(range, address(token)))
         case .scan(let token, let view, let above, let from):
             guard above.isValid, from < BlockRange.blockCountMax else {
                 return ignore(message.body)
@@ -123,6 +128,15 @@ extension ReplicaMachine {
 
     /// An old block is in memory.
     public func onFilled(_ address: ReplyAddress) { answer(address, .filled(token: address.token)) }
+
+    /// It is known how much room a range would take.
+    ///
+    /// - Parameters:
+    ///   - address: As in the action.
+    ///   - blockCount: Blocks of which there is no copy above all snapshots.
+    public func onWeighed(_ address: ReplyAddress, blockCount: UInt32) {
+        answer(address, .weighed(token: address.token, blockCount: blockCount))
+    }
 
     /// An old block found no room.
     public func onFillRefused(_ address: ReplyAddress) {

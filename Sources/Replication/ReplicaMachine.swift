@@ -44,6 +44,9 @@ public enum ReplicaAction: Sendable, Hashable {
     /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)`` or
     /// ``ReplicaMachine/onReadFailed(_:block:)``.
     case read(BlockRange, ReplyAddress)
+    /// Count the blocks of a range of which there is no copy above all snapshots; ends with
+    /// ``ReplicaMachine/onWeighed(_:blockCount:)``.
+    case weigh(BlockRange, ReplyAddress)
     /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)`` or
     /// ``ReplicaMachine/onFetchFailed(_:number:)``, or ``ReplicaMachine/onViewMissing(_:)``.
     case fetch(ReplicaView, block: UInt64, ReplyAddress)

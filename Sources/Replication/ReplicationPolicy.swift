@@ -133,6 +133,8 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case roomIgnored = "room-ignored"
     /// What is on its way to a replica is not counted: its room is given out again.
     case roomUsedTwice = "room-used-twice"
+    /// A write without room is taken for one of blocks that all have already.
+    case overwritesAssumed = "overwrites-assumed"
     /// A replica becomes complete without the blocks that it had no room for.
     case leftOutForgotten = "left-out-forgotten"
 }

@@ -142,6 +142,13 @@ final class ReplicaDisk {
     /// Blocks that have bytes, in all layers.
     var liveCount: Int { current.liveCount }
 
+    /// Blocks of a range that have no bytes above all snapshots.
+    func newCount(_ range: BlockRange) -> Int {
+        (range.first..<range.first + UInt64(range.count)).count {
+            current.blocks[$0, default: BlockCopy()].value == 0
+        }
+    }
+
     /// What is said of its room.
     var room: ReplicaRoom {
         guard let capacity else { return .plentiful }

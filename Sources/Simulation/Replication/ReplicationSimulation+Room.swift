@@ -26,6 +26,8 @@ struct RoomTrial {
     /// Requests of the phase that were sent, and that ended.
     var sentCount = 0
     var endedCount = 0
+    /// Blocks that were written and that some replica had nothing of.
+    var newBlocks: Set<UInt64> = []
 
     /// Writes asked for at once.
     static var writeCount: Int { 24 }
@@ -173,12 +175,15 @@ extension ReplicationSimulation {
         let countMax = isTrim ? scenario.requestBlockCountMax : 1
         let first = isTrim ? trial.sentCount * countMax : roomRandom.below(blockCount)
         trial.sentCount += 1
+        let range = BlockRange(
+            first: UInt64(first),
+            count: UInt32(min(countMax, blockCount - first))
+        )
+        let isNew = allDisksInUse.contains { $0.newCount(range) > 0 }
+        if isNew { trial.newBlocks.insert(range.first) }
         let operation = ClientOperation(
             kind: .write,
-            range: BlockRange(
-                first: UInt64(first),
-                count: UInt32(min(countMax, blockCount - first))
-            ),
+            range: range,
             value: isTrim ? 0 : newValue(),
             isForced: false,
             start: takeStep(),
@@ -193,10 +198,14 @@ extension ReplicationSimulation {
         trial.endedCount += 1
         let policy = scenario.policy
         let isBlocked = trial.scarceCount > policy.replicaCount - policy.writeQuorum
+        let isNew = trial.newBlocks.contains(operation.range.first)
         switch (trial.phase, result) {
         case (.writing, .noRoom) where !isBlocked:
             fail("a write was refused, though W stores have room")
-        case (.writing, .written) where isBlocked && trial.roomAtStart < RoomTrial.blockCharge:
+        case (.writing, .noRoom) where !isNew:
+            fail("a write was refused that takes no room")
+        case (.writing, .written)
+        where isBlocked && isNew && trial.roomAtStart < RoomTrial.blockCharge:
             fail("a write was taken, though less than W stores have room")
         case (.trimming, .noRoom): fail("a trim was refused where stores are full")
         default: break

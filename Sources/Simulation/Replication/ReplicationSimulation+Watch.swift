@@ -138,7 +138,7 @@ extension ReplicaAction {
         case .append(_, _, let payload), .fill(_, _, let payload, _),
             .repair(_, _, let payload), .release(let payload):
             payload
-        case .persist, .flush, .read, .fetch, .scan, .snapshot, .skip, .dropSnapshot:
+        case .persist, .flush, .read, .fetch, .scan, .weigh, .snapshot, .skip, .dropSnapshot:
             .zeroes
         }
     }

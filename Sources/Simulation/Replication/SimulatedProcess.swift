@@ -41,6 +41,7 @@ enum StorageEnd {
     case snapshot(SnapshotMark, isStreamed: Bool)
     case skipped
     case dropped(UInt64)
+    case weighed(ReplyAddress, BlockRange)
     case fetched(ReplyAddress, ReplicaView, UInt64)
     case scanned(ReplyAddress, ReplicaView, above: WriteNumber, from: UInt64)
     case repaired(block: UInt64, BlockCopy)

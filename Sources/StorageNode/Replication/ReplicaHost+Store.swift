@@ -139,6 +139,11 @@ extension Worker {
                 mark(replica)
                 continue
             }
+            if look.kind == .weigh {
+                _ = replica.looks.popFirst()
+                submitWeighing(look, replica)
+                continue
+            }
             guard openView(&look, replica) else { return }
             let isScan = look.kind == .scan
             let byteCount =
@@ -173,6 +178,21 @@ extension Worker {
             entry.payload = payload
             submit(request, entry, replica)
         }
+    }
+
+    /// Asks how many blocks of a range would take room, whatever number they had.
+    private func submitWeighing(_ look: ReplicaHost.Look, _ replica: ReplicaHost) {
+        let request = StoreRequest(
+            kind: .writeZeroes,
+            volume: replica.handle,
+            offset: look.range.first << BlockGeometry.blockShift,
+            byteCount: UInt64(look.range.byteCount),
+            flags: [.noHole, .weigh],
+            number: WriteNumber(epoch: WriteNumber.epochMax, counter: WriteNumber.counterMax)
+                .rawValue,
+            token: 0
+        )
+        submit(request, ReplicaRequest(kind: .look, replica: replica.index, look: look), replica)
     }
 
     private func submit(_ request: StoreRequest, _ entry: ReplicaRequest, _ replica: ReplicaHost) {
@@ -248,6 +268,15 @@ extension Worker {
     ) {
         let address = look.address
         close(look, replica)
+        guard look.kind != .weigh else {
+            // What cannot be looked at counts in full.
+            let isKnown = completion.status == .ok
+            guard !replica.isEnded else { return }
+            return replica.machine.onWeighed(
+                address,
+                blockCount: isKnown ? completion.extentCount : look.range.count
+            )
+        }
         guard !replica.isEnded, completion.status == .ok else {
             replication.payloads.release(payload)
             if !replica.isEnded { fail(look, replica, WriteNumber(rawValue: completion.number)) }

@@ -41,7 +41,7 @@ final class ReplicaHost {
 
     /// A look at the store that needs no turn.
     struct Look: BitwiseCopyable {
-        enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan }
+        enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan, weigh }
         var kind: Kind
         var range: BlockRange
         var view = ReplicaView.volume
@@ -239,6 +239,10 @@ extension Worker {
                 replica.steps.append(ReplicaHost.Step(kind: .drop, mark: mark))
             case .read(let range, let address):
                 replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
+            case .weigh(let range, let address):
+                replica.looks.append(
+                    ReplicaHost.Look(kind: .weigh, range: range, address: address)
+                )
             case .fetch(let view, let block, let address):
                 let range = BlockRange(first: block, count: 1)
                 replica.looks.append(
