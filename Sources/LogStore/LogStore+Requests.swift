@@ -177,6 +177,10 @@ extension LogStore {
         if status == .mediaError, entry.request.kind == .read {
             // What the damaged copy is can be told, unless a map page is what cannot be read.
             completion.number = entry.numberMax
+            let first = entry.request.offset >> BlockGeometry.blockShift
+            if entry.failedBlock != .max {
+                completion.byteCount = (entry.failedBlock - first) << BlockGeometry.blockShift
+            }
         }
         releaseScratch(slot)
         requests[slot].phase = .free

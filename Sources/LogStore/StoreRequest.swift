@@ -194,7 +194,7 @@ public struct StoreCompletion: BitwiseCopyable, Sendable {
     public var holePartByteCount: UInt32
     /// For a status: the number of extents reported; for a scan, of entries.
     public var extentCount: UInt32
-    /// Bytes read or covered.
+    /// Bytes read or covered; for a read that failed, those in front of the first damaged block.
     public var byteCount: UInt64
     /// For a read: the greatest number among its blocks, trimmed ones included; 0 where nothing is.
     ///

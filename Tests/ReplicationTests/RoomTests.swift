@@ -21,6 +21,40 @@ extension ReplicaRoom {
         }
     }
 
+    /// What the primary wants once every replica it asks has said how much a write would take.
+    private func weighed(
+        _ actions: [PrimaryAction],
+        _ bench: Bench,
+        blockCount: UInt32
+    ) -> [PrimaryAction] {
+        var result: [PrimaryAction] = []
+        for case .send(let slot, let message) in actions {
+            guard case .weigh(let token, _) = message.body else { continue }
+            result += bench.say(slot, .weighed(token: token, blockCount: blockCount))
+        }
+        return result
+    }
+
+    @Test("A write of blocks that W replicas have needs no room; no answer of before counts")
+    func write_overwriting_isTaken() throws {
+        let bench = try Bench()
+        try bench.serve()
+        for slot in 0..<3 { bench.say(slot, .room(.writes(0))) }
+        let asked = bench.write(7)
+        #expect(asked.count == 3 && writes(asked, to: 0).isEmpty)
+        let taken = weighed(asked, bench, blockCount: 0)
+        #expect((0..<3).count { writes(taken, to: $0) == [1] } == 2)
+        // Not while that is on its way, and not by an answer to the question before.
+        #expect(bench.write(8).isEmpty)
+        #expect(weighed(asked, bench, blockCount: 0).allSatisfy { action in
+            if case .send(_, let message) = action { message.body.payload == .zeroes } else { false }
+        })
+        var again: [PrimaryAction] = []
+        for slot in 0..<2 { again += bench.say(slot, .progress(applied: 1, durable: 0)) }
+        #expect(ended(again) == [7])
+        #expect(ended(weighed(again, bench, blockCount: 1)) == [8])
+    }
+
     private func trim(_ bench: Bench, _ token: UInt64) -> [PrimaryAction] {
         let range = BlockRange(first: 0, count: 64)
         let isTaken = bench.primary.submitWrite(
@@ -42,7 +76,7 @@ extension ReplicaRoom {
         #expect(!bench.primary.isOutOfRoom)
         bench.say(2, .room(.writes(5)))
         #expect(bench.primary.isOutOfRoom)
-        let actions = bench.write(7)
+        let actions = weighed(bench.write(7), bench, blockCount: 1)
         #expect(actions == [.release(PayloadID(7)), .complete(token: 7, .noRoom)])
         #expect(bench.primary.nextNumber.counter == 1)
         // One block and the pages of a path.
@@ -82,6 +116,7 @@ extension ReplicaRoom {
                 actions += bench.say(slot, .room(.writes(left)))
                 actions += bench.say(slot, .progress(applied: 1, durable: 0))
             }
+            if isRefused { actions += weighed(actions, bench, blockCount: 1) }
             #expect(actions.contains(.complete(token: 22, .noRoom)) == isRefused)
             #expect(writes(actions, to: 0) == (isRefused ? [] : [2]))
         }

@@ -76,6 +76,9 @@ import Testing
         }
         #expect(isRefused)
         await #expect(throws: ServiceError.noRoom) { _ = try await cluster.snapshot(11, on: 0) }
+        // What takes no room is taken: a file system has to note what it deletes.
+        try client.write(0, data(500))
+        #expect(try client.read(0, Self.part) == data(500))
         for index in 0..<8 {
             #expect(try client.call(4, UInt64(index * Self.part), UInt64(Self.part)).error == 0)
         }

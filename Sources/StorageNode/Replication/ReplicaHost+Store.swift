@@ -279,7 +279,7 @@ extension Worker {
         }
         guard !replica.isEnded, completion.status == .ok else {
             replication.payloads.release(payload)
-            if !replica.isEnded { fail(look, replica, WriteNumber(rawValue: completion.number)) }
+            if !replica.isEnded { fail(look, replica, completion) }
             return
         }
         let number = WriteNumber(rawValue: completion.number)
@@ -310,16 +310,25 @@ extension Worker {
                 next: next < end && completion.byteCount > 0
                     ? next >> BlockGeometry.blockShift : nil
             )
+        case .weigh: preconditionFailure("ended before")
         }
     }
 
     /// Says that something could not be read; a replica that cannot read its map is over.
-    private func fail(_ look: ReplicaHost.Look, _ replica: ReplicaHost, _ number: WriteNumber) {
+    private func fail(
+        _ look: ReplicaHost.Look,
+        _ replica: ReplicaHost,
+        _ completion: StoreCompletion
+    ) {
+        let number = WriteNumber(rawValue: completion.number)
         switch look.kind {
-        case .read: replica.machine.onReadFailed(look.address, block: look.range.first)
+        case .read:
+            let block = look.range.first + completion.byteCount >> BlockGeometry.blockShift
+            replica.machine.onReadFailed(look.address, block: block)
         case .fetch where number != .zero:
             replica.machine.onFetchFailed(look.address, number: number)
         case .fetch, .scan: replication.failed.append(replica)
+        case .weigh: preconditionFailure("ended before")
         }
     }
 
