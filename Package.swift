@@ -49,6 +49,7 @@ let dataPathTargets: [Target] = [
         linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]
     ),
     .target(name: "CProcess"),
+    dataPath("ChildProcesses", ["CProcess"]),
     dataPath("BlockCore", ["CLinux"]),
     dataPath("LogFormat", ["BlockCore"]),
     dataPath("NBDWire", ["BlockCore"]),
@@ -71,7 +72,7 @@ let dataPathTargets: [Target] = [
         name: "devtool",
         dependencies: [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "Simulation",
-            "FuzzSupport", "CProcess",
+            "FuzzSupport", "ChildProcesses", "CProcess",
         ],
         swiftSettings: common
     ),
@@ -81,7 +82,12 @@ let dataPathTargets: [Target] = [
         swiftSettings: common
     ),
     .target(name: "CAllocationCounter", path: "Tests/Support/CAllocationCounter"),
-    .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: common),
+    .target(
+        name: "TestSupport",
+        dependencies: ["ChildProcesses"],
+        path: "Tests/Support/TestSupport",
+        swiftSettings: common
+    ),
     dataPathTests("BlockCoreTests", ["BlockCore"]),
     dataPathTests("LogFormatTests", ["BlockCore", "LogFormat"]),
     dataPathTests(
@@ -114,7 +120,7 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         [
             "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "Replication",
-            "StorageNode", "CAllocationCounter", "TestSupport",
+            "StorageNode", "ChildProcesses", "CAllocationCounter", "TestSupport",
         ]
     ),
     dataPathTests("VolbenchTests", ["volbench"]),
@@ -179,14 +185,16 @@ let controlTargets: [Target] = [
     ),
     .executableTarget(
         name: "volctl",
-        dependencies: ["ControlAPI", "ProgramMain", "COpenSSL", argumentParser, httpClient],
+        dependencies: [
+            "ControlAPI", "ProgramMain", "ChildProcesses", "COpenSSL", argumentParser, httpClient,
+        ],
         swiftSettings: control
     ),
     .testTarget(
         name: "VolctlTests",
         dependencies: [
-            "volctl", "ControlAPI", "ControlPlane", "Metadata", "ProgramMain", "TestSupport",
-            argumentParser, hummingbird, logging,
+            "volctl", "ControlAPI", "ControlPlane", "Metadata", "ProgramMain", "ChildProcesses",
+            "TestSupport", argumentParser, hummingbird, logging,
         ],
         swiftSettings: control
     ),
@@ -200,12 +208,12 @@ let controlTargets: [Target] = [
     ),
     .testTarget(
         name: "MetadataTests",
-        dependencies: ["Metadata", "TestSupport", grdb, logging],
+        dependencies: ["Metadata", "ChildProcesses", "TestSupport", grdb, logging],
         swiftSettings: control
     ),
     .testTarget(
         name: "ConformanceTests",
-        dependencies: ["TestSupport"],
+        dependencies: ["ChildProcesses", "TestSupport"],
         exclude: ["ControlAPI"],
         swiftSettings: control
     ),
@@ -240,7 +248,9 @@ let package = Package(
             .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         ],
     targets: controlPlaneOnly
-        ? dataPathTargets.filter { ["COpenSSL", "CProcess", "TestSupport"].contains($0.name) }
+        ? dataPathTargets.filter {
+            ["COpenSSL", "CProcess", "ChildProcesses", "TestSupport"].contains($0.name)
+        }
             + controlTargets.filter { $0.name != "volnode" }
         : dataPathTargets + (dataPathOnly ? [] : controlTargets) + (isFuzzing ? fuzzTargets : []),
     swiftLanguageModes: [.v6]

@@ -10,6 +10,8 @@ from .cluster import Trouble, call
 from .runner import scenario
 
 GAP_LIMIT, TAKEOVER_LIMIT, START_LIMIT = 0.050, 2.0, 5.0
+# Bytes of a resync for each byte written meanwhile.
+RESYNC_LIMIT = 1.2
 
 
 # -- nothing wrong
@@ -60,6 +62,40 @@ def freeze_replica(run, mix):
     run.wait(2)
     run.nodes["n2"].thaw()
     run.measure("complete again", run.cluster.wait_complete())
+    return client
+
+
+def received(program):
+    """Bytes that a program has got over the TCP connections that it has now."""
+    listing = subprocess.run(["ss", "-tinpHO"], capture_output=True, text=True, check=True).stdout
+    words = [line.split() for line in listing.splitlines() if f"pid={program.pid}," in line]
+    return sum(int(word.split(":")[1]) for line in words for word in line if word.startswith("bytes_received:"))
+
+
+@scenario("resync-bytes", "a replica's node is away for 10 s of random writes: bytes that bring it back, for each that was written",
+          part=64, arguments={"away": True})
+@scenario("resync-bytes-frozen", "the same, frozen", part=64, arguments={"away": False})
+def resync_bytes(run, away):
+    client = run.client(mix=WRITES)
+    run.wait(2)
+    if away:
+        run.nodes["n2"].kill()
+    else:
+        run.nodes["n2"].freeze()
+    before = client.starts["write"]
+    run.wait(10)
+    run.settle(client, again=False)
+    written = (client.starts["write"] - before) * 4096
+    had = 0
+    if away:
+        run.nodes["n2"].start()
+    else:
+        had = received(run.nodes["n2"])
+        run.nodes["n2"].thaw()
+    run.measure("complete again", run.cluster.wait_complete())
+    run.measure("bytes for each written", (received(run.nodes["n2"]) - had) / written, RESYNC_LIMIT, unit="")
+    client.begin()
+    run.wait(1)
     return client
 
 

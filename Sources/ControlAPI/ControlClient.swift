@@ -36,10 +36,12 @@ public struct ControlClient: Sendable {
     ///   - answerMillisecondsMax: How long to wait for an answer.
     ///   - repeatMillisecondsMax: For how long to ask again for a change of which nobody knows
     ///     whether it was made, and to look for one that leads while all of them stand by.
+    ///   - leaderMillisecondsMax: How long one of several may take to say whether it leads.
     public init(
         endpoints: ControlEndpoints,
         answerMillisecondsMax: Int64 = APILimits.answerMillisecondsMax,
-        repeatMillisecondsMax: Int64 = 0
+        repeatMillisecondsMax: Int64 = 0,
+        leaderMillisecondsMax: Int64 = APILimits.leaderMillisecondsMax
     ) {
         let clients = endpoints.all.map { endpoint in
             APIClient(
@@ -55,7 +57,7 @@ public struct ControlClient: Sendable {
                     + "that volmeta listens there: volctl dev status, or --endpoint."
             )
         }
-        api = LeaderClient(clients)
+        api = LeaderClient(clients, leaderMillisecondsMax: leaderMillisecondsMax)
     }
 
     /// A key that no other operation has.

@@ -17,12 +17,18 @@ struct LeaderClient: Sendable {
     private let clients: [APIClient]
     /// For how long to look for one that leads, and to ask again, in milliseconds.
     private let repeatMillisecondsMax: Int64
+    /// How long one of them may take to say whether it leads, in milliseconds.
+    private let leaderMillisecondsMax: Int64
     private let choice = Choice()
 
     /// Creates a client of all that `clients` ask; the first is looked at first.
-    init(_ clients: [APIClient]) {
+    init(
+        _ clients: [APIClient],
+        leaderMillisecondsMax: Int64 = APILimits.leaderMillisecondsMax
+    ) {
         precondition(!clients.isEmpty, "a service has an address")
         repeatMillisecondsMax = clients[0].repeatMillisecondsMax
+        self.leaderMillisecondsMax = leaderMillisecondsMax
         self.clients = clients.count == 1 ? clients : clients.map { $0.askingOnce() }
     }
 
@@ -107,11 +113,8 @@ struct LeaderClient: Sendable {
         var failures: [ControlError] = []
         for (index, client) in clients.enumerated() {
             do throws(ControlError) {
-                let limit = APILimits.leaderMillisecondsMax
-                let _: HealthReport = try await client.askingOnce(within: limit).document(
-                    .GET,
-                    "/v1/health"
-                )
+                let asker = client.askingOnce(within: leaderMillisecondsMax)
+                let _: HealthReport = try await asker.document(.GET, "/v1/health")
             } catch  where Self.isNoLeader(error) {
                 failures.append(error)
                 continue

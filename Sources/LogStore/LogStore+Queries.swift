@@ -93,6 +93,13 @@ extension LogStore {
         return catalogue.volumes[volume] == nil ? nil : volume
     }
 
+    /// The size of a volume; for those who ask often, whom the whole specification would cost copies.
+    ///
+    /// - Parameter id: The volume.
+    /// - Returns: Its size, or nil when there is no such volume.
+    /// - Complexity: O(1).
+    public func byteCount(of id: VolumeID) -> UInt64? { catalogue.volumes[id]?.byteCount }
+
     /// The bytes of a snapshot, which are those of its volume when it was taken.
     ///
     /// - Parameter layer: The snapshot's layer.

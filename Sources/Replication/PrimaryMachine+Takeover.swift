@@ -59,11 +59,7 @@ extension PrimaryMachine {
         sourceSlot = source
         lineage = status.record.lineage.continued(from: status.end)
         snapshots = status.snapshots.filter { $0.number <= status.end }
-        // Nobody who lacks a snapshot is near: what is renewed would not be in it.
-        renewFrom = max(
-            status.record.isComplete ? tailStart(of: status) : status.end,
-            snapshots.last?.number ?? .zero
-        )
+        renewFrom = status.record.isComplete ? tailStart(of: status) : status.end
         state = .renewing
         if policy.defect != .tailNotRenewed {
             renewal = BlockWalk(slot: source, above: renewFrom)

@@ -1,5 +1,6 @@
 // Many seeds in worker processes: a trap in one seed ends its worker, not the others.
 
+import ChildProcesses
 import Foundation
 import Simulation
 import Synchronization
@@ -99,21 +100,23 @@ final class SimulationFleet: Sendable {
     ///
     /// - Returns: The seed at which it died, or nil when it came to the end.
     private func runWorker(_ seeds: Range<UInt64>) -> UInt64? {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments =
-            ["sim", arguments.subject.rawValue, "--worker", "--first", "\(seeds.lowerBound)"]
-            + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.optionArguments
         var environment = ProcessInfo.processInfo.environment
         environment["SWIFT_BACKTRACE"] = "enable=no"
-        process.environment = environment
         let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = FileHandle.nullDevice
-        do { try process.run() } catch {
-            note(failure: "no worker: \(error)")
+        var worker = ChildSpecification(
+            "/proc/self/exe",
+            ["sim", arguments.subject.rawValue, "--worker", "--first", "\(seeds.lowerBound)"]
+                + ["--seeds", "\(seeds.upperBound - seeds.lowerBound)"] + arguments.optionArguments,
+            output: pipe.fileHandleForWriting.fileDescriptor
+        )
+        worker.environment = environment
+        let pid: pid_t
+        do throws(SpawnFailure) { pid = try worker.start() } catch {
+            note(failure: "no worker: errno \(error.errorNumber)")
             return nil
         }
+        // Ours would keep the end of what it writes from being seen.
+        try? pipe.fileHandleForWriting.close()
         var running: UInt64?
         var buffer = Data()
         while true {
@@ -126,7 +129,7 @@ final class SimulationFleet: Sendable {
                 take(line, &running)
             }
         }
-        process.waitUntilExit()
+        _ = ChildEnd.wait(for: pid)
         return running
     }
 

@@ -1,6 +1,7 @@
 // Tools of QEMU and libnbd that volctl has work done by: found, run, watched, and their
 // complaints turned into one line.
 
+package import ChildProcesses
 import Foundation
 import Glibc
 import ProgramMain
@@ -185,7 +186,7 @@ extension Tool {
         )
         specification.isDetached = true
         output.read.enlargePipe()
-        let pid = try specification.start()
+        let pid = try specification.launch()
         var isReaped = false
         defer {
             if !isReaped {

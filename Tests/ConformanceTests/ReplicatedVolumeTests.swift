@@ -152,22 +152,5 @@ extension Conformance {
                 )
             }
         }
-
-        private func write(_ byte: String, to uri: String) async throws {
-            try await succeed(
-                "/usr/bin/qemu-io",
-                ["-f", "raw", "-c", "write -P 0x\(byte) 0 64k", "-c", "flush", uri],
-                within: 30
-            )
-        }
-
-        private func reads(_ byte: String, from uri: String) async throws -> Bool {
-            let result = try await run(
-                "/usr/bin/qemu-io",
-                ["-f", "raw", "-r", "-c", "read -P 0x\(byte) 0 64k", uri],
-                within: 30
-            )
-            return result.exitCode == 0 && !result.output.contains("verification failed")
-        }
     }
 }

@@ -59,6 +59,23 @@ struct ReplicatedCloneTests {
         await cluster.stop()
     }
 
+    @Test("A clone's leases begin above all that its parent had, not only above its snapshot's")
+    func clone_leases_areAboveTheParents() async throws {
+        let cluster = try await cluster()
+        for _ in 0..<3 {
+            try await cluster.attach()
+            try await cluster.plane.detach("v", from: "h1", operation: UUID().uuidString)
+        }
+        let parent = try #require(try await cluster.record().leaseEpoch)
+        let number = try #require(try await cluster.marks().first).number
+        try #require(parent > (number >> 36) + 1)
+        _ = try await clone(cluster)
+        try await cluster.attach(volume: "c")
+        let first = try #require(try await cluster.assignment("c")).leaseEpoch
+        #expect(first > parent)
+        await cluster.stop()
+    }
+
     @Test("A node that is away, or lacks something, gets a blank replica of a clone")
     func clone_nodeAway_isFilledLater() async throws {
         let cluster = try await cluster()

@@ -1,5 +1,6 @@
 // Three real etcd members on loopback, for as long as a suite runs.
 
+import ChildProcesses
 import Foundation
 import Glibc
 import Metadata
@@ -15,7 +16,7 @@ final class EtcdCluster: Sendable {
         /// etcd itself.
         let pid: pid_t
         /// Kills etcd when its standard input ends, as it does with this process.
-        let keeper: Process
+        let keeper: RunningProcess
         let leash: FileHandle
     }
 
@@ -71,9 +72,8 @@ final class EtcdCluster: Sendable {
         peers: String,
         in directory: URL
     ) throws -> Member {
-        let keeper = Process()
-        keeper.executableURL = URL(filePath: "/bin/sh")
-        keeper.arguments = [
+        let (input, output) = (Pipe(), Pipe())
+        let arguments = [
             "-c", #"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & echo $!; cat; kill -9 $!"#,
             "etcd-keeper", directory.appending(path: name + ".log").path, program,
             "--name", name, "--data-dir", directory.appending(path: name).path,
@@ -85,11 +85,16 @@ final class EtcdCluster: Sendable {
             "--initial-cluster-token", directory.lastPathComponent,
             "--experimental-watch-progress-notify-interval=1s",
         ]
-        let (input, output) = (Pipe(), Pipe())
-        keeper.standardInput = input
-        keeper.standardOutput = output
-        keeper.standardError = FileHandle.nullDevice
-        try keeper.run()
+        let keeper = try RunningProcess(
+            ChildSpecification(
+                "/bin/sh",
+                arguments,
+                input: input.fileHandleForReading.fileDescriptor,
+                output: output.fileHandleForWriting.fileDescriptor
+            )
+        )
+        try input.fileHandleForReading.close()
+        try output.fileHandleForWriting.close()
         var line = Data()
         while let byte = try output.fileHandleForReading.read(upToCount: 1), byte != Data("\n".utf8)
         {
@@ -114,16 +119,15 @@ final class EtcdCluster: Sendable {
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
         for (index, member) in members.enumerated() {
-            let curl = Process()
-            curl.executableURL = URL(filePath: "/usr/bin/curl")
-            curl.arguments = [
-                "-s", "-m", "1", "-d", "{}",
-                "http://127.0.0.1:\(member.port)/v3/maintenance/status",
-            ]
-            let output = Pipe()
-            curl.standardOutput = output
-            guard (try? curl.run()) != nil else { return nil }
-            let data = (try? output.fileHandleForReading.readToEnd()) ?? Data()
+            let answer = try? runProgram(
+                "/usr/bin/curl",
+                [
+                    "-s", "-m", "1", "-d", "{}",
+                    "http://127.0.0.1:\(member.port)/v3/maintenance/status",
+                ]
+            )
+            guard let answer else { return nil }
+            let data = Data(answer.output.utf8)
             guard let status = try? decoder.decode(Status.self, from: data),
                 let leader = status.leader, leader == status.header?.memberId
             else { continue }
@@ -150,7 +154,7 @@ final class EtcdCluster: Sendable {
             kill(member.pid, SIGCONT)
             try? member.leash.close()
         }
-        for member in members { member.keeper.waitUntilExit() }
+        for member in members { _ = member.keeper.waitForExit(within: 30) }
         try? FileManager.default.removeItem(at: directory)
     }
 }

@@ -227,6 +227,31 @@ import Testing
         #expect(bench.refusal(sealed.with(UInt8(1), at: 123)) == .reservedNotZero)
         let absurd = PeerWireError.tooManyEntries(count: 65)
         #expect(bench.refusal(sealed.with(UInt32(65), at: 124)) == absurd)
+        let most = PeerWireError.tooManyEntries(count: 961)
+        #expect(bench.refusal(sealed.with(UInt32(961), at: 128)) == most)
+    }
+
+    @Test("The snapshots of a status are as many as there may be, and in order")
+    func sealed_snapshots_areInOrder() {
+        let bench = PeerBench()
+        var record = ReplicaRecord.created(ReplicaInstance(8))
+        record.promised = Epoch(5)
+        record.accepted = Epoch(4)
+        let marks = (1...UInt64(SnapshotMark.heldCountMax)).map {
+            SnapshotMark(id: $0, number: WriteNumber(epoch: Epoch(3), counter: $0))
+        }
+        let status = ReplicaStatus(
+            record: record,
+            applied: 9,
+            durable: 7,
+            committed: .zero,
+            snapshots: marks
+        )
+        let sealed = bench.bytes(.sealed(status))
+        #expect(bench.refusal(sealed) == nil)
+        // The second as old as the first; then one without an id.
+        #expect(bench.refusal(sealed.with(marks[0].number.rawValue, at: 156)) == .badOrder)
+        #expect(bench.refusal(sealed.with(UInt64(0), at: 132)) == .badSnapshot)
     }
 
     @Test("Greetings that cannot be are refused")

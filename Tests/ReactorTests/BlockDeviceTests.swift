@@ -26,20 +26,9 @@ private final class LoopDevice {
     private struct Refused: Error {}
 
     private static func run(_ arguments: [String]) throws -> String {
-        let process = Process()
-        let output = Pipe()
-        process.executableURL = URL(fileURLWithPath: tool)
-        process.arguments = arguments
-        process.standardOutput = output
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        let text = String(
-            decoding: output.fileHandleForReading.readDataToEndOfFile(),
-            as: UTF8.self
-        )
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw Refused() }
-        return text.trimmingCharacters(in: .whitespacesAndNewlines)
+        let result = try runProgram(tool, arguments)
+        guard result.exitCode == 0 else { throw Refused() }
+        return result.output.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 }
 

@@ -85,7 +85,11 @@ private typealias Bench = PrimaryBench
         )
     }
 
-    private func say(_ replica: ReplicaMachine, _ body: PrimaryMessage.Body) -> [ReplicaAction] {
+    private func say(
+        _ replica: ReplicaMachine,
+        _ body: PrimaryMessage.Body,
+        over link: LinkID = ReplicaSnapshotTests.link
+    ) -> [ReplicaAction] {
         let message = PrimaryMessage(
             instance: Self.instance,
             epoch: Epoch(2),
@@ -93,7 +97,7 @@ private typealias Bench = PrimaryBench
             body: body
         )
         replica.actions.removeAll()
-        replica.onMessage(message, from: Self.link, now: Instant(nanoseconds: 0))
+        replica.onMessage(message, from: link, now: Instant(nanoseconds: 0))
         return replica.actions
     }
 
@@ -141,6 +145,34 @@ private typealias Bench = PrimaryBench
             if case .send(_, let message) = $0 { message.body == .kept(kept.number) } else { false }
         }
         #expect(said)
+    }
+
+    @Test("What an earlier link still brings is no fill, no snapshot to keep, and completes nobody")
+    func earlierLink_isIgnored() throws {
+        let replica = try replica {
+            $0.promised = Epoch(2)
+            $0.accepted = Epoch(2)
+            $0.isComplete = false
+        }
+        let lineage = try #require(Lineage(checking: [.zero], of: Epoch(2)))
+        _ = say(replica, .open(lineage: lineage, start: 1), over: LinkID(1))
+        _ = say(replica, .open(lineage: lineage, start: 1), over: LinkID(2))
+        let payload = PayloadID(7)
+        let mark = SnapshotMark(id: 1, number: number(1))
+        let fill = PrimaryMessage.Body.fill(
+            token: 3,
+            block: 0,
+            number: number(1),
+            payload: payload
+        )
+        #expect(say(replica, fill, over: LinkID(1)) == [.release(payload)])
+        #expect(say(replica, .keep(Incarnation(5), mark), over: LinkID(1)).isEmpty)
+        #expect(say(replica, .complete(Incarnation(5)), over: LinkID(1)).isEmpty)
+        #expect(!replica.record.isComplete && replica.snapshots.isEmpty)
+        let taken = say(replica, fill, over: LinkID(2))
+        #expect(taken.contains { if case .fill = $0 { true } else { false } })
+        #expect(!say(replica, .keep(Incarnation(5), mark), over: LinkID(2)).isEmpty)
+        #expect(!say(replica, .complete(Incarnation(5)), over: LinkID(2)).isEmpty)
     }
 
     @Test("What is to be looked at in a snapshot that is not there is refused")

@@ -9,6 +9,8 @@ import TestSupport
 /// Several nodes, with a replica of the volume `disk` on each of the first.
 final class ReplicatedCluster {
     static let volume = VolumeID(7)
+    /// Longer than what a string keeps in itself: who copies it on the data path allocates.
+    static let name = "disk-with-a-name-on-the-heap"
 
     private(set) var nodes: [TestNode]
     let replicaCount: Int
@@ -87,7 +89,7 @@ final class ReplicatedCluster {
             .createVolume(
                 VolumeSpecification(
                     id: Self.volume,
-                    name: "disk",
+                    name: Self.name,
                     byteCount: byteCount,
                     durability: durability,
                     replica: record.encoded()
@@ -115,7 +117,7 @@ final class ReplicatedCluster {
     private var movedTo: [Int: Int] = [:]
 
     func assignment(leaseEpoch: UInt64) -> ServiceAssignment {
-        assignment(Self.volume, "disk", leaseEpoch: leaseEpoch, Array(zip(instances, homes)))
+        assignment(Self.volume, Self.name, leaseEpoch: leaseEpoch, Array(zip(instances, homes)))
     }
 
     /// A volume's assignment, with its replicas and the nodes that have them.
@@ -164,7 +166,7 @@ final class ReplicatedCluster {
         try await makeReplica(on: node, instance: instances[slot], isReplacement: true)
     }
 
-    func client(_ node: Int) throws -> TestClient { try nodes[node].client("disk") }
+    func client(_ node: Int) throws -> TestClient { try nodes[node].client(Self.name) }
 
     /// Waits until the service on a node is as `condition` wants it.
     func wait(

@@ -12,13 +12,19 @@ struct ReplicatedCostTests {
 
     /// A cluster that serves its volume, and a client that has used it.
     private func makeCluster(
-        _ durability: Durability
+        _ durability: Durability,
+        servedBy node: Int = 0
     ) async throws -> (ReplicatedCluster, TestClient) {
-        let cluster = try await ReplicatedCluster(durability: durability)
-        try await cluster.serve(on: 0)
-        let client = try cluster.client(0)
+        let cluster = try await ReplicatedCluster(
+            nodeCount: max(3, node + 1),
+            durability: durability
+        )
+        try await cluster.serve(on: node)
+        let client = try cluster.client(node)
         try client.write(0, pattern(byteCount: 4 << 20, seed: 1))
-        try await cluster.wait(0) { $0.peers.allSatisfy { $0.isComplete && $0.behindCount == 0 } }
+        try await cluster.wait(node) {
+            $0.peers.allSatisfy { $0.isComplete && $0.behindCount == 0 }
+        }
         return (cluster, client)
     }
 
@@ -63,6 +69,37 @@ struct ReplicatedCostTests {
     )
     func writes_steadyState_allocateNothing(_ durability: Durability) async throws {
         let (cluster, client) = try await makeCluster(durability)
+        try await expectNoAllocations(on: cluster) { burstCount in
+            try write(client, burstCount: burstCount)
+            try await cluster.wait(0) { $0.peers.allSatisfy { $0.behindCount == 0 } }
+        }
+        await cluster.stopAll()
+    }
+
+    @Test(
+        "Replicated reads allocate nothing, on the node that has a replica and on one that asks it",
+        .enabled(if: allocation_counter_is_active(), "a sanitizer has its own allocator"),
+        .enabled(if: isOptimised, "only optimised code allocates nothing: swift test -c release"),
+        arguments: [0, 3]
+    )
+    func reads_steadyState_allocateNothing(_ node: Int) async throws {
+        let (cluster, client) = try await makeCluster(.writeback, servedBy: node)
+        try await expectNoAllocations(on: cluster) { burstCount in
+            for burst in 0..<burstCount {
+                for index in 0..<Self.burstWriteCount {
+                    let place = (burst * 37 + index * 11) % 1024
+                    _ = try client.read(UInt64(place) * 4096, 4096)
+                }
+            }
+        }
+        await cluster.stopAll()
+    }
+
+    /// Fails when ten times as many requests allocate more on any node.
+    private func expectNoAllocations(
+        on cluster: ReplicatedCluster,
+        _ work: (_ burstCount: Int) async throws -> Void
+    ) async throws {
         func allocationCount() async -> [UInt64] {
             var counts: [UInt64] = []
             for node in cluster.nodes {
@@ -74,18 +111,16 @@ struct ReplicatedCostTests {
         }
         func measure(_ burstCount: Int) async throws -> [UInt64] {
             let before = await allocationCount()
-            try write(client, burstCount: burstCount)
-            try await cluster.wait(0) { $0.peers.allSatisfy { $0.behindCount == 0 } }
+            try await work(burstCount)
             return zip(await allocationCount(), before).map { $0 - $1 }
         }
         _ = try await measure(60)
         let few = try await measure(10)
         let many = try await measure(100)
-        // What goes on beside the writes, the asking for the service's state above all, allocates:
-        // one allocation for each write would be 2,880.
+        // What goes on beside the requests, the asking for the service's state above all, allocates:
+        // one allocation for each request would be 2,880.
         for (few, many) in zip(few, many) {
-            #expect(many <= few + 300, "\(few) for 320 writes, \(many) for 3,200")
+            #expect(many <= few + 300, "\(few) for 320 requests, \(many) for 3,200")
         }
-        await cluster.stopAll()
     }
 }

@@ -195,6 +195,100 @@ extension ReplicatedCluster {
         await cluster.stopAll()
     }
 
+    @Test("A rollback that a crash cut short goes on where it was")
+    func rollback_cutShort_goesOn() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.serve(on: 0)
+        try cluster.client(0).write(0, before)
+        let number = try await cluster.snapshot(11, on: 0)
+        try cluster.client(0).write(0, after)
+        try await cluster.wait(0, until: isWhole)
+        await cluster.nodes[0].node.stopServing(ReplicatedCluster.volume, leaseEpoch: Epoch(1))
+        cluster.epoch += 1
+        for node in 0..<3 {
+            let goal = ReplicaInstance(UInt64(200 + node))
+            // What the first step leaves: another replica, which knows nothing.
+            await cluster.stop(node)
+            try await cluster.restart(node)
+            _ = try await cluster.nodes[node].node.perform(
+                .setReplica(
+                    volume: ReplicatedCluster.volume,
+                    record: ReplicaRecord.replacing(goal).encoded()
+                )
+            )
+            try await cluster.nodes[node].node.rollBackReplica(
+                of: ReplicatedCluster.volume,
+                instance: ReplicaInstance(UInt64(100 + node)),
+                id: 11,
+                number: number,
+                epoch: Epoch(cluster.epoch),
+                newInstance: goal
+            )
+            cluster.instances[node] = goal.rawValue
+        }
+        try await cluster.serve(on: 1)
+        #expect(try cluster.client(1).read(0, 1 << 20) == before)
+        await cluster.stopAll()
+    }
+
+    @Test("A snapshot asked for while nothing can be committed is one, for all who ask")
+    func snapshot_withoutQuorum_isOne() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.serve(on: 0)
+        try cluster.client(0).write(0, before)
+        await cluster.stop(1)
+        await cluster.stop(2)
+        try await cluster.wait(0) { $0.state == .suspended }
+        let epoch = cluster.epoch
+        let node = cluster.nodes[0].node
+        let asked = (0..<5).map { _ in
+            Task {
+                try await node.takeSnapshot(
+                    of: ReplicatedCluster.volume,
+                    id: 11,
+                    leaseEpoch: Epoch(epoch)
+                )
+            }
+        }
+        try await cluster.restart(1)
+        try await cluster.tell(0)
+        var numbers: Set<WriteNumber> = []
+        for task in asked { numbers.insert(try await task.value) }
+        #expect(numbers.count == 1)
+        await cluster.stopAll()
+    }
+
+    @Test("Numbers and epochs that cannot be are refused, and nothing is changed")
+    func absurd_isRefused() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.serve(on: 0)
+        try cluster.client(0).write(0, before)
+        let number = try await cluster.snapshot(11, on: 0)
+        try await cluster.wait(0, until: isWhole)
+        await cluster.nodes[0].node.stopServing(ReplicatedCluster.volume, leaseEpoch: Epoch(1))
+        let last = WriteNumber(epoch: WriteNumber.epochMax, counter: 1)
+        for (id, wrong) in [(0, number), (11, WriteNumber.zero), (11, last)] {
+            await #expect(throws: ReplicaSnapshotError.refused(.invalid)) {
+                try await cluster.clone(UInt64(id), wrong, on: 0)
+            }
+        }
+        for epoch in [number.epoch, WriteNumber.epochMax, Epoch(.max)] {
+            await #expect(throws: ReplicaSnapshotError.refused(.invalid)) {
+                try await cluster.nodes[0].node.rollBackReplica(
+                    of: ReplicatedCluster.volume,
+                    instance: ReplicaInstance(100),
+                    id: 11,
+                    number: number,
+                    epoch: epoch,
+                    newInstance: ReplicaInstance(200)
+                )
+            }
+        }
+        // The instance it had, and the snapshot.
+        try await cluster.clone(11, number, on: 0)
+        await cluster.stopAll()
+    }
+
     @Test("Who does not serve the volume, or not under the epoch, takes no snapshot of it")
     func snapshot_elsewhere_isRefused() async throws {
         let cluster = try await ReplicatedCluster()

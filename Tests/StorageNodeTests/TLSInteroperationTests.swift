@@ -1,6 +1,7 @@
 // Handshakes with GnuTLS, the other side in libnbd and QEMU, over a loopback socket.
 
 import BlockCore
+import ChildProcesses
 import Foundation
 import StorageNode
 import TestSupport
@@ -79,15 +80,19 @@ struct TLSInteroperationTests {
     ) throws -> (session: TLSSession, output: String) {
         let session = try server.makeSession()
         let echo = try TLSEchoServer()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
-        process.arguments =
-            ["30", "/usr/bin/gnutls-cli", "--port", "\(echo.port)"] + arguments + ["127.0.0.1"]
         let (input, output) = (Pipe(), Pipe())
-        process.standardInput = input
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
+        let process = try RunningProcess(
+            ChildSpecification(
+                "/usr/bin/timeout",
+                ["30", "/usr/bin/gnutls-cli", "--port", "\(echo.port)"] + arguments + ["127.0.0.1"],
+                input: input.fileHandleForReading.fileDescriptor,
+                output: output.fileHandleForWriting.fileDescriptor,
+                error: output.fileHandleForWriting.fileDescriptor
+            )
+        )
+        // The client's ends must be closed here, or the end of its output is never seen.
+        try input.fileHandleForReading.close()
+        try output.fileHandleForWriting.close()
         let line = "a line there and back\n"
         try input.fileHandleForWriting.write(contentsOf: Data(line.utf8))
         try echo.serve(session, echoByteCount: line.utf8.count) {
@@ -95,7 +100,7 @@ struct TLSInteroperationTests {
         }
         try? input.fileHandleForWriting.close()
         let text = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
+        _ = process.waitForExit()
         return (session, String(decoding: text, as: UTF8.self))
     }
 

@@ -3,6 +3,7 @@
 import BlockCore
 import Foundation
 import StorageNode
+import TestSupport
 import Testing
 
 /// What a test needs and could not get; the message says which command failed.
@@ -229,20 +230,10 @@ final class TLSTestAuthority {
     private func openssl(_ arguments: String...) throws { try run(arguments) }
 
     private func run(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
-        process.arguments = ["20", "/usr/bin/openssl"] + arguments
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        let errors = Pipe()
-        process.standardError = errors
-        try process.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else {
+        let result = try runProgram("/usr/bin/openssl", arguments, within: 20)
+        guard result.exitCode == 0 else {
             throw TLSTestError(
-                description: "openssl \(arguments.joined(separator: " ")): "
-                    + String(decoding: text, as: UTF8.self)
+                description: "openssl \(arguments.joined(separator: " ")): \(result.errorOutput)"
             )
         }
     }

@@ -11,6 +11,7 @@ private let layers: [String: Set<String>] = [
     "CLinux": [],
     "COpenSSL": [],
     "CProcess": [],
+    "ChildProcesses": ["CProcess"],
     "BlockCore": ["CLinux"],
     "LogFormat": ["BlockCore"],
     "NBDWire": ["BlockCore"],

@@ -5,18 +5,9 @@ import Testing
 import volctl
 
 @Suite("Certificates of nodes") struct CertificateTests {
-    private func openssl(_ arguments: String...) throws -> (code: Int32, text: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
-        process.arguments = ["20", "/usr/bin/openssl"] + arguments
-        process.standardInput = FileHandle.nullDevice
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        let text = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: text, as: UTF8.self))
+    private func openssl(_ arguments: String...) throws -> (code: Int32?, text: String) {
+        let result = try runProgram("/usr/bin/openssl", arguments, within: 20)
+        return (result.exitCode, result.output + result.errorOutput)
     }
 
     private func mode(_ path: String) throws -> Int {

@@ -1,6 +1,7 @@
 // Which cluster a command talks to, and the files that say so.
 
 import ArgumentParser
+import ChildProcesses
 import ControlAPI
 import Foundation
 import Glibc

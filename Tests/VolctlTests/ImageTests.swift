@@ -1,5 +1,6 @@
 // Disk images: told apart from what is none, copied, compared.
 
+import ChildProcesses
 import ControlAPI
 import Foundation
 import Glibc

@@ -1,6 +1,7 @@
 // What volctl does with the answers of the real service.
 
 import ArgumentParser
+import ChildProcesses
 import ControlAPI
 import ControlPlane
 import Foundation

@@ -1,5 +1,6 @@
 // Tools that depend on a node are given up when it falls silent, and only then.
 
+import ChildProcesses
 import Foundation
 import Glibc
 import TestSupport

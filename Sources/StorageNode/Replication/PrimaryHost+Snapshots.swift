@@ -27,32 +27,42 @@ extension Worker {
         guard machine.isKnown(id) || machine.snapshots.count < SnapshotMark.countMax else {
             return done(.failure(.tooManySnapshots))
         }
-        let token = primary.nextSnapshotToken()
         let deadline = now.advanced(byNanoseconds: SnapshotWait.nanosecondsMax)
-        primary.snapshotWaits[token] = SnapshotWait(deadline: deadline, done: done)
+        let waiter = SnapshotWait.Waiter(deadline: deadline, done: done)
+        replication.scheduleTick(now)
+        // Whoever asks again and again while nothing is committed takes one place among the requests.
+        if let token = primary.snapshotWaits.first(where: { $0.value.id == id })?.key {
+            primary.snapshotWaits[token]?.waiters.append(waiter)
+            return
+        }
+        let token = primary.nextSnapshotToken()
+        primary.snapshotWaits[token] = SnapshotWait(id: id, waiters: [waiter])
         if !machine.submitSnapshot(token: token, id: id, now: now) {
             primary.snapshotWaits[token] = nil
             done(.failure(.unknownOutcome))
         }
         mark(primary)
-        replication.scheduleTick(now)
     }
 
     /// A snapshot was taken, or the primary stopped before anybody knew.
     func onSnapshotEnd(_ token: UInt64, _ result: ClientResult, _ primary: PrimaryHost) {
         guard let wait = primary.snapshotWaits.removeValue(forKey: token) else { return }
-        switch result {
-        case .written(let number): wait.done(.success(number))
-        case .noRoom: wait.done(.failure(.noRoom))
-        case .read, .damaged, .flushed, .unknown: wait.done(.failure(.unknownOutcome))
-        }
+        let outcome: Result<WriteNumber, ServiceError> =
+            switch result {
+            case .written(let number): .success(number)
+            case .noRoom: .failure(.noRoom)
+            case .read, .damaged, .flushed, .unknown: .failure(.unknownOutcome)
+            }
+        for waiter in wait.waiters { waiter.done(outcome) }
     }
 
     /// Lets those go who have waited for too long.
     func expireSnapshotWaits(_ primary: PrimaryHost) {
-        for (token, wait) in primary.snapshotWaits where wait.deadline <= now {
-            primary.snapshotWaits[token] = nil
-            wait.done(.failure(.unknownOutcome))
+        for (token, wait) in primary.snapshotWaits {
+            let late = wait.waiters.filter { $0.deadline <= now }
+            guard !late.isEmpty else { continue }
+            primary.snapshotWaits[token]?.waiters.removeAll { $0.deadline <= now }
+            for waiter in late { waiter.done(.failure(.unknownOutcome)) }
         }
     }
 
@@ -60,7 +70,7 @@ extension Worker {
     func endSnapshotWaits(_ primary: PrimaryHost) {
         let waits = primary.snapshotWaits.values
         primary.snapshotWaits = [:]
-        for wait in waits { wait.done(.failure(.unknownOutcome)) }
+        for waiter in waits.flatMap(\.waiters) { waiter.done(.failure(.unknownOutcome)) }
     }
 
     /// A snapshot of a volume is being deleted: nobody who comes back needs it.

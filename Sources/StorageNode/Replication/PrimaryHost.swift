@@ -57,7 +57,7 @@ final class PrimaryHost {
     var lastState: ServiceState?
     /// The same of the room in the stores of its replicas.
     var room = ServiceRoomWatch()
-    /// Who waits for a snapshot, by the token of the request.
+    /// Snapshots that the machine was asked for and has not answered, by the request's token.
     var snapshotWaits: [UInt64: SnapshotWait] = [:]
     private var snapshotTokenCount: UInt64 = 0
     /// Told when it was given back.
@@ -90,11 +90,16 @@ final class PrimaryHost {
     private static var snapshotTokenCountMax: UInt64 { 1 << 20 }
 }
 
-/// Somebody who waits for a snapshot.
+/// A snapshot that the machine was asked for, and those who wait for it.
 struct SnapshotWait {
-    /// When it is told that nobody knows.
-    var deadline: Instant
-    var done: (Result<WriteNumber, ServiceError>) -> Void
+    var id: UInt64
+    var waiters: [Waiter]
+
+    struct Waiter {
+        /// When it is told that nobody knows.
+        var deadline: Instant
+        var done: (Result<WriteNumber, ServiceError>) -> Void
+    }
 
     /// How long a snapshot is waited for: longer than a takeover, shorter than its asker's patience.
     static let nanosecondsMax: UInt64 = 10_000_000_000

@@ -120,10 +120,12 @@ extension Worker {
         }
     }
 
-    /// The bytes of what is looked at: a snapshot may be smaller than its volume.
+    /// The bytes of what is looked at.
+    ///
+    /// A snapshot may be smaller than its volume is by now.
     func viewByteCount(_ view: ReplicaView, _ replica: ReplicaHost) -> UInt64 {
         let store = replica.host.store
-        let own = store.specification(of: replica.volume)?.byteCount ?? 0
+        let own = store.byteCount(of: replica.volume) ?? 0
         guard case .snapshot(let id) = view, let layer = replica.layers[id] else { return own }
         return store.byteCount(ofSnapshot: layer) ?? own
     }

@@ -119,7 +119,7 @@ extension Worker {
             link.state = .open
             onPeerOpen(primary, slot)
         case (.primary(let message), .replica(let replica, let name), .open):
-            let byteCount = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+            let byteCount = replica.host.store.byteCount(of: replica.volume) ?? 0
             guard header.volume == link.volume,
                 frame.endBlock <= byteCount >> BlockGeometry.blockShift
             else { throw .outOfTurn }

@@ -33,33 +33,39 @@ extension Worker {
         if link.heldByteCount > replication.linkByteCountMax { close(link) }
     }
 
-    /// Writes a frame into the batch that fills; false when it has no room.
     private func encode(_ message: PrimaryMessage, _ link: PeerLink) -> Bool {
-        let payload = message.body.payload
-        let bytes = replication.payloads.region(payload)
-        guard hasRoom(link, bytes) else { return false }
-        let byteCount = PeerFrameWriter.encode(
-            primary: message,
-            volume: link.volume,
-            payloadByteCount: bytes.byteCount,
-            blockChecksums: replication.payloads.checksums(payload),
-            into: link.filling.room
-        )
-        append(byteCount, payload, bytes, link)
-        return true
+        write(message.body.payload, link) { byteCount, checksums in
+            PeerFrameWriter.encode(
+                primary: message,
+                volume: link.volume,
+                payloadByteCount: byteCount,
+                blockChecksums: checksums,
+                into: link.filling.room
+            )
+        }
     }
 
     private func encode(_ message: ReplicaMessage, _ link: PeerLink) -> Bool {
-        let payload = message.body.payload
+        write(message.body.payload, link) { byteCount, checksums in
+            PeerFrameWriter.encode(
+                replica: message,
+                volume: link.volume,
+                payloadByteCount: byteCount,
+                blockChecksums: checksums,
+                into: link.filling.room
+            )
+        }
+    }
+
+    /// Writes a frame into the batch that fills; false when it has no room.
+    private func write(
+        _ payload: PayloadID,
+        _ link: PeerLink,
+        _ head: (_ byteCount: Int, _ checksums: ByteRegion) -> Int
+    ) -> Bool {
         let bytes = replication.payloads.region(payload)
         guard hasRoom(link, bytes) else { return false }
-        let byteCount = PeerFrameWriter.encode(
-            replica: message,
-            volume: link.volume,
-            payloadByteCount: bytes.byteCount,
-            blockChecksums: replication.payloads.checksums(payload),
-            into: link.filling.room
-        )
+        let byteCount = head(bytes.byteCount, replication.payloads.checksums(payload))
         append(byteCount, payload, bytes, link)
         return true
     }

@@ -75,7 +75,7 @@ extension Worker {
             guard triedCount + 1 < peers.count else { return refuse(link, hello, .unknownVolume) }
             return handOver(link, hello, triedCount: triedCount + 1)
         }
-        let byteCount = replica.host.store.specification(of: replica.volume)?.byteCount ?? 0
+        let byteCount = replica.host.store.byteCount(of: replica.volume) ?? 0
         guard hello.volumeByteCount > byteCount else { return accept(link, hello, replica) }
         // The volume has grown while this replica was away.
         let generation = link.generation

@@ -1,5 +1,6 @@
 // Starting the programs of a development cluster, and waiting until they serve.
 
+import ChildProcesses
 package import ControlAPI
 import Foundation
 import Glibc
@@ -237,7 +238,7 @@ extension DevCluster {
             output: output.write.number,
             error: log.number
         )
-        let pid = try tool.start()
+        let pid = try tool.launch()
         // Ours would keep the end of what it writes from being seen.
         output.write.close()
         var text: [UInt8] = []
@@ -344,7 +345,7 @@ extension DevCluster {
             error: log.number
         )
         specification.isDetached = true
-        let pid = try specification.start()
+        let pid = try specification.launch()
         guard let record = ProcessRecord(running: pid) else {
             _ = ChildEnd.wait(for: pid)
             throw failureToStart(name, "it ended at once")

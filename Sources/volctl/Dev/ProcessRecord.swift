@@ -1,5 +1,6 @@
 // Which process is ours: a process id alone may have been given to another program since.
 
+import ChildProcesses
 import ControlAPI
 import Foundation
 import Glibc

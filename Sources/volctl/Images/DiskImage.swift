@@ -1,6 +1,7 @@
 // Disk images in files: what they are and whether they can be imported, found out before anything
 // is changed.
 
+import ChildProcesses
 import ControlAPI
 import Foundation
 import Glibc

@@ -1,19 +1,18 @@
+import ChildProcesses
 import Foundation
+import TestSupport
 import Testing
 
 /// A process of one test: started by it, bounded in time, ended with it.
 ///
 /// Output goes to files, so that a chatty child never blocks on a full pipe.
-final class ChildProcess: @unchecked Sendable {
-    // SAFETY (Sendable): `process` is set up before it runs and afterwards only asked for its pid
-    // and status; `exited` is thread-safe.
-    private let process = Process()
-    private let exited = DispatchSemaphore(value: 0)
+final class ChildProcess: Sendable {
+    private let process: RunningProcess
     private let outputPath: String
     private let errorPath: String
 
     /// The process's number.
-    var pid: Int32 { process.processIdentifier }
+    var pid: Int32 { process.pid }
 
     /// Starts `executable`.
     init(
@@ -26,52 +25,39 @@ final class ChildProcess: @unchecked Sendable {
         let name = "\(NSTemporaryDirectory())cairn-out-\(UUID().uuidString)"
         outputPath = name + ".out"
         errorPath = name + ".err"
-        for path in [outputPath, errorPath] {
-            try #require(FileManager.default.createFile(atPath: path, contents: nil))
-        }
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment
+        var specification = ChildSpecification(executable, arguments)
+        specification.environment = ProcessInfo.processInfo.environment
             .merging(environment) { _, new in new }
-        if let directory { process.currentDirectoryURL = URL(fileURLWithPath: directory) }
-        // Closed here once the child has them: `Process` lives on for a while and would keep them,
-        // thousands in the end, and crashes when it finds more than some 1,350 open descriptors.
-        var handles = [outputPath, errorPath].compactMap(FileHandle.init(forWritingAtPath:))
-        try #require(handles.count == 2)
-        process.standardOutput = handles[0]
-        process.standardError = handles[1]
+        specification.directory = directory
+        var files: [FileHandle] = []
+        defer { for file in files { try? file.close() } }
+        for path in [outputPath, errorPath] {
+            files.append(FileHandle(fileDescriptor: try descriptor(writing: path)))
+        }
+        specification.output = files[0].fileDescriptor
+        specification.error = files[1].fileDescriptor
         if let input {
             let path = name + ".in"
             try input.write(toFile: path, atomically: false, encoding: .utf8)
-            let handle = try #require(FileHandle(forReadingAtPath: path))
-            process.standardInput = handle
-            handles.append(handle)
+            let file = try #require(FileHandle(forReadingAtPath: path))
+            specification.input = file.fileDescriptor
+            files.append(file)
             try? FileManager.default.removeItem(atPath: path)
-        } else {
-            process.standardInput = FileHandle.nullDevice
         }
-        defer { for handle in handles { try? handle.close() } }
-        let exited = exited
-        process.terminationHandler = { _ in exited.signal() }
-        try process.run()
+        process = try RunningProcess(specification)
     }
 
     deinit {
-        if process.isRunning { kill(pid, SIGKILL) }
+        signal(SIGKILL)
         try? FileManager.default.removeItem(atPath: outputPath)
         try? FileManager.default.removeItem(atPath: errorPath)
     }
 
     /// What it wrote to standard output so far.
-    var output: String { text(outputPath) }
+    var output: String { contents(outputPath) }
 
     /// What it wrote to standard error so far.
-    var errorOutput: String { text(errorPath) }
-
-    private func text(_ path: String) -> String {
-        // Hostile input is echoed by some programs: never fail on bytes that are not UTF-8.
-        String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
-    }
+    var errorOutput: String { contents(errorPath) }
 
     /// Whether it still runs.
     var isRunning: Bool { process.isRunning }
@@ -87,25 +73,10 @@ final class ChildProcess: @unchecked Sendable {
     /// Waits for its end.
     ///
     /// - Returns: The exit code, 128 + signal when a signal ended it, or nil after `seconds`.
-    func exit(within seconds: Double) async -> Int32? {
-        let exited = exited
-        let ended = await withCheckedContinuation { continuation in
-            // A thread of its own: waiting must not take one from the other tests.
-            Thread.detachNewThread {
-                let result = exited.wait(timeout: .now() + seconds)
-                if result == .success { exited.signal() }
-                continuation.resume(returning: result == .success)
-            }
-        }
-        guard ended else { return nil }
-        let status = process.terminationStatus
-        return process.terminationReason == .uncaughtSignal ? 128 + status : status
-    }
+    func exit(within seconds: Double) async -> Int32? { await process.exit(within: seconds) }
 
-    /// Sends a signal.
-    func signal(_ number: Int32) {
-        if process.isRunning { kill(pid, number) }
-    }
+    /// Sends a signal, unless it has ended.
+    func signal(_ number: Int32) { process.signal(number) }
 
     /// Asks it to end, and kills it when it does not within `seconds`.
     ///
