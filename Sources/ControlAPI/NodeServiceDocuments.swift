@@ -105,6 +105,8 @@ public struct NodePeerStatus: Sendable, Hashable, Codable {
     public var isComplete: Bool
     /// Writes that others have and it does not.
     public var behindCount: UInt64
+    /// Whether its store has no room for what the primary has for it; absent when it has.
+    public var lacksRoom: Bool?
     /// What is being done to make it complete; absent when nothing is.
     public var resync: String?
     /// Blocks that it got in that.
@@ -119,6 +121,7 @@ public struct NodePeerStatus: Sendable, Hashable, Codable {
         isLinked: Bool,
         isComplete: Bool,
         behindCount: UInt64,
+        lacksRoom: Bool? = nil,
         resync: String? = nil,
         resyncDoneCount: UInt64? = nil,
         resyncTotalCount: UInt64? = nil
@@ -128,6 +131,7 @@ public struct NodePeerStatus: Sendable, Hashable, Codable {
         self.isLinked = isLinked
         self.isComplete = isComplete
         self.behindCount = behindCount
+        self.lacksRoom = lacksRoom
         self.resync = resync
         self.resyncDoneCount = resyncDoneCount
         self.resyncTotalCount = resyncTotalCount
@@ -154,6 +158,9 @@ public struct NodeServiceStatus: Sendable, Hashable, Codable {
     ///
     /// Not when it stopped because replicas follow a higher one: that is somebody else's.
     public var needsEpoch: Bool
+    /// Whether writes are refused, because the stores of too few replicas have room; absent when they
+    /// are not.
+    public var refusesWrites: Bool?
     /// Connections of clients.
     public var connectionCount: Int
     /// Its replicas, in the order of the placements.
@@ -169,6 +176,7 @@ public struct NodeServiceStatus: Sendable, Hashable, Codable {
         state: NodeServiceState,
         stopReason: String? = nil,
         needsEpoch: Bool = false,
+        refusesWrites: Bool? = nil,
         connectionCount: Int = 0,
         replicas: [NodePeerStatus] = []
     ) {
@@ -180,6 +188,7 @@ public struct NodeServiceStatus: Sendable, Hashable, Codable {
         self.state = state
         self.stopReason = stopReason
         self.needsEpoch = needsEpoch
+        self.refusesWrites = refusesWrites
         self.connectionCount = connectionCount
         self.replicas = replicas
     }

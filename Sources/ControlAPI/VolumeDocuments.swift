@@ -85,12 +85,15 @@ public struct VolumeReplicaState: Sendable, Hashable, Codable {
     public var state: State
     /// Writes that others have and it does not, when that is known.
     public var behind: UInt64?
+    /// Whether its store has no room for what it lacks; absent when it has.
+    public var lacksRoom: Bool?
 
     /// Creates a document.
-    public init(node: String, state: State, behind: UInt64? = nil) {
+    public init(node: String, state: State, behind: UInt64? = nil, lacksRoom: Bool? = nil) {
         self.node = node
         self.state = state
         self.behind = behind
+        self.lacksRoom = lacksRoom
     }
 }
 

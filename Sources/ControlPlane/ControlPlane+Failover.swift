@@ -279,6 +279,16 @@ extension ControlPlane {
                 ("replica.back", "its replica on '\(node)' is to be reached again")
             case .replicaComplete(let node):
                 ("replica.complete", "its replica on '\(node)' has everything")
+            case .full:
+                (
+                    "volume.full",
+                    "writes are refused: the stores of too few replicas have room"
+                )
+            case .roomy: ("volume.roomy", "writes are taken again: its replicas have room")
+            case .replicaFull(let node):
+                ("replica.full", "its replica's store on '\(node)' has no room; it falls behind")
+            case .replicaRoomy(let node):
+                ("replica.roomy", "its replica's store on '\(node)' has room again")
             }
         return EventRecord(time: now, kind: kind, subject: status.name, message: message)
     }

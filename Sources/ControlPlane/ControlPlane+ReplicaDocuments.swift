@@ -35,7 +35,8 @@ extension ControlPlane {
             return VolumeReplicaState(
                 node: placement.node,
                 state: state,
-                behind: peer.behindCount
+                behind: peer.behindCount,
+                lacksRoom: peer.lacksRoom
             )
         }
     }
@@ -50,13 +51,31 @@ extension ControlPlane {
         }
         let down = volume.holders.filter { live[$0] == nil }
         let upCount = volume.holders.count - down.count
+        let hasQuorum = upCount >= volume.writeQuorum ?? 1
+        if hasQuorum, let text = roomWarning(of: volume, live) { return text }
         guard !down.isEmpty else { return nil }
         let names = down.joined(separator: "', '")
         let what =
             "\(counted(down.count, "replica")) on '\(names)' \(down.count == 1 ? "is" : "are") down"
-        return upCount < volume.writeQuorum ?? 1
+        return !hasQuorum
             ? "Requests wait: \(what), \(volume.writeQuorum ?? 1) are needed."
             : "\(what.capitalizedFirst)."
+    }
+
+    /// Whose stores have no room for a volume, and what that does to its writes.
+    private func roomWarning(
+        of volume: VolumeRecord,
+        _ live: [String: NodeLiveRecord]
+    ) -> String? {
+        let full = replicaStates(of: volume, live)?.filter { $0.lacksRoom == true } ?? []
+        let names = full.map { "'\($0.node)'" }.joined(separator: ", ")
+        if currentReport(of: volume)?.status.refusesWrites == true {
+            return
+                "Writes are refused: the stores of too few replicas have room (none: \(names)). "
+                + "Reads and trims go on; delete snapshots, or other volumes there."
+        }
+        guard !full.isEmpty else { return nil }
+        return "The store of its replica on \(names) has no room: that falls behind."
     }
 }
 

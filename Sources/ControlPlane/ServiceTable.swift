@@ -21,6 +21,14 @@ package final class ServiceTable: Sendable {
         case replicaBack(node: String)
         /// It has everything again, and counts.
         case replicaComplete(node: String)
+        /// Writes are refused: the stores of too few replicas have room.
+        case full(node: String)
+        /// They are taken again.
+        case roomy(node: String)
+        /// The store of a replica has no room for what it lacks.
+        case replicaFull(node: String)
+        /// It has again.
+        case replicaRoomy(node: String)
     }
 
     /// What a node said of a volume.
@@ -144,6 +152,9 @@ package final class ServiceTable: Sendable {
         case .suspended where before != .suspended: changes.append(.suspended(node: node))
         default: break
         }
+        let refused = isSame && previous?.status.refusesWrites == true
+        let refuses = status.refusesWrites == true
+        if refuses != refused { changes.append(refuses ? .full(node: node) : .roomy(node: node)) }
         guard isSame, let previous else { return changes }
         let known = Dictionary(previous.status.replicas.map { ($0.instance, $0) }) { $1 }
         for replica in status.replicas {
@@ -157,6 +168,13 @@ package final class ServiceTable: Sendable {
             }
             if wasServed, !before.isComplete, replica.isComplete {
                 changes.append(.replicaComplete(node: replica.node))
+            }
+            let (lacked, lacks) = (before.lacksRoom == true, replica.lacksRoom == true)
+            if lacks != lacked {
+                changes.append(
+                    lacks
+                        ? .replicaFull(node: replica.node) : .replicaRoomy(node: replica.node)
+                )
             }
         }
         return changes

@@ -93,7 +93,7 @@ private struct PeerContents {
                     instance: instance,
                     process: PrimaryID(process),
                     volumeByteCount: size << BlockGeometry.blockShift,
-                    version: UInt8(1 + below(255))
+                    version: UInt8(2 + below(254))
                 )
             )
         case .helloAnswer:
@@ -102,7 +102,7 @@ private struct PeerContents {
                     volume: volume,
                     instance: instance,
                     process: PrimaryID(process),
-                    version: UInt8(1 + below(255)),
+                    version: UInt8(2 + below(254)),
                     refusal: PeerRefusal(rawValue: UInt8(below(5)))
                 )
             )
@@ -154,6 +154,11 @@ private struct PeerContents {
             let payload = payload(blockCountMax: 1)
             return .fill(token: any(), block: block(), number: number(), payload: payload)
         case .release: return .release
+        case .weigh:
+            let count = 1 + below(64)
+            let leaf = below(BlockRange.blockCountMax / 256) * 256
+            let range = BlockRange(first: leaf + below(257 - count), count: UInt32(count))
+            return .weigh(token: any(), range: range)
         case .snapshot: return .snapshot(mark(beyond: 0))
         case .keep: return .keep(Incarnation(any()), mark(beyond: 0))
         case .repair:
@@ -186,6 +191,17 @@ private struct PeerContents {
             let payload = payload(blockCountMax: 1)
             return .fetched(token: any(), payload: payload, number: number())
         case .filled: return .filled(token: any())
+        case .weighed: return .weighed(token: any(), blockCount: UInt32(below(65)))
+        case .fillRefused: return .fillRefused(token: any())
+        case .room:
+            let most = ReplicaRoom.plentiful
+            return .room(
+                ReplicaRoom(
+                    writeBlockCount: UInt32(below(UInt64(most.writeBlockCount) + 1)),
+                    trimBlockCount: UInt32(below(UInt64(most.trimBlockCount) + 1)),
+                    layerCount: UInt32(below(UInt64(most.layerCount) + 1))
+                )
+            )
         case .readFailed: return .readFailed(token: any(), block: block())
         case .fetchFailed: return .fetchFailed(token: any(), number: number())
         case .kept: return .kept(number())

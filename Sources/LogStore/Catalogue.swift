@@ -92,6 +92,9 @@ final class Catalogue {
     /// Whether a command may add a layer.
     var hasRoomForLayer: Bool { layerCount < layerCountMax - Catalogue.layerReserveCount }
 
+    /// Layers that commands may add.
+    var leftLayerCount: Int { max(layerCountMax - Catalogue.layerReserveCount - layerCount, 0) }
+
     func slot(of id: LayerID) -> Int? { slotByLayer[id] }
 
     /// Adds a layer.

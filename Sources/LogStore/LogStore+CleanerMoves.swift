@@ -206,7 +206,9 @@ extension LogStore {
             }
             let index = Int(live.block & 255)
             if ownEntry(frame: frame, index: index) == live.entry {
-                relocate(live, frame: frame, slot: slot)
+                let bytes = cleaner.buffer.slice(cleaner.liveIndex * 4096, 4096)
+                relocate(live, bytes, frame: frame, slot: slot)
+                counters.cleanedByteCount += 4096
             }
             cleaner.liveIndex += 1
         }
@@ -215,7 +217,11 @@ extension LogStore {
         return true
     }
 
-    private func relocate(_ live: LiveBlock, frame: Int, slot: Int) {
+    /// Puts a block's bytes in another place.
+    ///
+    /// - Precondition: there is room for the record, and the leaf `frame` of the layer `slot` is
+    ///   writable and has the block's entry.
+    func relocate(_ live: LiveBlock, _ bytes: ByteRegion, frame: Int, slot: Int) {
         let span = beginRecord(
             RecordHeader(
                 kind: .relocate,
@@ -226,7 +232,7 @@ extension LogStore {
                 tailByteCount: 20
             )
         )
-        span.payload.copy(from: cleaner.buffer.slice(cleaner.liveIndex * 4096, 4096))
+        span.payload.copy(from: bytes.slice(0, 4096))
         span.header.store(live.entry.crc, at: span.tailOffset)
         span.header.store(live.entry.location, at: span.tailOffset + 4)
         span.header.store(live.entry.sequence, at: span.tailOffset + 12)
@@ -236,7 +242,6 @@ extension LogStore {
             sequence: live.entry.sequence
         )
         setOwnEntry(moved, frame: frame, index: Int(live.block & 255), layer: slot)
-        counters.cleanedByteCount += 4096
     }
 
     private func finishVictim() {

@@ -137,6 +137,11 @@ extension LogStore {
         return catalogue.hasRoomForLayer && manifestHasRoom(added)
     }
 
+    /// Layers that commands may still add; some at most, where the manifest is what limits them.
+    var leftLayerCount: Int {
+        hasRoomForLayer ? catalogue.leftLayerCount : 0
+    }
+
     private func manifestHasRoom(_ byteCount: Int) -> Bool {
         manifestByteCount + byteCount
             <= StoreFormat.manifestByteCountMax(

@@ -41,12 +41,40 @@ extension LogStore {
         min(StoreRequest.numberedBlockCountMax, segments.blockCount - 1)
     }
 
+    /// What is left for changes that have numbers.
+    ///
+    /// Less than what is taken: writes of a stream go as deep as trims, and trims are told half of
+    /// that reserve. New map pages count as live only when they are written.
+    ///
+    /// - Complexity: O(volumes that are open).
+    public var numberedRoom: NumberedRoom {
+        let live = segments.liveBlockCount
+        let left = { (limit: UInt64) in limit > live ? limit - live : 0 }
+        return NumberedRoom(
+            writeBlockCount: left(plan.usableBlockCount),
+            trimBlockCount: left((plan.usableBlockCount + plan.trimBlockCount) / 2),
+            layerCount: leftLayerCount
+        )
+    }
+
     /// Changes logged in this life: who waits for room tries again after any of them.
     var changeCount: UInt64 { writeSequence &+ numberedChangeCount }
 
     /// Whether a change that has a number is one that a single record can hold.
     func numberIsValid(_ request: StoreRequest) -> Bool {
-        guard request.number > 0 else { return !request.flags.contains(.streamed) }
+        guard request.number > 0 else {
+            return request.flags.isDisjoint(with: [.streamed, .repair, .weigh])
+        }
+        if request.flags.contains(.weigh) {
+            guard request.kind == .writeZeroes, request.flags.contains(.noHole),
+                request.flags.isDisjoint(with: [.streamed, .repair])
+            else { return false }
+        }
+        if request.flags.contains(.repair) {
+            guard request.kind == .write, request.byteCount == 4096,
+                !request.flags.contains(.streamed)
+            else { return false }
+        }
         guard request.number >> RecordHeader.numberBitCount == 0, request.byteCount > 0,
             (request.offset | request.byteCount) & 4095 == 0
         else { return false }
@@ -72,7 +100,15 @@ extension LogStore {
         let volume = catalogue.open[Int(requests[slot].request.volume.rawValue)]
         let layer = Int(volume.layer)
         let record = numberedRecord(requests[slot].request, layer: layer, epoch: volume.epoch)
+        let isWeighed = requests[slot].request.flags.contains(.weigh)
         switch effect(of: record, slot, layer: layer) {
+        case .nothing where isWeighed:
+            finish(slot, .ok)
+            return .done
+        case .blocks(let newCount) where isWeighed:
+            requests[slot].extentCount = UInt32(newCount)
+            finish(slot, .ok)
+            return .done
         case .nothing: return appendPosition(slot, record, layer: layer)
         case .blocks(let newCount):
             return appendNumbered(slot, record, layer: layer, newBlockCount: newCount)
@@ -188,20 +224,27 @@ extension LogStore {
         let isData = record.kind == .data
         let isAllocating = isData || record.flags.contains(.staysAllocated)
         let payload = Int(record.payloadBlockCount)
-        let privilege = isData ? LogPrivilege.client : .metadata
+        // What is in the stream has been promised room, and may use up the reserve that trims have.
+        let isStreamed = record.flags.contains(.streamed)
+        let liveMax = isStreamed ? plan.trimBlockCount : plan.usableBlockCount
+        let isDeep =
+            isStreamed
+            && segments.liveBlockCount + UInt64(map.dirtyCount) + newBlockCount
+                >= plan.usableBlockCount
+        let privilege = isData && !isDeep ? LogPrivilege.client : .metadata
         let leaf = writableLeaf(
             layer: layer,
             index: record.firstBlock >> MapEntry.pageShift,
             blockCount: isData ? newBlockCount : 0,
             payloadBlockCount: payload,
-            liveMax: isAllocating ? plan.usableBlockCount : plan.trimBlockCount,
+            liveMax: isAllocating ? liveMax : plan.trimBlockCount,
             privilege: privilege
         )
         switch leaf {
         case .ready(let frame):
             guard
                 !isData || newBlockCount == 0
-                    || segments.liveBlockCount + newBlockCount <= plan.usableBlockCount
+                    || segments.liveBlockCount + newBlockCount <= liveMax
             else {
                 finish(slot, .noSpace)
                 return .done

@@ -138,6 +138,7 @@ extension LogStore {
         requests[slot].pendingReadCount -= 1
         var isGood = errno == 0
         if errno != 0 {
+            noteFailure(slot, operation.firstBlock)
             requests[slot].status = .mediaError
         } else if !verify(index, operation) {
             // The segment may have been given out again since the map was read; if the map
@@ -152,14 +153,21 @@ extension LogStore {
         if requests[slot].phase == .reading { completeRead(slot) }
     }
 
-    /// Whether the blocks read are the ones the map named.
+    /// Whether the blocks read are the ones the map named; notes the first that is not.
     private func verify(_ index: Int, _ operation: Operation) -> Bool {
         let base = index * OperationTable.blockCountMax
         for block in 0..<Int(operation.blockCount) {
             let crc = operation.region.slice(block * 4096, 4096).crc32c()
-            if crc != ops.checksums[base + block] { return false }
+            guard crc == ops.checksums[base + block] else {
+                noteFailure(Int(operation.owner), operation.firstBlock + UInt64(block))
+                return false
+            }
         }
         return true
+    }
+
+    private func noteFailure(_ slot: Int, _ block: UInt64) {
+        requests[slot].failedBlock = min(requests[slot].failedBlock, block)
     }
 
     /// Attempts at a read whose blocks do not match their checksums.
@@ -174,6 +182,7 @@ extension LogStore {
                 requests[slot].cursor = requests[slot].request.offset >> BlockGeometry.blockShift
                 requests[slot].dataMask = 0
                 requests[slot].numberMax = 0
+                requests[slot].failedBlock = .max
                 requests[slot].cacheFrame = -1
                 requests[slot].phase = .working
                 runnable.append(Int32(slot))

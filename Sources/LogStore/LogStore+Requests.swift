@@ -67,7 +67,8 @@ extension LogStore {
         switch request.kind {
         case .write, .writeZeroes, .trim:
             guard numberIsValid(request) else { return .invalid }
-            if volume.isReadOnly, request.byteCount > 0 { return .readOnly }
+            let isRepair = request.flags.contains(.repair)
+            if volume.isReadOnly, request.byteCount > 0, !isRepair { return .readOnly }
         case .scan:
             guard scanIsValid(request) else { return .invalid }
         case .read, .flush, .cache, .blockStatus:
@@ -89,6 +90,7 @@ extension LogStore {
         let progress =
             switch kind {
             case .read: advanceRead(slot)
+            case .write where requests[slot].request.flags.contains(.repair): advanceRepair(slot)
             case .write:
                 requests[slot].request.number == 0 ? advanceWrite(slot) : advanceNumbered(slot)
             case .writeZeroes, .trim:
@@ -165,12 +167,20 @@ extension LogStore {
             case .blockStatus, .scan:
                 completion.extentCount = entry.extentCount
                 completion.byteCount = entry.coveredByteCount
+            case .write where entry.request.flags.contains(.repair):
+                completion.extentCount = entry.extentCount
+            case .writeZeroes where entry.request.flags.contains(.weigh):
+                completion.extentCount = entry.extentCount
             case .write, .writeZeroes, .trim, .flush, .cache: break
             }
         }
         if status == .mediaError, entry.request.kind == .read {
             // What the damaged copy is can be told, unless a map page is what cannot be read.
             completion.number = entry.numberMax
+            let first = entry.request.offset >> BlockGeometry.blockShift
+            if entry.failedBlock != .max {
+                completion.byteCount = (entry.failedBlock - first) << BlockGeometry.blockShift
+            }
         }
         releaseScratch(slot)
         requests[slot].phase = .free

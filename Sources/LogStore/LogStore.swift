@@ -85,6 +85,8 @@ public struct StoreCounters: Sendable, Hashable, BitwiseCopyable {
     public var checkpointCount: UInt64 = 0
     /// Blocks whose checksum did not match.
     public var checksumErrorCount: UInt64 = 0
+    /// Damaged blocks that were written anew.
+    public var repairedBlockCount: UInt64 = 0
     /// Reads answered from memory.
     public var cacheHitCount: UInt64 = 0
     /// Segments cleaned.

@@ -26,6 +26,8 @@ struct RequestSlot: BitwiseCopyable {
     /// A read found other bytes than the map says and starts again.
     var retryCount: UInt8 = 0
     var mustRetry = false
+    /// The first block that a read found damaged, or could not read; the greatest number for none.
+    var failedBlock = UInt64.max
     /// Next in a wait list or the free list, or -1.
     var next: Int32 = -1
     /// The next block to handle.

@@ -191,6 +191,16 @@ public struct VolumeSpace: Sendable, Hashable {
     public var reclaimableByteCount: UInt64 = 0
 }
 
+/// What is left of a store for changes whose numbers come from outside.
+public struct NumberedRoom: Sendable, Hashable {
+    /// Blocks, with the map pages for them, that writes may take.
+    public var writeBlockCount: UInt64
+    /// Map pages that trims may take.
+    public var trimBlockCount: UInt64
+    /// Layers that snapshots may take.
+    public var layerCount: Int
+}
+
 /// Where a store's bytes are.
 public struct StoreSpace: Sendable, Hashable {
     /// Bytes of the device used for data and maps.

@@ -32,6 +32,18 @@ public struct StoreRequestFlags: OptionSet, Sendable, BitwiseCopyable {
     /// A numbered change that is the next of its volume's stream: it is logged even where nothing of
     /// it applies, and its number becomes the volume's stream position.
     @inlinable public static var streamed: Self { Self(rawValue: 8) }
+    /// A numbered write of one block that puts the same bytes in another place.
+    ///
+    /// It does so where the volume, or a layer below it, has a copy with just this number and these
+    /// bytes' checksum. It changes nothing that is read, so snapshots' copies are mended like the
+    /// volume's own, through read-only handles too.
+    ///
+    /// ``StoreCompletion/extentCount`` says how many copies were put elsewhere: 1, or 0 where there is
+    /// no such copy.
+    @inlinable public static var repair: Self { Self(rawValue: 16) }
+    /// A numbered `writeZeroes` with `noHole` that changes nothing: ``StoreCompletion/extentCount``
+    /// says how many of its blocks the volume's top layer has no data of.
+    @inlinable public static var weigh: Self { Self(rawValue: 32) }
 }
 
 /// Which property of a range a `blockStatus` reports.
@@ -182,7 +194,7 @@ public struct StoreCompletion: BitwiseCopyable, Sendable {
     public var holePartByteCount: UInt32
     /// For a status: the number of extents reported; for a scan, of entries.
     public var extentCount: UInt32
-    /// Bytes read or covered.
+    /// Bytes read or covered; for a read that failed, those in front of the first damaged block.
     public var byteCount: UInt64
     /// For a read: the greatest number among its blocks, trimmed ones included; 0 where nothing is.
     ///

@@ -113,7 +113,8 @@ extension PrimaryMessage.Body {
     /// - Precondition: what it names is within the largest volume, as everything decoded is.
     public var endBlock: UInt64 {
         switch self {
-        case .write(_, let range, _), .read(_, let range, _): range.first + UInt64(range.count)
+        case .write(_, let range, _), .read(_, let range, _), .weigh(_, let range):
+            range.first + UInt64(range.count)
         case .scan(_, _, _, let block), .fetch(_, _, let block), .fill(_, let block, _, _),
             .repair(let block, _, _):
             block + 1

@@ -18,8 +18,10 @@ public import Replication
 public enum PeerWireVersion {
     /// The first one.
     public static var first: UInt8 { 1 }
+    /// Replicas say what their stores have room for.
+    public static var room: UInt8 { 2 }
     /// The one that is spoken.
-    public static var current: UInt8 { first }
+    public static var current: UInt8 { room }
 }
 
 /// Limits of a frame; what is beyond one closes the connection.
@@ -79,6 +81,8 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case snapshot = 0x1D
     /// `PrimaryMessage.Body.keep`
     case keep = 0x1E
+    /// `PrimaryMessage.Body.weigh`
+    case weigh = 0x1F
 
     /// `ReplicaMessage.Body.sealed`
     case sealed = 0x20
@@ -110,6 +114,12 @@ public enum PeerFrameKind: UInt8, Sendable, Hashable, BitwiseCopyable, CaseItera
     case kept = 0x2D
     /// `ReplicaMessage.Body.viewMissing`
     case viewMissing = 0x2E
+    /// `ReplicaMessage.Body.room`
+    case room = 0x2F
+    /// `ReplicaMessage.Body.fillRefused`
+    case fillRefused = 0x30
+    /// `ReplicaMessage.Body.weighed`
+    case weighed = 0x31
 
     /// Whether it begins a connection, or answers that.
     public var isGreeting: Bool { rawValue < 0x10 }

@@ -42,6 +42,12 @@ extension PeerFrameReader {
             let range = try fields.takeRange(countMax: PeerLimits.payloadBlockCountMax)
             try fields.takeReserved(4)
             return .read(token: token, range: range, floor: try fields.takeCounter())
+        case .weigh:
+            let token = try fields.take(UInt64.self)
+            let range = try fields.takeRange(countMax: PeerLimits.payloadBlockCountMax)
+            guard PeerFrameWriter.isOneLeaf(range) else { throw .badRange }
+            try fields.takeReserved(4)
+            return .weigh(token: token, range: range)
         case .snapshot: return .snapshot(try fields.takeMark())
         case .keep:
             let life = Incarnation(try fields.take(UInt64.self))
@@ -109,6 +115,22 @@ extension PeerFrameReader {
                 ? .readDone(token: token, payload: payload, number: number)
                 : .fetched(token: token, payload: payload, number: number)
         case .readRefused: return .readRefused(token: try fields.take(UInt64.self))
+        case .weighed:
+            let token = try fields.take(UInt64.self)
+            let blockCount = try fields.take(UInt32.self)
+            try fields.takeReserved(4)
+            guard blockCount <= UInt32(PeerLimits.payloadBlockCountMax) else { throw .badRange }
+            return .weighed(token: token, blockCount: blockCount)
+        case .fillRefused: return .fillRefused(token: try fields.take(UInt64.self))
+        case .room:
+            let room = ReplicaRoom(
+                writeBlockCount: try fields.take(UInt32.self),
+                trimBlockCount: try fields.take(UInt32.self),
+                layerCount: try fields.take(UInt32.self)
+            )
+            try fields.takeReserved(4)
+            guard room.isTold else { throw .badRoom }
+            return .room(room)
         case .filled: return .filled(token: try fields.take(UInt64.self))
         case .readFailed:
             return .readFailed(token: try fields.take(UInt64.self), block: try fields.takeBlock())

@@ -92,7 +92,7 @@ public enum PeerFrameReader {
         case .hello: return .hello(try hello(header, &fields))
         case .helloAnswer: return .helloAnswer(try helloAnswer(header, &fields))
         case .seal, .open, .write, .flush, .renew, .complete, .recall, .read, .scan, .fetch,
-            .fill, .release, .repair, .snapshot, .keep:
+            .fill, .release, .repair, .snapshot, .keep, .weigh:
             return .primary(
                 PrimaryMessage(
                     instance: header.instance,
@@ -103,7 +103,7 @@ public enum PeerFrameReader {
             )
         case .sealed, .refused, .opened, .progress, .granted, .completed, .readDone,
             .readRefused, .scanned, .fetched, .filled, .readFailed, .fetchFailed, .kept,
-            .viewMissing:
+            .viewMissing, .room, .fillRefused, .weighed:
             return .replica(
                 ReplicaMessage(
                     instance: header.instance,

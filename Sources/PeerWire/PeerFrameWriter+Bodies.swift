@@ -38,6 +38,14 @@ extension PeerFrameWriter {
             body.put(range)
             body.putReserved(4)
             body.put(counter: floor)
+        case .weigh(let token, let range):
+            precondition(
+                isOneLeaf(range) && range.count <= PeerLimits.payloadBlockCountMax,
+                "a write of many blocks, or in two leaves"
+            )
+            body.put(token)
+            body.put(range)
+            body.putReserved(4)
         case .snapshot(let mark): body.put(mark)
         case .keep(let life, let mark):
             body.put(life.rawValue)
@@ -75,6 +83,19 @@ extension PeerFrameWriter {
             body.putReserved(7)
         case .progress(let applied, let durable):
             put(applied: applied, durable: durable, into: &body)
+        case .weighed(let token, let blockCount):
+            precondition(
+                blockCount <= PeerLimits.payloadBlockCountMax,
+                "more blocks than a write has"
+            )
+            body.put(token)
+            body.put(blockCount)
+            body.putReserved(4)
+        case .room(let room):
+            body.put(room.writeBlockCount)
+            body.put(room.trimBlockCount)
+            body.put(room.layerCount)
+            body.putReserved(4)
         case .granted(let sentAt): body.put(sentAt.nanoseconds)
         case .completed: break
         case .kept(let number): body.put(number)
@@ -84,7 +105,8 @@ extension PeerFrameWriter {
             body.put(number)
             body.put(payload, hasBytes: hasBytes)
             body.putReserved(4)
-        case .readRefused(let token), .filled(let token), .viewMissing(let token):
+        case .readRefused(let token), .filled(let token), .viewMissing(let token),
+            .fillRefused(let token):
             body.put(token)
         case .readFailed(let token, let block):
             body.put(token)
@@ -156,6 +178,7 @@ extension PeerFrameKind {
         case .write: self = .write
         case .snapshot: self = .snapshot
         case .keep: self = .keep
+        case .weigh: self = .weigh
         case .flush: self = .flush
         case .renew: self = .renew
         case .complete: self = .complete
@@ -184,6 +207,9 @@ extension PeerFrameKind {
         case .scanned: self = .scanned
         case .fetched: self = .fetched
         case .filled: self = .filled
+        case .fillRefused: self = .fillRefused
+        case .weighed: self = .weighed
+        case .room: self = .room
         case .readFailed: self = .readFailed
         case .fetchFailed: self = .fetchFailed
         }

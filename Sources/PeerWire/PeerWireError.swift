@@ -53,6 +53,8 @@ public enum PeerWireError: Error, Hashable, Sendable, BitwiseCopyable {
     case badLineage
     /// A snapshot without an id, or with the number of none.
     case badSnapshot
+    /// More room than is told apart.
+    case badRoom
 
     /// What is wrong, for people.
     public var text: String {
@@ -82,6 +84,7 @@ public enum PeerWireError: Error, Hashable, Sendable, BitwiseCopyable {
         case .tooManyEntries(let count): "\(count) entries"
         case .badLineage: "epochs that are no lineage"
         case .badSnapshot: "a snapshot that cannot exist"
+        case .badRoom: "more room than is told"
         }
     }
 }

@@ -22,9 +22,10 @@ extension PrimaryMachine {
             !isAuthority(slot, fetch) || fetch.asked != fetch.view
         {
             release(payload)
-            guard slot == fetch.slot, fetch.purpose == .missing, number > wanted else {
-                return askAnother(index)
-            }
+            // What a stage has overwritten is below a snapshot, and older than its number says.
+            guard slot == fetch.slot, fetch.purpose == .missing, number > wanted,
+                number.counter < WriteNumber.writeCounterMax
+            else { return askAnother(index) }
             // What it lacks nobody else has, and it has a newer one.
             pass(slot, number)
             return finish(index)
@@ -62,6 +63,11 @@ extension PrimaryMachine {
 
     /// Sends a block to the replica that lacks it.
     private func fill(_ index: Int, _ number: WriteNumber, _ payload: PayloadID) {
+        guard !payload.hasBytes || hasRoomToFill(fetches[index].slot) else {
+            leaveOut(fetches[index].slot)
+            finish(index)
+            return release(payload)
+        }
         fetches[index].isFilling = true
         let fetch = fetches[index]
         let block = fetch.entry.block
@@ -159,7 +165,8 @@ extension PrimaryMachine {
             return release(payload)
         }
         finish(index)
-        number(WindowEntry(range: range, payload: payload))
+        // Whatever room there is: the reserve is for it, and nobody can be told that there is none.
+        number(WindowEntry(range: range, payload: payload, promised: .all))
         if fetch.purpose == .stray {
             pass(fetch.slot, lastNumber)
         }
@@ -179,6 +186,12 @@ extension PrimaryMachine {
             return
         }
         finish(index)
+    }
+
+    /// A replica had no room for a block that it lacks.
+    func onFillRefused(_ slot: Int, _ token: UInt64) {
+        leaveOut(slot)
+        onFilled(slot, token)
     }
 
     /// Ends a fetch; its walk has one less under way.

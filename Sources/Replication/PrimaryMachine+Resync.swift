@@ -11,6 +11,9 @@ extension PrimaryMachine {
             onOpened(slot, isComplete: isComplete, applied: applied, durable: durable)
         case .progress(let applied, let durable):
             onProgress(slot, applied: applied, durable: durable)
+        case .room(let room): onRoom(slot, room)
+        case .weighed(let token, let blockCount): onWeighed(slot, token, blockCount)
+        case .fillRefused(let token): onFillRefused(slot, token)
         case .granted(let sentAt): onGranted(slot, sentAt: sentAt)
         case .completed: onCompleted(slot)
         case .kept(let number): onKept(slot, number)
@@ -69,7 +72,7 @@ extension PrimaryMachine {
                 resync.walk.token = 0
             }
             advance(&resync.walk, purpose: .missing, of: slot)
-            if resync.walk.isDone { resync.phase = .passing }
+            if isWhole(resync.walk) { resync.phase = .passing }
         case .passing:
             let goal = max(tailCount, max(committed, resync.walk.passCounter))
             guard peers[slot].applied >= goal, let incarnation = peers[slot].incarnation else {
@@ -105,6 +108,11 @@ extension PrimaryMachine {
     }
 
     // MARK: - Walks
+
+    /// Whether everything that a walk found has reached the replica.
+    func isWhole(_ walk: BlockWalk) -> Bool {
+        walk.isDone && (!walk.hasLeftOut || policy.defect == .leftOutForgotten)
+    }
 
     /// Sends the next scan and the next fetches of a walk.
     func advance(_ walk: inout BlockWalk, purpose: Fetch.Purpose, of slot: Int) {

@@ -13,7 +13,7 @@ extension PrimaryMachine {
     ///
     /// - Parameters:
     ///   - token: Comes back with the end: ``ClientResult/written(_:)`` with the snapshot's number,
-    ///     once W replicas have it durably.
+    ///     once W replicas have it durably, or ``ClientResult/noRoom``.
     ///   - id: The snapshot's id, which no other one has.
     ///   - now: The time.
     /// - Returns: False when it cannot be taken now, or there are ``SnapshotMark/countMax``.
@@ -117,7 +117,7 @@ extension PrimaryMachine {
         switch resync.phase {
         case .stageStrays:
             advance(&resync.walk, purpose: .stageStray, of: slot)
-            guard resync.walk.isDone else { return }
+            guard isWhole(resync.walk) else { return }
             peers[slot].areStraysGone = true
             resync = missingBlocks(of: mark, slot)
         case .stageMissing:
@@ -128,7 +128,11 @@ extension PrimaryMachine {
                 resync.walk.token = 0
             }
             advance(&resync.walk, purpose: .stageMissing, of: slot)
-            guard resync.walk.isDone, let life = peers[slot].incarnation else { return }
+            guard isWhole(resync.walk), let life = peers[slot].incarnation else { return }
+            guard peers[slot].room.layerCount > 0 else {
+                resync.walk.hasLeftOut = true
+                return
+            }
             resync.phase = .keeping
             send(.keep(life, mark), to: slot)
         default: return

@@ -16,6 +16,8 @@ public struct PeerSummary: Sendable, Hashable {
     public var behindCount: UInt64
     /// What it is given to become complete; nil when nothing is.
     public var resync: ResyncPhase?
+    /// Whether its store has no room for a write, or for what it lacks.
+    public var lacksRoom: Bool
 }
 
 /// Where a replica is on its way back.
@@ -33,7 +35,8 @@ public enum ResyncPhase: String, Sendable, Hashable {
 extension PrimaryMachine {
     /// Its replicas, by slot.
     public var peerSummaries: [PeerSummary] {
-        peers.map { peer in
+        peers.indices.map { slot in
+            let peer = peers[slot]
             let resync: ResyncPhase? =
                 switch peer.resync?.phase {
                 case .stageStrays, .stageMissing, .keeping: .snapshots
@@ -48,7 +51,8 @@ extension PrimaryMachine {
                 isStreaming: peer.isStreaming,
                 isComplete: peer.isComplete && peer.isStreaming,
                 behindCount: nextCounter - 1 - min(peer.applied, nextCounter - 1),
-                resync: resync
+                resync: resync,
+                lacksRoom: lacksRoom(slot)
             )
         }
     }

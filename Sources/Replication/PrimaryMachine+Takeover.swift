@@ -10,19 +10,25 @@ extension PrimaryMachine {
         peers[slot].isStreaming = false
         peers[slot].isStaging = false
         peers[slot].resync = nil
+        peers[slot].waitsForRoomSince = nil
         dropFetches(of: slot)
+        forgetWeight(of: slot)
         send(.seal, to: slot)
     }
 
     /// Forgets what was under way over a link.
     func loseLink(_ slot: Int) {
         peers[slot].isLinked = false
+        peers[slot].room = .plentiful
+        peers[slot].isPassedBy = false
         peers[slot].status = nil
         peers[slot].isOpening = false
         peers[slot].isStreaming = false
         peers[slot].isStaging = false
         peers[slot].resync = nil
+        peers[slot].waitsForRoomSince = nil
         dropFetches(of: slot)
+        forgetWeight(of: slot)
         requeueReads(of: slot)
         if state == .renewing, slot == sourceSlot { stop(.sourceLost) }
     }
@@ -125,12 +131,19 @@ extension PrimaryMachine {
         peers[slot].hasForgotten = !status.record.remembers
         peers[slot].resync = nil
         let isFollower = status.record.accepted == epoch
-        if isFollower, status.applied + 1 >= windowStart {
+        // One that lacks a snapshot takes no stream yet, and is to be in step with what it gets then.
+        let isPassedBy =
+            isFollower && peers[slot].isPassedBy
+            && !snapshots.contains { $0.number > status.end }
+        peers[slot].isPassedBy = false
+        if isFollower, status.applied + 1 >= windowStart, !isPassedBy {
             peers[slot].nextToSend = status.applied + 1
         } else {
-            // It misses what the window no longer has, or everything of this epoch.
-            peers[slot].nextToSend = windowStart
-            peers[slot].streamStart = windowStart
+            // It misses what the window no longer has, or everything of this epoch, or what it had no
+            // room for.
+            let start = isPassedBy ? nextCounter : windowStart
+            peers[slot].nextToSend = start
+            peers[slot].streamStart = start
             peers[slot].common =
                 isFollower
                 ? status.end : status.record.lineage.commonPoint(end: status.end, with: lineage)

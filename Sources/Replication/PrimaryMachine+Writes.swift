@@ -78,6 +78,21 @@ extension PrimaryMachine {
                 continue
             }
             guard hasClientRoom(request.range) else { return }
+            var light = SlotSet()
+            switch admission(of: request) {
+            case .granted: break
+            case .later: return
+            case .refused:
+                switch weigh(slot) {
+                case .granted: light = weighing?.light ?? light
+                case .later: return
+                case .refused:
+                    _ = waitingWrites.popFirst()
+                    refuse(Int(slot))
+                    continue
+                }
+            }
+            weighing = nil
             _ = waitingWrites.popFirst()
             if request.snapshot != 0 { noteSnapshot(request.snapshot) }
             let isBold = policy.defect == .snapshotNotAwaited && request.kind == .snapshot
@@ -88,14 +103,23 @@ extension PrimaryMachine {
             } else {
                 numberedWrites.append(slot)
             }
-            number(
-                WindowEntry(
-                    range: request.range,
-                    payload: request.payload,
-                    snapshot: request.snapshot
-                )
+            var entry = WindowEntry(
+                range: request.range,
+                payload: request.payload,
+                snapshot: request.snapshot
             )
+            entry.promised = roomySlots(for: entry).union(light)
+            number(entry)
+            notePromises(entry.promised)
         }
+    }
+
+    /// Ends a request for which there is no room.
+    private func refuse(_ slot: Int) {
+        weighing = nil
+        release(requests[slot].payload)
+        refusedCount &+= 1
+        end(slot, .noRoom)
     }
 
     /// Whether the window can keep another write of a client; a write larger than the window goes
@@ -123,7 +147,9 @@ extension PrimaryMachine {
     ///
     /// - Precondition: ``hasRoom()``.
     func number(_ entry: WindowEntry) {
+        chargedTotal += entry.charge
         window[windowIndex(nextCounter)] = entry
+        window[windowIndex(nextCounter)].chargedThrough = chargedTotal
         windowByteCount += entry.range.byteCount
         if policy.isWritethrough { flushWanted = nextCounter }
         nextCounter += 1
@@ -139,13 +165,19 @@ extension PrimaryMachine {
     func stream() {
         for slot in peers.indices where peers[slot].isStreaming {
             guard peers[slot].nextToSend >= windowStart else {
-                // It was dropped, and the window went on without it.
-                greet(slot)
+                // It was dropped, and the window went on without it. Who waits for room is not
+                // greeted until there is some, or patience ends.
+                if peers[slot].waitsForRoomSince == nil { greet(slot) }
                 continue
             }
             guard !isGathering(slot) else { continue }
             while peers[slot].nextToSend < nextCounter {
                 let counter = peers[slot].nextToSend
+                guard maySend(counter, to: slot) else {
+                    peers[slot].waitsForRoomSince = peers[slot].waitsForRoomSince ?? now
+                    break
+                }
+                peers[slot].waitsForRoomSince = nil
                 let entry = window[windowIndex(counter)]
                 let number = WriteNumber(epoch: epoch, counter: counter)
                 send(entry.message(number), to: slot)
@@ -182,6 +214,8 @@ extension PrimaryMachine {
         }
         peers[slot].applied = max(peers[slot].applied, applied)
         peers[slot].durable = max(peers[slot].durable, durable)
+        // One that was dropped and has caught up since is waited for like any other.
+        if peers[slot].durable + 1 >= windowStart { peers[slot].isHolding = true }
     }
 
     /// Finds what is committed and hardened now, and tells who waits for it.

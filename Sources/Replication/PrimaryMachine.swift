@@ -9,6 +9,8 @@
 //   no client is answered before the tail is committed by W complete replicas
 //   a replica that is not complete is given no snapshot in its stream
 //   a read is answered only while W replicas' grants hold, and shows only what is committed
+//   what a client wrote is numbered when W complete replicas have room for it and for all that they
+//     have not applied
 //   the window keeps each write until every replica that is streamed to has it durable
 //   a replica becomes complete only when its strays are overwritten, what it lacked is filled, and
 //     its stream has passed all of that and everything committed
@@ -47,6 +49,8 @@ public enum ClientResult: Sendable, Hashable {
     case damaged
     /// Everything acknowledged before is durable.
     case flushed
+    /// Less than W replicas have room for a write, or for a snapshot: it did not happen.
+    case noRoom
     /// The primary stopped: nobody knows whether a write happened.
     case unknown
 }
@@ -98,6 +102,8 @@ public final class PrimaryMachine {
     public internal(set) var hardened: UInt64 = 0
     /// Messages that were ignored: of stale lives, absurd, or out of turn.
     public internal(set) var ignoredCount: UInt64 = 0
+    /// Requests that were refused, because less than W replicas have room for them.
+    public internal(set) var refusedCount: UInt64 = 0
     /// The epoch.
     public let epoch: Epoch
 
@@ -123,6 +129,10 @@ public final class PrimaryMachine {
     var windowStart: UInt64 = 1
     var nextCounter: UInt64 = 1
     var windowByteCount = 0
+    /// The write for which replicas are asked whether it takes room.
+    var weighing: Weighing?
+    /// What all numbered writes take of a store at most.
+    var chargedTotal: UInt64 = 0
     /// The counter that somebody wants durable.
     var flushWanted: UInt64 = 0
 
@@ -252,6 +262,7 @@ public final class PrimaryMachine {
         self.now = now
         renewGrants()
         checkStuck()
+        passByRoomless()
         retryFetches()
         pump()
         return nextHedgeAt

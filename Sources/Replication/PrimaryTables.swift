@@ -12,6 +12,13 @@ struct SlotSet: BitwiseCopyable {
 
     mutating func insert(_ slot: Int) { bits |= 1 << UInt8(slot) }
 
+    /// All slots there may be.
+    static var all: SlotSet {
+        var result = SlotSet()
+        result.bits = .max
+        return result
+    }
+
     mutating func remove(_ slot: Int) { bits &= ~(1 << UInt8(slot)) }
 
     func union(_ other: SlotSet) -> SlotSet {
@@ -63,6 +70,17 @@ struct Peer {
     /// Whether a read was not answered in time, and nothing was since.
     var isLate = false
 
+    /// What its store has room for, as it last said over this link.
+    var room = ReplicaRoom.plentiful
+    /// The last write that was numbered without asking for room in its store.
+    var lastUnpromised: UInt64 = 0
+    /// Since when the next write of its stream is not sent, for want of room.
+    var waitsForRoomSince: Instant?
+    /// Since when it does not get on for want of room, as far as that was noticed.
+    var stuckForRoomSince: Instant?
+    /// Whether it is to be opened where the stream is now: it is without room for what comes before.
+    var isPassedBy = false
+
     init(instance: ReplicaInstance) { self.instance = instance }
 
     /// Whether blocks may be sent to it that it lacks.
@@ -75,6 +93,10 @@ struct WindowEntry: BitwiseCopyable {
     var payload = PayloadID.zeroes
     /// The id of a snapshot, which has neither blocks nor bytes; 0 for a write.
     var snapshot: UInt64 = 0
+    /// The replicas that had room for it when it was numbered, or since.
+    var promised = SlotSet()
+    /// What it and all writes of the epoch before it take of a store at most.
+    var chargedThrough: UInt64 = 0
 }
 
 /// A client's request.
@@ -121,6 +143,8 @@ struct BlockWalk {
     /// The counter that the stream must have passed before what was found here can be relied on:
     /// of rewritten strays, and of whatever of this epoch was seen or filled ahead of the stream.
     var passCounter: UInt64 = 0
+    /// Whether a block was left out, because the replica has no room for it.
+    var hasLeftOut = false
 
     init(slot: Int, above: WriteNumber) {
         self.slot = slot

@@ -33,6 +33,11 @@ extension ReplicaMachine {
                 return
             }
             actions.append(.read(range, address(token)))
+        case .weigh(let token, let range):
+            guard range.isValid, range.count <= policy.requestBlockCountMax else {
+                return ignore(message.body)
+            }
+            actions.append(.weigh(range, address(token)))
         case .scan(let token, let view, let above, let from):
             guard above.isValid, from < BlockRange.blockCountMax else {
                 return ignore(message.body)
@@ -96,7 +101,18 @@ extension ReplicaMachine {
         {
             actions.removeLast()
         }
+        tellRoom(to: link)
         send(.progress(applied: applied, durable: durable), to: link, epoch: record.accepted)
+    }
+
+    /// Says what the store has room for, where the stream comes from, if that is not known there.
+    ///
+    /// Before what is told of progress: what is applied has taken its part of it.
+    func tellRoom(to link: LinkID) {
+        guard link == streamLink, room != toldRoom else { return }
+        toldRoom = room
+        if room != .plentiful { hasLackedRoom = true }
+        send(.room(room), to: link, epoch: record.accepted)
     }
 
     /// Starts a flush when one is wanted and none is under way: it covers all that was received.
@@ -112,6 +128,20 @@ extension ReplicaMachine {
 
     /// An old block is in memory.
     public func onFilled(_ address: ReplyAddress) { answer(address, .filled(token: address.token)) }
+
+    /// It is known how much room a range would take.
+    ///
+    /// - Parameters:
+    ///   - address: As in the action.
+    ///   - blockCount: Blocks of which there is no copy above all snapshots.
+    public func onWeighed(_ address: ReplyAddress, blockCount: UInt32) {
+        answer(address, .weighed(token: address.token, blockCount: blockCount))
+    }
+
+    /// An old block found no room.
+    public func onFillRefused(_ address: ReplyAddress) {
+        answer(address, .fillRefused(token: address.token))
+    }
 
     /// A client's read ended.
     ///

@@ -85,6 +85,7 @@ extension ReplicaMachine {
         self.committed = max(self.committed, committed)
         grantEnd = now.advanced(byNanoseconds: policy.grantNanoseconds)
         grantHolder = message.primary
+        tellRoom(to: link)
         send(.granted(sentAt: sentAt), to: link, epoch: message.epoch)
     }
 

@@ -26,7 +26,8 @@ public enum ReplicaAction: Sendable, Hashable {
     /// Append a write of the stream, block by block where the copy is older; ends with
     /// ``ReplicaMachine/onAppended(now:)``, in order.
     case append(number: WriteNumber, range: BlockRange, payload: PayloadID)
-    /// Apply an old block where the copy is older; ends with ``ReplicaMachine/onFilled(_:)``.
+    /// Apply an old block where the copy is older; ends with ``ReplicaMachine/onFilled(_:)``, or with
+    /// ``ReplicaMachine/onFillRefused(_:)`` when there is no room for it.
     case fill(block: UInt64, number: WriteNumber, payload: PayloadID, ReplyAddress)
     /// Make everything appended durable; ends with ``ReplicaMachine/onFlushed(now:)``.
     case flush
@@ -43,6 +44,9 @@ public enum ReplicaAction: Sendable, Hashable {
     /// Read; ends with ``ReplicaMachine/onRead(_:payload:number:)`` or
     /// ``ReplicaMachine/onReadFailed(_:block:)``.
     case read(BlockRange, ReplyAddress)
+    /// Count the blocks of a range of which there is no copy above all snapshots; ends with
+    /// ``ReplicaMachine/onWeighed(_:blockCount:)``.
+    case weigh(BlockRange, ReplyAddress)
     /// Read one block; ends with ``ReplicaMachine/onFetched(_:payload:number:)`` or
     /// ``ReplicaMachine/onFetchFailed(_:number:)``, or ``ReplicaMachine/onViewMissing(_:)``.
     case fetch(ReplicaView, block: UInt64, ReplyAddress)
@@ -84,6 +88,8 @@ public final class ReplicaMachine {
     public internal(set) var committed = WriteNumber.zero
     /// Its snapshots, in the order of their numbers, as they will be when all under way is done.
     public internal(set) var snapshots: [SnapshotMark]
+    /// What its store has room for now; the owner says so before it calls anything else.
+    public var room = ReplicaRoom.plentiful
     /// Messages that were ignored: not for this replica, absurd, or out of turn.
     public internal(set) var ignoredCount: UInt64 = 0
 
@@ -110,7 +116,16 @@ public final class ReplicaMachine {
     var isFlushWanted = false
     var flushThrough: UInt64 = 0
     /// Where the stream comes from: progress is told there.
-    var streamLink: LinkID?
+    var streamLink: LinkID? {
+        didSet {
+            // Who opens a link takes room for granted until it hears otherwise.
+            if streamLink != oldValue { toldRoom = hasLackedRoom ? nil : .plentiful }
+        }
+    }
+    /// What was said of its room over that link; nil when what was said over it before is not known.
+    var toldRoom: ReplicaRoom? = .plentiful
+    /// Whether room was ever said to be less than plentiful.
+    var hasLackedRoom = false
 
     /// Starts a replica on what its log holds.
     ///
@@ -311,6 +326,7 @@ public final class ReplicaMachine {
             )
             send(.sealed(status), to: answer.link, epoch: answer.epoch)
         case .opened:
+            tellRoom(to: answer.link)
             send(
                 .opened(isComplete: record.isComplete, applied: applied, durable: durable),
                 to: answer.link,

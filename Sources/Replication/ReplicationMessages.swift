@@ -54,6 +54,8 @@ public struct PrimaryMessage: Sendable, Hashable {
         case fill(token: UInt64, block: UInt64, number: WriteNumber, payload: PayloadID)
         /// You have everything of a snapshot that you missed: keep it. For this life of yours only.
         case keep(Incarnation, SnapshotMark)
+        /// How many blocks of a range have you no copy of your own of, above all snapshots?
+        case weigh(token: UInt64, range: BlockRange)
         /// I read no more: what you granted me is void.
         case release
         /// The bytes of a copy that is damaged; for one with just this number.
@@ -95,6 +97,12 @@ public struct ReplicaMessage: Sendable, Hashable {
         case opened(isComplete: Bool, applied: UInt64, durable: UInt64)
         /// Everything up to these counters is in memory, and durable.
         case progress(applied: UInt64, durable: UInt64)
+        /// What my store has room for, beyond what I have said is applied.
+        case room(ReplicaRoom)
+        /// An old block was not applied: there is no room for it.
+        case fillRefused(token: UInt64)
+        /// So many blocks would take room.
+        case weighed(token: UInt64, blockCount: UInt32)
         /// A grant, from now on.
         case granted(sentAt: Instant)
         /// I know that I am complete, durably.

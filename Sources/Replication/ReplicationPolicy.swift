@@ -30,6 +30,13 @@ public struct ReplicationPolicy: Sendable, Hashable {
     /// the second after which a link is given up.
     public var hedgeNanoseconds: UInt64 = 20_000_000
 
+    /// Nanoseconds that a replica's stream waits for room in its store before the replica is opened
+    /// where the stream is then: as long as a cleaner needs to make some.
+    public var roomPatienceNanoseconds: UInt64 = 2_000_000_000
+    /// Nanoseconds before a replica without room is given again what it had none for: that reads all
+    /// it lacks.
+    public var roomRetryNanoseconds: UInt64 = 10_000_000_000
+
     /// Writes that a primary keeps for its replicas; rounded up to a power of two.
     public var windowCountMax = 16_384
     /// Bytes of payload in them (64 MiB).
@@ -122,4 +129,12 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case straysInSnapshots = "strays-in-snapshots"
     /// Snapshots that were taken in vain stay.
     case vainSnapshotsKept = "vain-snapshots-kept"
+    /// Writes are numbered and sent whether there is room for them or not.
+    case roomIgnored = "room-ignored"
+    /// What is on its way to a replica is not counted: its room is given out again.
+    case roomUsedTwice = "room-used-twice"
+    /// A write without room is taken for one of blocks that all have already.
+    case overwritesAssumed = "overwrites-assumed"
+    /// A replica becomes complete without the blocks that it had no room for.
+    case leftOutForgotten = "left-out-forgotten"
 }

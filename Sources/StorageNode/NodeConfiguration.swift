@@ -195,12 +195,18 @@ public enum NodeEvent: Sendable {
     case exportsChanged(count: Int)
     /// A served volume has come this far, or fallen back.
     case serviceChanged(volume: String, state: ServiceState)
+    /// The stores of replicas on these nodes have no room for a served volume, and of no others;
+    /// and writes are refused for that, or not.
+    case serviceRoomChanged(volume: String, nodes: [String], refusesWrites: Bool)
     /// A served volume stopped, and would go on under another epoch.
     case serviceStopped(volume: String, reason: String)
     /// Another process has a volume that was served here.
     case serviceDeposed(volume: String)
     /// A replica ended because its store refused to go on.
     case replicaFailed(volume: VolumeID, path: String)
+    /// Damaged blocks of a replica were written anew, from other replicas; at most one event per
+    /// minute and replica.
+    case blocksRepaired(volume: VolumeID, path: String, count: UInt64)
     /// TLS with another node failed; the same is told at most once a minute.
     ///
     /// `peer` is the node that was dialled, or the address that a connection came from.
@@ -225,7 +231,7 @@ extension NodeEvent {
     /// Whether it changes what the metadata service is told of served volumes.
     public var isAboutServices: Bool {
         switch self {
-        case .serviceChanged, .serviceStopped, .serviceDeposed: true
+        case .serviceChanged, .serviceStopped, .serviceDeposed, .serviceRoomChanged: true
         default: false
         }
     }

@@ -69,6 +69,8 @@ final class StoreHost {
     let waiting: FixedRing<StoreRequest>
     /// Requests of replicas submitted and not completed, and those that wait for that.
     var replicaRequestCount = 0
+    /// Replicas that are in use: among them what is left of the store is shared out.
+    var replicaCount = 0
     let replicaRequestCountMax: Int
     var waitingReplicaRequests = GrowingQueue<StoreRequest>()
     private(set) var opened: [ExportKey: OpenExport] = [:]

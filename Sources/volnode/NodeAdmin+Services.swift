@@ -92,6 +92,7 @@ extension ServiceStatus {
                 isLinked: peer.isLinked,
                 isComplete: peer.isComplete,
                 behindCount: peer.behindCount,
+                lacksRoom: peer.lacksRoom ? true : nil,
                 resync: peer.resync?.rawValue
             )
         }
@@ -104,6 +105,7 @@ extension ServiceStatus {
             state: NodeServiceState(state),
             stopReason: stopReason,
             needsEpoch: needsEpoch,
+            refusesWrites: refusesWrites ? true : nil,
             connectionCount: connectionCount,
             replicas: peers
         )

@@ -128,6 +128,11 @@ extension ControlError {
             self.init(.volumeNotFound, "The node does not serve the volume under this epoch.")
         case .unknownOutcome:
             self.init(.unavailable, "The snapshot was not known to be safe in time.")
+        case .noRoom:
+            self.init(
+                .noSpace,
+                "Too few of the stores that have replicas of the volume have room for a snapshot."
+            )
         case .tooManySnapshots:
             self.init(.limitReached, "The volume has as many snapshots as there may be.")
         }

@@ -77,6 +77,8 @@ struct NodeLog: Sendable {
                 "volume",
                 metadata: ["volume": "\(volume)", "state": "\(state.rawValue)"]
             )
+        case .serviceRoomChanged(let volume, let nodes, let refusesWrites):
+            tellRoom(of: volume, nodes, refusesWrites)
         case .serviceStopped(let volume, let reason):
             logger.warning(
                 "a volume needs another epoch to be served",
@@ -92,6 +94,13 @@ struct NodeLog: Sendable {
                 "a replica ended: its store refused to go on",
                 metadata: ["volume": "\(volume.rawValue)", "store": "\(path)"]
             )
+        case .blocksRepaired(let volume, let path, let count):
+            logger.warning(
+                "damaged blocks of a replica were written anew; see 'dmesg' about the disk",
+                metadata: [
+                    "volume": "\(volume.rawValue)", "store": "\(path)", "count": "\(count)",
+                ]
+            )
         case .peerTLSFailed(let peer, let isDialled, let failure):
             var metadata: Logger.Metadata = ["reason": "\(failure)"]
             metadata[isDialled ? "node" : "from"] = "\(peer)"
@@ -101,6 +110,27 @@ struct NodeLog: Sendable {
             logger.warning(
                 "a connection of a replica was cut",
                 metadata: ["volume": "\(volume.rawValue)", "reason": "\(reason)"]
+            )
+        }
+    }
+}
+
+extension NodeLog {
+    /// Says whose stores have no room for a volume, and whether that has its writes refused.
+    private func tellRoom(of volume: String, _ nodes: [String], _ refusesWrites: Bool) {
+        var metadata: Logger.Metadata = ["volume": "\(volume)"]
+        if !nodes.isEmpty { metadata["full"] = "\(nodes.joined(separator: ","))" }
+        if refusesWrites {
+            logger.error(
+                "writes refused: the stores of too few replicas have room; delete snapshots or volumes there, or trim",
+                metadata: metadata
+            )
+        } else if nodes.isEmpty {
+            logger.notice("the stores of all replicas have room", metadata: metadata)
+        } else {
+            logger.warning(
+                "replicas fall behind: their stores have no room",
+                metadata: metadata
             )
         }
     }

@@ -216,6 +216,36 @@ struct FailoverTests {
         await cluster.stop()
     }
 
+    @Test("Full stores of replicas are told once, and that they have room again")
+    func heartbeat_fullStores_areTold() async throws {
+        let cluster = try await ReplicatedCluster()
+        try await cluster.create()
+        try await cluster.attach()
+        let shelf = cluster.node("n1").shelf
+        try await cluster.heartbeat("n1")
+        #expect(try await cluster.plane.volume("v").warning == nil)
+        shelf.setRoomless(["n3"])
+        for _ in 0..<2 { try await cluster.heartbeat("n1") }
+        var volume = try await cluster.plane.volume("v")
+        #expect(volume.replicaStates?.filter { $0.lacksRoom == true }.map(\.node) == ["n3"])
+        #expect(volume.warning?.contains("'n3' has no room") == true)
+        shelf.setRoomless(["n2", "n3"])
+        for _ in 0..<2 { try await cluster.heartbeat("n1") }
+        volume = try await cluster.plane.volume("v")
+        #expect(volume.warning?.hasPrefix("Writes are refused") == true)
+        shelf.setRoomless([])
+        for _ in 0..<2 { try await cluster.heartbeat("n1") }
+        #expect(try await cluster.plane.volume("v").warning == nil)
+        let kinds = ["volume.full": 1, "volume.roomy": 1, "replica.full": 2, "replica.roomy": 2]
+        for (kind, count) in kinds {
+            #expect(
+                try await cluster.eventually { try await cluster.events(kind).count == count },
+                "\(kind)"
+            )
+        }
+        await cluster.stop()
+    }
+
     // MARK: - Replacement
 
     @Test("A replica whose node stays away is replaced, once all others are complete")

@@ -24,6 +24,8 @@ final class ServiceShelf: Sendable {
         var unlinked: Set<String> = []
         /// Nodes whose replicas are not complete.
         var incomplete: Set<String> = []
+        /// Nodes whose replicas have no room.
+        var roomless: Set<String> = []
         var needsEpoch: Set<UInt64> = []
         var refusalCount = 0
         /// The session that it has registered with.
@@ -68,6 +70,9 @@ final class ServiceShelf: Sendable {
             state.incomplete = incomplete
         }
     }
+
+    /// Has the stores of replicas on these nodes have no room.
+    func setRoomless(_ nodes: Set<String>) { state.withLock { $0.roomless = nodes } }
 
     /// Has a volume's primary stop for want of another epoch.
     func requireEpoch(_ volume: UInt64) {
@@ -136,13 +141,16 @@ final class ServiceShelf: Sendable {
             state: isStopped
                 ? .stopped : linkedCount < assignment.writeQuorum ? .suspended : .serving,
             needsEpoch: isStopped,
+            refusesWrites: assignment.placements.count - state.roomless.count
+                < assignment.writeQuorum ? true : nil,
             replicas: assignment.placements.map { placement in
                 NodePeerStatus(
                     node: placement.node,
                     instance: placement.instance,
                     isLinked: !state.unlinked.contains(placement.node),
                     isComplete: !state.unlinked.union(state.incomplete).contains(placement.node),
-                    behindCount: state.incomplete.contains(placement.node) ? 5 : 0
+                    behindCount: state.incomplete.contains(placement.node) ? 5 : 0,
+                    lacksRoom: state.roomless.contains(placement.node) ? true : nil
                 )
             }
         )

@@ -73,8 +73,8 @@ import Testing
         let expected = hex(
             """
             43524e50            # CRNP
-            01 12 0000          # version, write
-            f171c43c            # checksum
+            02 12 0000          # version, write
+            0423fa35            # checksum
             20000000            # body
             00200000            # payload
             00000000

@@ -64,7 +64,15 @@ struct ReplicationAllocationTests {
                 isForced: token % 8 == 0,
                 now: now
             )
+            let room = ReplicaRoom(
+                writeBlockCount: 100 + UInt32(token % 2),
+                trimBlockCount: 100,
+                layerCount: 1
+            )
             for slot in 0..<3 {
+                // Little room, and less for one of them: its stream stops and goes on.
+                let own = slot == 2 && token % 4 == 0 ? ReplicaRoom.none : room
+                primary.onMessage(message(.room(own), slot), slot: slot, now: now)
                 let progress = ReplicaMessage.Body.progress(applied: token, durable: token)
                 primary.onMessage(message(progress, slot), slot: slot, now: now)
                 primary.onMessage(message(.granted(sentAt: now), slot), slot: slot, now: now)
@@ -110,6 +118,11 @@ struct ReplicationAllocationTests {
             let range = BlockRange(first: counter, count: 1)
             say(.write(number: number, range: range, payload: PayloadID(counter)))
             say(.renew(sentAt: now, committed: .zero))
+            replica.room = ReplicaRoom(
+                writeBlockCount: UInt32(counter),
+                trimBlockCount: 9,
+                layerCount: 1
+            )
             replica.onAppended(now: now)
             say(.flush(through: counter))
             replica.onFlushed(now: now)

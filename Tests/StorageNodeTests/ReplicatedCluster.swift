@@ -22,6 +22,8 @@ final class ReplicatedCluster {
     private let credentials: [String?]
     /// The store that the replicas are in, each on a reactor of its own.
     private let store: Int
+    /// How large the stores of each node are; those beyond the end as usual.
+    private let storeByteCounts: [UInt64]
     private let configure: (inout NodeConfiguration) -> Void
     /// Where the nodes are said to be.
     var host = "127.0.0.1"
@@ -33,10 +35,12 @@ final class ReplicatedCluster {
         durability: Durability = .writeback,
         credentials: [String?] = [],
         store: Int = 0,
+        storeByteCounts: [UInt64] = [],
         configure: @escaping (inout NodeConfiguration) -> Void = { _ in }
     ) async throws {
         self.credentials = credentials
         self.store = store
+        self.storeByteCounts = storeByteCounts
         self.configure = configure
         self.replicaCount = replicaCount
         self.byteCount = byteCount
@@ -52,7 +56,12 @@ final class ReplicatedCluster {
 
     private func start(_ index: Int, _ directory: TestDirectory?) async throws -> TestNode {
         let credentials = credentials.indices.contains(index) ? credentials[index] : nil
-        return try await TestNode(storeCount: store + 1, directory: directory) { configuration in
+        let size = storeByteCounts.indices.contains(index) ? storeByteCounts[index] : 256 << 20
+        return try await TestNode(
+            storeCount: store + 1,
+            storeByteCount: size,
+            directory: directory
+        ) { configuration in
             configuration.reactorCount = store + 1
             configuration.peerListener = .tcp(host: "127.0.0.1", port: 0)
             configuration.replicationMemoryByteCount = 64 << 20

@@ -474,6 +474,9 @@ private struct FaultyProgram: ServerProgram {
             VolumeReplicaState(node: "n2", state: .resyncing, behind: 7),
             VolumeReplicaState(node: "n3", state: .unknown),
         ]
+        replicated.replicaStates?[1].lacksRoom = true
+        #expect(volumeText(replicated).contains("n2 (resyncing, 7 writes behind, no room), n3\n"))
+        replicated.replicaStates?[1].lacksRoom = false
         replicated.serviceState = .suspended
         let text = volumeText(replicated)
         #expect(text.contains("n1 (complete), n2 (resyncing, 7 writes behind), n3\n"))

@@ -64,6 +64,12 @@ final class ReplicaDisk {
             }
         }
 
+        var liveCount: Int {
+            layers.reduce(blocks.values.count { $0.value != 0 }) { count, layer in
+                count + layer.blocks.values.count { $0.value != 0 }
+            }
+        }
+
         func copy(_ block: UInt64, in view: ReplicaView) -> BlockCopy {
             var isInView = view == .volume
             if isInView, let copy = blocks[block] { return copy }
@@ -101,6 +107,10 @@ final class ReplicaDisk {
     private var foldedCount = 0
     private let comparesFills: Bool
 
+    /// Blocks that may have bytes, in all layers, before writes are told that there is no room; nil
+    /// while there is plenty.
+    var capacity: Int?
+
     /// The numbers of copies that cannot be read; a block with another one can.
     private var damaged: [UInt64: WriteNumber] = [:]
 
@@ -129,6 +139,27 @@ final class ReplicaDisk {
     func values(in view: ReplicaView) -> [UInt64: UInt64]? {
         current.blocks(in: view)?.mapValues(\.value).filter { $0.value != 0 }
     }
+    /// Blocks that have bytes, in all layers.
+    var liveCount: Int { current.liveCount }
+
+    /// Blocks of a range that have no bytes above all snapshots.
+    func newCount(_ range: BlockRange) -> Int {
+        (range.first..<range.first + UInt64(range.count)).count {
+            current.blocks[$0, default: BlockCopy()].value == 0
+        }
+    }
+
+    /// What is said of its room.
+    var room: ReplicaRoom {
+        guard let capacity else { return .plentiful }
+        let left = UInt32(max(capacity - liveCount, 0))
+        return ReplicaRoom(
+            writeBlockCount: left,
+            trimBlockCount: ReplicaRoom.plentifulBlockCount,
+            layerCount: left
+        )
+    }
+
     /// Entries of the log so far: what a flush that begins now covers.
     var position: Int { foldedCount + log.count }
 

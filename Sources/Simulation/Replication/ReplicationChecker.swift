@@ -36,6 +36,12 @@ struct ReplicationChecker {
     private var weakened: Set<UInt64> = []
     /// Epochs from which on such a block may have an older value.
     private var eras: [UInt64: [UInt64]] = [:]
+    /// Blocks that were given up, with when that began.
+    ///
+    /// From its end on they read as zeroes, or as what was written later.
+    private var trims: [UInt64: UInt64] = [:]
+    /// What was read otherwise.
+    private var trimFault: String?
     /// Whether a crash may lose what was not flushed at all.
     let forgivesCrashes: Bool
 
@@ -50,6 +56,15 @@ struct ReplicationChecker {
         writes[value]?.end = step
         if isDurable { writes[value]?.hardened = step } else { unhardened.append(value) }
     }
+
+    /// A write ended without having happened: whoever reads it reads what nobody wrote.
+    mutating func refuse(value: UInt64) {
+        guard let write = writes.removeValue(forKey: value) else { return }
+        valuesOfBlock[write.block]?.removeAll { $0 == value }
+    }
+
+    /// A block was given up, by a trim that began at a step and has ended.
+    mutating func trim(block: UInt64, start: UInt64) { trims[block] = start }
 
     /// A flush ended: what its primary, or an earlier one, had acknowledged before it is durable.
     mutating func endFlush(epoch: UInt64, start: UInt64, step: UInt64) {
@@ -66,6 +81,13 @@ struct ReplicationChecker {
 
     mutating func endRead(block: UInt64, value: UInt64, epoch: UInt64, start: UInt64, step: UInt64)
     {
+        if let trim = trims[block], start > trim {
+            let isNewer = writes[value].map { $0.block == block && $0.start > trim } ?? false
+            if value != 0, !isNewer {
+                trimFault = "block \(block): read \(value) after it was given up"
+            }
+            return
+        }
         reads[block, default: []].append(Read(epoch: epoch, start: start, end: step, value: value))
     }
 
@@ -92,6 +114,7 @@ struct ReplicationChecker {
 
     /// - Returns: What is wrong, or nil.
     func verify() -> String? {
+        if let trimFault { return trimFault }
         for block in reads.keys.sorted() {
             if let fault = verify(block) { return "block \(block): \(fault)" }
         }

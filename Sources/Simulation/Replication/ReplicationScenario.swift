@@ -64,7 +64,7 @@ struct ReplicationScenario {
         case deleteSnapshot
     }
 
-    let policy: ReplicationPolicy
+    private(set) var policy: ReplicationPolicy
     /// Processes that can be primary and hold no replica.
     let frontCount: Int
     let hotBlockCount: Int
@@ -89,6 +89,10 @@ struct ReplicationScenario {
     /// whatever links, pauses and takeovers do meanwhile.
     let isForgettingOnce: Bool
     let scanCountMax: Int
+    /// Nanoseconds between stores being filled by others, on average; 0 for never.
+    let fillIntervalNanoseconds: UInt64
+    /// Whether clients meet full stores when everything else is over.
+    let hasRoomTrial: Bool
 
     init(seed: UInt64, options: ReplicationOptions) {
         var random = SeededRandom(seed: seed)
@@ -105,6 +109,8 @@ struct ReplicationScenario {
         policy.windowByteCountMax = random.pick([64 << 10, 1 << 20])
         // Not drawn: the other choices of a seed stay what they were.
         policy.gatheredBlockCount = [0, 8, 0, 2][Int(seed % 4)]
+        policy.roomPatienceNanoseconds = [20_000_000, 200_000_000][Int(seed % 2)]
+        policy.roomRetryNanoseconds = 2 * policy.roomPatienceNanoseconds
         policy.requestCountMax = 64
         policy.fetchCountMax = random.pick([1, 4, 16])
         policy.scanCountMax = random.pick([2, 8, 64])
@@ -136,6 +142,11 @@ struct ReplicationScenario {
         policy.hedgeNanoseconds = random.pick([2_000_000, 20_000_000])
         snapshotPerMille = random.pick([0, 0, 5, 20, 50])
         self.policy = policy
+        fillIntervalNanoseconds =
+            options.isCalm || seed / 3 % 3 != 0 ? 0 : interval * [1, 3][Int(seed % 2)]
+        hasRoomTrial = seed / 2 % 4 == 0
+        // Many snapshots that one block after the other is fetched for would be all that the run does.
+        if fillIntervalNanoseconds > 0 { self.policy.fetchCountMax = max(policy.fetchCountMax, 4) }
     }
 
     private static func drawWeights(

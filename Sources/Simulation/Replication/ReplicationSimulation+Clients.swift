@@ -15,6 +15,7 @@ extension ReplicationSimulation {
             primary.state != .stopped
         else { return }
         guard !isQuiet else { return submitFinalRead(process, primary) }
+        guard !trial.isUnderWay else { return submitTrial(process, primary) }
         if submittedCount >= scenario.operationCount, scenario.operationCount > 0, !isHealing {
             return startHealing()
         }
@@ -66,7 +67,7 @@ extension ReplicationSimulation {
         case .snapshot:
             isTaken = primary.submitSnapshot(token: token, id: operation.value, now: local)
         case .write:
-            for index in 0..<UInt64(operation.range.count) {
+            for index in 0..<UInt64(operation.range.count) where operation.value != 0 {
                 checker.beginWrite(
                     value: operation.value + index,
                     block: operation.range.first + index,
@@ -119,6 +120,10 @@ extension ReplicationSimulation {
             )
             if let fault { fail(fault) }
             for index in 0..<UInt64(operation.range.count) {
+                guard operation.value != 0 else {
+                    checker.trim(block: operation.range.first + index, start: operation.start)
+                    continue
+                }
                 checker.endWrite(value: operation.value + index, isDurable: isDurable, step: end)
             }
         case .flushed:
@@ -140,7 +145,14 @@ extension ReplicationSimulation {
             return
         case .unknown:
             if operation.kind == .snapshot { unknownSnapshots.append(operation) }
+        case .noRoom:
+            // It never happened, and nobody may ever see it.
+            if operation.kind == .snapshot { refusedSnapshots.insert(operation.value) }
+            for index in 0..<UInt64(operation.range.count) where operation.kind == .write {
+                checker.refuse(value: operation.value + index)
+            }
         }
+        endTrial(operation, result)
         scheduleClient(process)
     }
 
@@ -195,9 +207,9 @@ extension ReplicationSimulation {
         else { return false }
         if !isQuiet {
             let rest = scenario.operationCount + scenario.operationCount / 8
-            guard submittedCount >= rest, owner.operations.isEmpty, areEqual(primary) else {
-                return false
-            }
+            guard submittedCount >= rest, owner.operations.isEmpty else { return false }
+            guard trial.isOver || advanceTrial(owner, primary) else { return false }
+            guard areEqual(primary) else { return false }
             isQuiet = true
             scheduleClient(owner)
             return false

@@ -158,6 +158,7 @@ extension ReplicationSimulation {
         case .reach(let from, let to): cuts[from][to] = false
         case .metadata: isMetadataUp = true
         case .disk(let index): quicken(processes[index])
+        case .room(let index): if !trial.isUnderWay { processes[index].disk?.capacity = nil }
         }
     }
 
@@ -206,6 +207,7 @@ extension ReplicationSimulation {
         for from in cuts.indices { for to in cuts.indices { cuts[from][to] = false } }
         for process in processes {
             quicken(process)
+            process.disk?.capacity = nil
             restart(process)
             thaw(process, process.life)
         }

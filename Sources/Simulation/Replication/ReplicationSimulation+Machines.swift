@@ -72,6 +72,7 @@ extension ReplicationSimulation {
             case .skip: append(process, .skipped)
             case .dropSnapshot(let mark): append(process, .dropped(mark.id))
             case .read(let range, let address): read(process, .read(address, range))
+            case .weigh(let range, let address): read(process, .weighed(address, range))
             case .fetch(let view, let block, let address):
                 read(process, .fetched(address, view, block))
             case .scan(let view, let above, let from, let address):
@@ -112,8 +113,14 @@ extension ReplicationSimulation {
         switch end {
         case .appended(let number, let range, let value):
             disk.write(number: number, range: range, value: value)
+            if let fault = trial.appended(disk, process.index) { fail(fault) }
+            replica.room = disk.room
             replica.onAppended(now: local)
         case .filled(let address, let block, let copy):
+            if let capacity = disk.capacity, copy.value != 0, disk.liveCount >= capacity {
+                replica.onFillRefused(address)
+                break
+            }
             disk.fill(block: block, copy: copy)
             replica.onFilled(address)
         case .recorded(let record):
@@ -139,6 +146,8 @@ extension ReplicationSimulation {
             given = PayloadID(newValue())
             readValues[given.rawValue] = copies.map(\.value)
             replica.onRead(address, payload: given, number: number)
+        case .weighed(let address, let range):
+            replica.onWeighed(address, blockCount: UInt32(disk.newCount(range)))
         case .snapshot(let mark, let isStreamed):
             disk.take(mark)
             if isStreamed { replica.onAppended(now: local) }

@@ -120,6 +120,7 @@ extension ReplicationSimulation {
         else { return }
         note(2, UInt64(process.index), message.epoch.rawValue, "-> \(process.index) \(message)")
         let link = LinkID(UInt64(index))
+        replica.room = process.disk?.room ?? .plentiful
         replica.onMessage(message, from: link, now: process.localTime(now))
         carryOut(replica, process, given: message.body.payload)
     }

@@ -82,6 +82,9 @@ extension ReplicationSimulation {
                 values = own
             }
         }
+        if let mark = primary.snapshots.first(where: { refusedSnapshots.contains($0.id) }) {
+            return fail("snapshot \(mark.id) is there, and its taker was told that it is not")
+        }
         for (id, taken) in snapshots {
             guard primary.snapshots.contains(SnapshotMark(id: id, number: taken.number)),
                 let values = processes[0].disk?.values(in: .snapshot(id))

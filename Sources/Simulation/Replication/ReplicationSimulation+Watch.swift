@@ -49,6 +49,18 @@ extension ReplicationSimulation {
             guard now > since + readNanosecondsMax else { continue }
             fail("read \(token) of process \(process.index) waits, and W replicas do not")
         }
+        for (token, operation) in process.operations where operation.kind == .write {
+            let since = max(operation.sentAt, process.lastShortAt)
+            guard now > since + writeNanosecondsMax else { continue }
+            fail("write \(token) of process \(process.index) waits, and W replicas do not")
+        }
+    }
+
+    /// Longer than anything takes that a write of a primary with W replicas waits for: those before
+    /// it in a full window to be flushed, who lags to be dropped, or passed by for want of room.
+    private var writeNanosecondsMax: UInt64 {
+        readNanosecondsMax + 30 * scenario.flushNanosecondsMax
+            + 2 * scenario.policy.roomPatienceNanoseconds + 20 * scenario.delayNanosecondsMax
     }
 
     /// Whether nothing is wrong with a replica that counts.
@@ -60,7 +72,7 @@ extension ReplicationSimulation {
         let target = processes[slot]
         guard let link = process.links[slot], !connections[link].isBroken, target.isAlive,
             !target.isFrozen, !target.isDiskStalled, !target.isDiskSlow,
-            target.disk?.damagedBlocks.isEmpty == true,
+            target.disk?.damagedBlocks.isEmpty == true, target.disk?.capacity == nil,
             !cuts[process.index][slot], !cuts[slot][process.index]
         else { return false }
         return primary.isReadable(slot)
@@ -126,7 +138,7 @@ extension ReplicaAction {
         case .append(_, _, let payload), .fill(_, _, let payload, _),
             .repair(_, _, let payload), .release(let payload):
             payload
-        case .persist, .flush, .read, .fetch, .scan, .snapshot, .skip, .dropSnapshot:
+        case .persist, .flush, .read, .fetch, .scan, .weigh, .snapshot, .skip, .dropSnapshot:
             .zeroes
         }
     }

@@ -62,6 +62,12 @@ public final class ReplicationSimulation {
     /// Snapshots whose takers were told that they are there, by id; and those of whom nobody knows.
     var snapshots: [UInt64: TakenSnapshot] = [:]
     var unknownSnapshots: [ClientOperation] = []
+    /// Snapshots whose takers were told that there is no room for them.
+    var refusedSnapshots: Set<UInt64> = []
+    /// What comes when everything is whole: stores that are full.
+    var trial: RoomTrial
+    /// Chooses which stores have little room, and when.
+    var roomRandom: SeededRandom
     /// Disks of replicas that were replaced.
     var retiredDisks: [ReplicaDisk] = []
 
@@ -83,6 +89,8 @@ public final class ReplicationSimulation {
         checker = ReplicationChecker(forgivesCrashes: !scenario.isForgettingOnce)
         invariants = ReplicationInvariants(quorum: scenario.policy.writeQuorum)
         report = ReplicationReport(seed: seed, traceHash: 0)
+        trial = RoomTrial(isWanted: scenario.hasRoomTrial)
+        roomRandom = SeededRandom(seed: seed ^ 0x5F11_ED57_0AE5_0001)
         let nodeCount = scenario.policy.replicaCount
         let processCount = nodeCount + scenario.frontCount
         cuts = Array(repeating: Array(repeating: false, count: processCount), count: processCount)
@@ -107,6 +115,7 @@ public final class ReplicationSimulation {
         for process in processes { scheduleTick(process) }
         events.add(.watch, at: 1_000_000)
         if scenario.faultIntervalNanoseconds > 0 { scheduleFault() }
+        if scenario.fillIntervalNanoseconds > 0 { scheduleFilling() }
         requestEpoch(processes[random.below(processes.count)])
         while report.failure == nil, let (time, event) = events.popFirst() {
             now = max(now, time)
@@ -155,6 +164,7 @@ public final class ReplicationSimulation {
         case .epochGranted(let index, let life): epochGranted(processes[index], life)
         case .disturb: disturb()
         case .heal(let healing): heal(healing)
+        case .fill: fillStore()
         case .watch: watch()
         }
     }
@@ -171,7 +181,7 @@ public final class ReplicationSimulation {
                     ? connections[connection].replicaProcess
                     : connections[connection].primaryProcess
             ]
-        case .disturb, .heal, .watch: nil
+        case .disturb, .heal, .watch, .fill: nil
         }
     }
 

@@ -21,6 +21,8 @@ enum ClusterEvent {
     case disturb
     /// It does so no longer.
     case heal(Healing)
+    /// A store's room is used up, by something else.
+    case fill
     /// Somebody outside looks whether there is a primary.
     case watch
 }
@@ -39,6 +41,7 @@ enum StorageEnd {
     case snapshot(SnapshotMark, isStreamed: Bool)
     case skipped
     case dropped(UInt64)
+    case weighed(ReplyAddress, BlockRange)
     case fetched(ReplyAddress, ReplicaView, UInt64)
     case scanned(ReplyAddress, ReplicaView, above: WriteNumber, from: UInt64)
     case repaired(block: UInt64, BlockCopy)
@@ -51,6 +54,7 @@ enum Healing {
     case reach(from: Int, to: Int)
     case metadata
     case disk(process: Int)
+    case room(process: Int)
 }
 
 /// A connection of a primary to a replica: two queues, each in order.

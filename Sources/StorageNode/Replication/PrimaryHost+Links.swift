@@ -23,6 +23,8 @@ extension Worker {
         policy.requestBlockCountMax = UInt32(Piece.zeroBlockCount)
         primary.stopReason = nil
         primary.isDeposed = false
+        // The next machine counts its own refusals.
+        primary.room.refusedCount = 0
         primary.abandonAt = nil
         primary.machine = PrimaryMachine(
             epoch: assignment.leaseEpoch,

@@ -102,9 +102,9 @@ extension Worker {
         let operation = primary.operations[index]
         // Pieces that the last primary left open come to their end first.
         guard !operation.isOpen else { return .blocked }
-        if operation.isDamaged {
+        if let failure = operation.failure {
             guard operation.pendingCount == 0 else { return .blocked }
-            finish(index, .mediaError, primary)
+            finish(index, failure, primary)
             return .taken
         }
         if operation.state == .waiting {
@@ -145,14 +145,15 @@ extension Worker {
         primary.operations[index].pendingCount -= 1
         switch result {
         case .unknown: primary.operations[index].isOpen = true
-        case .damaged: primary.operations[index].isDamaged = true
+        case .damaged: primary.operations[index].failure = .mediaError
+        case .noRoom: primary.operations[index].failure = .noSpace
         case .written, .flushed: break
         case .read(let payload):
             take(payload, token, index, primary)
         }
         guard primary.operations[index].pendingCount == 0 else { return }
-        if primary.operations[index].isDamaged, !primary.operations[index].isQueued {
-            return finish(index, .mediaError, primary)
+        if let failure = primary.operations[index].failure, !primary.operations[index].isQueued {
+            return finish(index, failure, primary)
         }
         if primary.operations[index].isOpen { return beginAnew(index, primary) }
         if primary.operations[index].state == .readingEdges {
@@ -180,7 +181,7 @@ extension Worker {
         let end = isEdge ? first + 1 : Piece.end(first, isZero: false, before: operation.end)
         guard bytes.isEmpty || bytes.byteCount == Int(end - first) * 4096 else {
             replication.payloads.release(payload)
-            primary.operations[index].isDamaged = true
+            primary.operations[index].failure = .mediaError
             return
         }
         switch (isEdge, Piece.isTail(token)) {

@@ -47,13 +47,13 @@ extension Worker {
     /// A snapshot was taken, or the primary stopped before anybody knew.
     func onSnapshotEnd(_ token: UInt64, _ result: ClientResult, _ primary: PrimaryHost) {
         guard let wait = primary.snapshotWaits.removeValue(forKey: token) else { return }
-        for waiter in wait.waiters {
-            if case .written(let number) = result {
-                waiter.done(.success(number))
-            } else {
-                waiter.done(.failure(.unknownOutcome))
+        let outcome: Result<WriteNumber, ServiceError> =
+            switch result {
+            case .written(let number): .success(number)
+            case .noRoom: .failure(.noRoom)
+            case .read, .damaged, .flushed, .unknown: .failure(.unknownOutcome)
             }
-        }
+        for waiter in wait.waiters { waiter.done(outcome) }
     }
 
     /// Lets those go who have waited for too long.

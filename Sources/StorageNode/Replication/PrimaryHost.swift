@@ -55,6 +55,8 @@ final class PrimaryHost {
     var isMarked = false
     /// What its owner was told last.
     var lastState: ServiceState?
+    /// The same of the room in the stores of its replicas.
+    var room = ServiceRoomWatch()
     /// Snapshots that the machine was asked for and has not answered, by the request's token.
     var snapshotWaits: [UInt64: SnapshotWait] = [:]
     private var snapshotTokenCount: UInt64 = 0
@@ -129,8 +131,8 @@ struct VolumeOperation: BitwiseCopyable {
     /// The next block to hand out.
     var cursor: UInt64 = 0
     var pendingCount: Int32 = 0
-    /// A piece of it cannot be read anywhere.
-    var isDamaged = false
+    /// Why it fails: a piece of it cannot be read anywhere, or has no room.
+    var failure: StoreStatus?
     /// The primary stopped while pieces were in work: it begins anew.
     var isOpen = false
     /// What the first and the last block held, where it covers them in part.

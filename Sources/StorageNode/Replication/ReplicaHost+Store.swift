@@ -29,7 +29,8 @@ extension Worker {
             case .skip:
                 replica.machine.onAppended(now: now)
                 mark(replica)
-            case .append, .fill, .persist, .snapshot, .drop:
+            case .repair where !step.payload.hasBytes: break
+            case .append, .fill, .repair, .persist, .snapshot, .drop:
                 replica.current = step
                 submit(step, replica)
             }
@@ -41,7 +42,7 @@ extension Worker {
         case .persist: return persist(replica)
         case .snapshot: return takeSnapshot(step, replica)
         case .drop: return dropSnapshot(step, replica)
-        case .append, .fill, .flush, .skip: break
+        case .append, .fill, .repair, .flush, .skip: break
         }
         var request = StoreRequest(
             kind: step.payload == .zeroes
@@ -55,6 +56,7 @@ extension Worker {
         request.number = step.number.rawValue
         request.checksums = replication.payloads.checksums(step.payload)
         if step.kind == .append { request.flags.insert(.streamed) }
+        if step.kind == .repair { request.flags.insert(.repair) }
         if step.payload == .allocatedZeroes { request.flags.insert(.noHole) }
         submit(request, ReplicaRequest(kind: .step, replica: replica.index), replica)
     }
@@ -104,6 +106,19 @@ extension Worker {
         mark(replica)
     }
 
+    /// Tells of blocks that were repaired: at once, then once a minute.
+    func tellRepairs(_ replica: ReplicaHost) {
+        let count = replica.repairedCount - replica.toldRepairedCount
+        guard count > 0, replica.tellRepairedAt <= now else { return }
+        replica.toldRepairedCount = replica.repairedCount
+        replica.tellRepairedAt = now.advanced(
+            byNanoseconds: FailureWatch.silenceSeconds * 1_000_000_000
+        )
+        shared.sink(
+            .blocksRepaired(volume: replica.volume, path: replica.host.path, count: count)
+        )
+    }
+
     // MARK: - Out of turn
 
     /// Submits reads, as many as there may be.
@@ -122,6 +137,11 @@ extension Worker {
                 _ = replica.looks.popFirst()
                 replica.machine.onFetched(look.address, payload: .zeroes, number: .zero)
                 mark(replica)
+                continue
+            }
+            if look.kind == .weigh {
+                _ = replica.looks.popFirst()
+                submitWeighing(look, replica)
                 continue
             }
             guard openView(&look, replica) else { return }
@@ -160,6 +180,21 @@ extension Worker {
         }
     }
 
+    /// Asks how many blocks of a range would take room, whatever number they had.
+    private func submitWeighing(_ look: ReplicaHost.Look, _ replica: ReplicaHost) {
+        let request = StoreRequest(
+            kind: .writeZeroes,
+            volume: replica.handle,
+            offset: look.range.first << BlockGeometry.blockShift,
+            byteCount: UInt64(look.range.byteCount),
+            flags: [.noHole, .weigh],
+            number: WriteNumber(epoch: WriteNumber.epochMax, counter: WriteNumber.counterMax)
+                .rawValue,
+            token: 0
+        )
+        submit(request, ReplicaRequest(kind: .look, replica: replica.index, look: look), replica)
+    }
+
     private func submit(_ request: StoreRequest, _ entry: ReplicaRequest, _ replica: ReplicaHost) {
         var request = request
         let index = replication.take(entry)
@@ -177,7 +212,7 @@ extension Worker {
         replica.requestCount -= 1
         mark(replica)
         switch entry.kind {
-        case .step: finishStep(replica, completion.status)
+        case .step: finishStep(replica, completion)
         case .flush: finishFlush(replica, completion.status)
         case .look:
             if let look = entry.look { finishLook(look, replica, entry.payload, completion) }
@@ -186,8 +221,23 @@ extension Worker {
         if replica.isEnded { finishEnd(replica) }
     }
 
-    private func finishStep(_ replica: ReplicaHost, _ status: StoreStatus) {
+    private func finishStep(_ replica: ReplicaHost, _ completion: StoreCompletion) {
         guard let step = replica.current else { preconditionFailure("no step is under way") }
+        let status = completion.status
+        if step.kind == .repair {
+            // Nobody waits for it: where there is no room, or it fails, the next read asks again.
+            replica.current = nil
+            replication.payloads.release(step.payload)
+            replica.repairedCount += UInt64(status == .ok ? completion.extentCount : 0)
+            return
+        }
+        if status == .noSpace, !replica.isEnded, let address = step.address {
+            // What is in order goes on without it.
+            replica.current = nil
+            replication.payloads.release(step.payload)
+            replica.machine.onFillRefused(address)
+            return
+        }
         if status == .noSpace, !replica.isEnded {
             replica.retryAt = now.advanced(byNanoseconds: ReplicaHost.retryNanoseconds)
             return
@@ -196,6 +246,7 @@ extension Worker {
         replication.payloads.release(step.payload)
         guard !replica.isEnded else { return }
         guard status == .ok else { return replication.failed.append(replica) }
+        replica.noteRoom()
         if let address = step.address {
             replica.machine.onFilled(address)
         } else {
@@ -217,9 +268,18 @@ extension Worker {
     ) {
         let address = look.address
         close(look, replica)
+        guard look.kind != .weigh else {
+            // What cannot be looked at counts in full.
+            let isKnown = completion.status == .ok
+            guard !replica.isEnded else { return }
+            return replica.machine.onWeighed(
+                address,
+                blockCount: isKnown ? completion.extentCount : look.range.count
+            )
+        }
         guard !replica.isEnded, completion.status == .ok else {
             replication.payloads.release(payload)
-            if !replica.isEnded { fail(look, replica, WriteNumber(rawValue: completion.number)) }
+            if !replica.isEnded { fail(look, replica, completion) }
             return
         }
         let number = WriteNumber(rawValue: completion.number)
@@ -250,16 +310,25 @@ extension Worker {
                 next: next < end && completion.byteCount > 0
                     ? next >> BlockGeometry.blockShift : nil
             )
+        case .weigh: preconditionFailure("ended before")
         }
     }
 
     /// Says that something could not be read; a replica that cannot read its map is over.
-    private func fail(_ look: ReplicaHost.Look, _ replica: ReplicaHost, _ number: WriteNumber) {
+    private func fail(
+        _ look: ReplicaHost.Look,
+        _ replica: ReplicaHost,
+        _ completion: StoreCompletion
+    ) {
+        let number = WriteNumber(rawValue: completion.number)
         switch look.kind {
-        case .read: replica.machine.onReadFailed(look.address, block: look.range.first)
+        case .read:
+            let block = look.range.first + completion.byteCount >> BlockGeometry.blockShift
+            replica.machine.onReadFailed(look.address, block: block)
         case .fetch where number != .zero:
             replica.machine.onFetchFailed(look.address, number: number)
         case .fetch, .scan: replication.failed.append(replica)
+        case .weigh: preconditionFailure("ended before")
         }
     }
 

@@ -26,7 +26,7 @@ final class ReplicaHost {
     /// What the machine wants of the store, in order.
     struct Step: BitwiseCopyable {
         enum Kind: UInt8, BitwiseCopyable {
-            case append, fill, persist, flush, snapshot, skip, drop
+            case append, fill, repair, persist, flush, snapshot, skip, drop
         }
         var kind: Kind
         var number = WriteNumber.zero
@@ -41,7 +41,7 @@ final class ReplicaHost {
 
     /// A look at the store that needs no turn.
     struct Look: BitwiseCopyable {
-        enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan }
+        enum Kind: UInt8, BitwiseCopyable { case read, fetch, scan, weigh }
         var kind: Kind
         var range: BlockRange
         var view = ReplicaView.volume
@@ -70,6 +70,11 @@ final class ReplicaHost {
     var looks = GrowingQueue<Look>()
     /// Requests at the store.
     var requestCount = 0
+    /// Copies that were damaged and have been written anew, and how many of them were told of.
+    var repairedCount: UInt64 = 0
+    var toldRepairedCount: UInt64 = 0
+    /// When more of them are told of at the earliest.
+    var tellRepairedAt = Instant(nanoseconds: 0)
     /// When to try a step again that found no room.
     var retryAt: Instant?
     /// It stands in the queue of those with something to do.
@@ -119,6 +124,21 @@ final class ReplicaHost {
         )
     }
 
+    /// Has the machine know what the store has room for: nothing while a step waits for some.
+    func noteRoom() {
+        guard retryAt == nil else {
+            machine.room = .none
+            return
+        }
+        let left = host.store.numberedRoom
+        machine.room = ReplicaRoom(
+            writeBlockCount: left.writeBlockCount,
+            trimBlockCount: left.trimBlockCount,
+            layerCount: left.layerCount,
+            sharerCount: max(host.replicaCount, 1)
+        )
+    }
+
     /// Whether the store has nothing of it in work.
     var isIdle: Bool { requestCount == 0 && (current == nil || retryAt != nil) }
 }
@@ -148,6 +168,7 @@ extension Worker {
                 incarnation: Incarnation(UInt64.random(in: 1...UInt64.max)),
                 startedAt: host.openedAt
             )
+            host.replicaCount += 1
             replication.replicas.append(replica)
             replication.replicasByVolume[volume] = replica
             // It may begin with something to do.
@@ -163,6 +184,7 @@ extension Worker {
     ///
     /// A payload in it is held once for the replica.
     func deliver(_ message: PrimaryMessage, to replica: ReplicaHost, from link: LinkID) {
+        replica.noteRoom()
         replica.machine.onMessage(message, from: link, now: now)
         mark(replica)
     }
@@ -199,9 +221,15 @@ extension Worker {
                 replica.steps.append(ReplicaHost.Step(kind: .persist))
             case .flush: replica.steps.append(ReplicaHost.Step(kind: .flush))
             case .release(let payload): replication.payloads.release(payload)
-            case .repair(_, _, let payload):
-                // A store cannot write a copy again under its number yet: it is read elsewhere.
-                replication.payloads.release(payload)
+            case .repair(let block, let number, let payload):
+                replica.steps.append(
+                    ReplicaHost.Step(
+                        kind: .repair,
+                        number: number,
+                        range: BlockRange(first: block, count: 1),
+                        payload: payload
+                    )
+                )
             case .snapshot(let mark, let isStreamed):
                 replica.steps.append(
                     ReplicaHost.Step(kind: .snapshot, mark: mark, isStreamed: isStreamed)
@@ -211,6 +239,10 @@ extension Worker {
                 replica.steps.append(ReplicaHost.Step(kind: .drop, mark: mark))
             case .read(let range, let address):
                 replica.looks.append(ReplicaHost.Look(kind: .read, range: range, address: address))
+            case .weigh(let range, let address):
+                replica.looks.append(
+                    ReplicaHost.Look(kind: .weigh, range: range, address: address)
+                )
             case .fetch(let view, let block, let address):
                 let range = BlockRange(first: block, count: 1)
                 replica.looks.append(
@@ -271,6 +303,7 @@ extension Worker {
         closeViews(of: replica)
         if replication.replicasByVolume[replica.volume] === replica {
             replication.replicasByVolume[replica.volume] = nil
+            replica.host.replicaCount -= 1
             replica.host.store.closeVolume(replica.handle)
         }
         let onIdle = replica.onIdle

@@ -112,6 +112,8 @@ public struct ServiceStatus: Sendable, Hashable {
     public var needsEpoch: Bool
     /// Open connections.
     public var connectionCount: Int
+    /// Whether writes are refused, because the stores of too few replicas have room.
+    public var refusesWrites: Bool
     /// Its replicas, in the order of the placements; empty when it has stopped.
     public var peers: [PeerSummary]
 }
@@ -130,4 +132,6 @@ public enum ServiceError: Error, Sendable, Hashable {
     case unknownOutcome
     /// The volume has as many snapshots as there may be.
     case tooManySnapshots
+    /// Too few of the replicas' stores have room for another snapshot: it was not taken.
+    case noRoom
 }

@@ -43,6 +43,7 @@ extension Worker {
             if let due = primary.machine?.onTick(now: now) {
                 hedgeAt = min(hedgeAt ?? due, due)
             }
+            watchRoom(primary)
             if !primary.snapshotWaits.isEmpty { expireSnapshotWaits(primary) }
             for slot in primary.slots.indices where !primary.isDeposed {
                 connect(primary, slot)
@@ -51,8 +52,10 @@ extension Worker {
             mark(primary)
         }
         for replica in replication.replicasByVolume.values {
+            replica.noteRoom()
             replica.machine.onTick(now: now)
             retry(replica)
+            tellRepairs(replica)
             mark(replica)
         }
         for case let link? in replication.links {
@@ -226,6 +229,7 @@ extension Worker {
             stopReason: primary.stopReason?.text,
             needsEpoch: primary.stopReason != nil,
             connectionCount: primary.connectionCount,
+            refusesWrites: primary.room.refusesWrites,
             peers: primary.machine?.peerSummaries ?? []
         )
     }

@@ -151,7 +151,9 @@ private func replicasText(_ volume: Volume) -> String {
             $0 > 0 ? ", \(counted(Int(clamping: $0), "write")) behind" : ""
         }
         let isKnown = replica.state != .unknown
-        return replica.node + (isKnown ? " (\(replica.state.rawValue)\(behind ?? ""))" : "")
+        let room = replica.lacksRoom == true ? ", no room" : ""
+        return replica.node
+            + (isKnown ? " (\(replica.state.rawValue)\(behind ?? "")\(room))" : "")
     }.joined(separator: ", ")
 }
 
