@@ -6,59 +6,68 @@ package import BlockCore
 /// less than the server, and a fault in the server's own reactor cannot hide in the instrument.
 package final class NBDEngine: Engine {
     package let laneCount: Int
-    package let streamCount: Int
     package let targetByteCount: UInt64
     package let completions: FixedRing<EngineCompletion>
-    /// The transmission flags that the server offered.
-    package let transmissionFlags: UInt16
+    /// What the server offered.
+    package let export: NBDExport
 
-    private let depth: Int
     private let connections: [NBDConnection]
+    /// Lanes of each connection, the last one's may be fewer.
+    private let depth: Int
+    private let laneMemory: FixedArray<ByteRegion>
     private let readiness: ReadinessSet
     private let arena: MemoryArena
 
     /// Connects and opens the export once per connection.
     ///
-    /// - Throws: ``BenchError`` when the server cannot do what the workload asks for.
-    package init(options: Options) throws(BenchError) {
-        depth = options.depth
-        streamCount = options.connectionCount
-        laneCount = depth * streamCount
+    /// - Parameters:
+    ///   - target: An NBD target.
+    ///   - options: The job: depth, connections, sizes, what it needs of the server.
+    /// - Throws: ``BenchError`` when the server cannot do what the job asks for.
+    package init(target: Target, options: JobOptions) throws(BenchError) {
+        laneCount = options.depth
+        let count = options.connectionCount
+        depth = (options.depth + count - 1) / count
         completions = FixedRing(capacityMin: laneCount)
-        let blockByteCount = options.workload.blockByteCount
-        let laneByteCount = NBDConnection.payloadOffset + (blockByteCount + 4095) & ~4095
+        let laneByteCount = NBDConnection.payloadOffset + (options.blockByteCountMax + 4095) & ~4095
         let connectionByteCount = NBDConnection.memoryByteCount(
             depth: depth,
             blockByteCount: laneByteCount
         )
         arena = MemoryArena(
-            byteCount: (64 << 10) + laneCount * laneByteCount + streamCount * connectionByteCount
+            byteCount: (64 << 10) + depth * count * laneByteCount + count * connectionByteCount
         )
+        laneMemory = FixedArray(repeating: .empty, count: depth * count)
+        for lane in 0..<depth * count {
+            laneMemory[lane] = arena.allocate(byteCount: laneByteCount)
+        }
         let scratch = arena.allocate(byteCount: 32 << 10)
         var connections: [NBDConnection] = []
-        for index in 0..<streamCount {
-            let (socket, export) = try NBDEngine.open(options, scratch)
-            var laneMemory: [ByteRegion] = []
-            for _ in 0..<depth {
-                let memory = arena.allocate(byteCount: laneByteCount)
-                Payload.fill(memory, seed: options.workload.seed)
-                laneMemory.append(memory)
-            }
+        for index in 0..<count {
+            let (socket, export) = try NBDEngine.open(target, options, scratch)
+            let firstLane = index * depth
+            var memory: [ByteRegion] = []
+            for lane in 0..<depth { memory.append(laneMemory[firstLane + lane]) }
             connections.append(
                 NBDConnection(
                     socket: socket,
                     export: export,
-                    firstLane: index * depth,
-                    laneMemory: laneMemory,
+                    firstLane: firstLane,
+                    laneMemory: memory,
+                    keepsPayloads: options.verification != .none,
                     arena: arena
                 )
             )
         }
         self.connections = connections
         readiness = ReadinessSet(connections.map(\.socket))
-        targetByteCount = connections[0].export.byteCount
-        transmissionFlags = connections[0].export.flags
-        try NBDEngine.check(connections[0].export, against: options)
+        export = connections[0].export
+        targetByteCount = export.byteCount
+        try NBDEngine.check(export, against: options)
+    }
+
+    package func payload(lane: Int) -> ByteRegion {
+        laneMemory[lane].suffix(from: NBDConnection.payloadOffset)
     }
 
     package func submit(_ operation: Operation, lane: Int) {
@@ -91,12 +100,13 @@ package final class NBDEngine: Engine {
     // MARK: - Opening
 
     private static func open(
-        _ options: Options,
+        _ target: Target,
+        _ options: JobOptions,
         _ scratch: ByteRegion
     ) throws(BenchError) -> (Socket, NBDExport) {
         let socket: Socket
         let name: String
-        switch options.target {
+        switch target {
         case .unix(let path, let export):
             socket = try Socket.connect(unixPath: path)
             name = export
@@ -109,19 +119,27 @@ package final class NBDEngine: Engine {
         return (socket, try handshake.open(name, structured: options.usesStructuredReplies))
     }
 
-    private static func check(_ export: NBDExport, against options: Options) throws(BenchError) {
-        let workload = options.workload
-        if workload.readPercent < 100, export.isReadOnly {
-            throw BenchError("the export is read-only")
+    private static func check(
+        _ export: NBDExport,
+        against options: JobOptions
+    ) throws(BenchError) {
+        let changes = options.mode.writes || options.mode.trims
+        if changes, export.isReadOnly {
+            throw BenchError("the export is read-only: rw=read or randread")
         }
-        if workload.forceUnitAccess, !export.canForceUnitAccess {
-            throw BenchError("the server does not offer FUA; use --flush-every 1")
+        if options.mode.trims, !export.canTrim {
+            throw BenchError("the server does not offer trims")
         }
-        if workload.flushInterval > 0, !export.canFlush {
-            throw BenchError("the server does not offer flushes")
+        if options.forceUnitAccess, !export.canForceUnitAccess {
+            throw BenchError("the server does not offer FUA; use fsync=1 instead of sync")
         }
-        if options.connectionCount > 1, workload.readPercent < 100, !export.canMultiConnect {
-            throw BenchError("the server does not offer writing through several connections")
+        if options.flushInterval > 0 || options.flushesAtEnd, !export.canFlush {
+            throw BenchError("the server does not offer flushes; take out fsync")
+        }
+        if options.connectionCount > 1, changes, !export.canMultiConnect {
+            throw BenchError(
+                "the server does not offer writing through several connections; connections=1"
+            )
         }
     }
 }

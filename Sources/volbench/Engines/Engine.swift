@@ -1,4 +1,5 @@
 package import BlockCore
+internal import Glibc
 
 /// The end of an operation, as an engine reports it.
 @frozen
@@ -24,19 +25,21 @@ package struct EngineCompletion: BitwiseCopyable, Sendable {
 package protocol Engine: AnyObject {
     /// The number of operations that can be in flight.
     var laneCount: Int { get }
-    /// The number of streams the lanes are spread over: connections, or 1.
-    var streamCount: Int { get }
     /// The size of the target, in bytes.
     var targetByteCount: UInt64 { get }
     /// Ended operations; the owner drains it after every turn.
     var completions: FixedRing<EngineCompletion> { get }
+    /// A lane's payload: what a write sends, and what a read brought where that was asked for.
+    ///
+    /// Empty where the engine moves no bytes.
+    func payload(lane: Int) -> ByteRegion
     /// Accepts an operation on an idle lane.
     func submit(_ operation: Operation, lane: Int)
     /// Sends what was submitted and waits until an operation ends or `deadline` passes.
     ///
-    /// - Throws: ``BenchError`` when the target is gone; the run is over.
+    /// - Throws: ``BenchError`` when the target is gone; the job is over.
     func turn(deadline: Instant) throws(BenchError)
-    /// Ends connections and gives memory back; nothing is in flight.
+    /// Ends connections and gives memory back; nothing is in flight, or the target is gone.
     func close()
 }
 
@@ -44,17 +47,24 @@ package protocol Engine: AnyObject {
 package struct BenchError: Error, Sendable, Equatable {
     /// The line.
     package var message: String
+    /// The errno that says it best; `EIO` where none does.
+    package var code: Int32
 
     /// Creates an error from its line.
-    package init(_ message: String) { self.message = message }
+    package init(_ message: String, code: Int32 = EIO) {
+        self.message = message
+        self.code = code
+    }
 }
 
 /// The engine that completes everything at once: it measures the generator itself.
 package final class NullEngine: Engine {
     package let laneCount: Int
-    package var streamCount: Int { 1 }
     package let targetByteCount: UInt64
     package let completions: FixedRing<EngineCompletion>
+
+    /// The size of an imaginary target that nobody gave one.
+    package static var byteCountDefault: UInt64 { 1 << 30 }
 
     /// Creates an engine over an imaginary target.
     package init(laneCount: Int, targetByteCount: UInt64) {
@@ -63,11 +73,15 @@ package final class NullEngine: Engine {
         completions = FixedRing(capacityMin: laneCount)
     }
 
+    package func payload(lane: Int) -> ByteRegion { .empty }
+
     package func submit(_ operation: Operation, lane: Int) {
         completions.append(EngineCompletion(lane: Int32(lane), errno: 0))
     }
 
-    package func turn(deadline: Instant) throws(BenchError) {}
+    package func turn(deadline: Instant) throws(BenchError) {
+        if completions.isEmpty { Clock.sleep(until: deadline) }
+    }
 
     package func close() {}
 }

@@ -32,6 +32,7 @@ final class NBDConnection {
     private struct Lane: BitwiseCopyable {
         var memory: ByteRegion
         var isBusy = false
+        var offset: UInt64 = 0
         var readByteCount = 0
         var errno: Int32 = 0
     }
@@ -56,6 +57,10 @@ final class NBDConnection {
     private var end = 0
     private var skipByteCount = 0
     private var endingLane = -1
+    // Where stepped bytes go when payloads are kept: a lane, and bytes from its block's start.
+    private let keepsPayloads: Bool
+    private var keptLane = -1
+    private var keptPosition = 0
 
     /// Creates a connection whose lanes are `firstLane ..< firstLane + depth` of its engine.
     ///
@@ -64,14 +69,17 @@ final class NBDConnection {
     ///   - export: What the handshake settled.
     ///   - firstLane: The first of its lanes.
     ///   - laneMemory: For each lane ``payloadOffset`` bytes and the payload of its writes.
+    ///   - keepsPayloads: Whether what reads bring is copied into the lanes' memory.
     ///   - arena: Has room for ``memoryByteCount(depth:blockByteCount:)``.
     init(
         socket: Socket,
         export: NBDExport,
         firstLane: Int,
         laneMemory: [ByteRegion],
+        keepsPayloads: Bool,
         arena: MemoryArena
     ) {
+        self.keepsPayloads = keepsPayloads
         self.socket = socket
         self.export = export
         self.firstLane = firstLane
@@ -118,8 +126,14 @@ final class NBDConnection {
         while let request = pending.popFirst() {
             let lane = Int(request.lane) - firstLane
             let isWrite = request.operation.kind == .write
-            let payload = isWrite ? stampedPayload(request) : .empty
+            let payload =
+                isWrite
+                ? lanes[lane].memory.slice(
+                    NBDConnection.payloadOffset,
+                    request.operation.byteCount
+                ) : .empty
             lanes[lane].isBusy = true
+            lanes[lane].offset = request.operation.offset
             lanes[lane].errno = 0
             lanes[lane].readByteCount =
                 request.operation.kind == .read ? request.operation.byteCount : 0
@@ -145,25 +159,16 @@ final class NBDConnection {
     /// Where a lane's payload begins in its memory: a page, so that it is aligned.
     static var payloadOffset: Int { 4096 }
 
-    /// The payload of a write, ready in its lane's memory.
-    private func stampedPayload(_ request: Request) -> ByteRegion {
-        let memory = lanes[Int(request.lane) - firstLane].memory
-        let payload = memory.slice(
-            NBDConnection.payloadOffset,
-            request.operation.byteCount
-        )
-        Payload.stamp(payload, request.operation)
-        return payload
-    }
-
     private func writeHeader(of request: Request, at offset: Int, in region: ByteRegion) {
         let operation = request.operation
-        // Spec: `NBD_CMD_READ` 0, `NBD_CMD_WRITE` 1, `NBD_CMD_FLUSH` 3; `NBD_CMD_FLAG_FUA` 1.
+        // Spec: `NBD_CMD_READ` 0, `NBD_CMD_WRITE` 1, `NBD_CMD_FLUSH` 3, `NBD_CMD_TRIM` 4;
+        // `NBD_CMD_FLAG_FUA` 1.
         let command: UInt16
         switch operation.kind {
         case .read: command = 0
         case .write: command = 1
         case .flush: command = 3
+        case .trim: command = 4
         }
         let header = region.slice(offset, NBDConnection.requestByteCount)
         header.storeBigEndian(Magic.request, at: 0)
@@ -211,6 +216,7 @@ final class NBDConnection {
     private func parse(into completions: FixedRing<EngineCompletion>) throws(BenchError) {
         while true {
             let stepped = min(skipByteCount, end - begin)
+            if keepsPayloads, keptLane >= 0, stepped > 0 { keep(stepped) }
             begin += stepped
             skipByteCount -= stepped
             guard skipByteCount == 0 else { return }
@@ -226,6 +232,15 @@ final class NBDConnection {
         }
     }
 
+    /// Copies stepped bytes to where they belong.
+    private func keep(_ byteCount: Int) {
+        lanes[keptLane].memory.copy(
+            from: received.slice(begin, byteCount),
+            at: NBDConnection.payloadOffset + keptPosition
+        )
+        keptPosition += byteCount
+    }
+
     /// - Returns: false when the header is not complete yet.
     private func parseHeader() throws(BenchError) -> Bool {
         guard end - begin >= 16 else { return false }
@@ -236,6 +251,7 @@ final class NBDConnection {
             begin += 16
             lanes[lane].errno = Int32(truncatingIfNeeded: code)
             skipByteCount = code == 0 ? lanes[lane].readByteCount : 0
+            (keptLane, keptPosition) = (lane, 0)
             endingLane = lane
             return true
         case Magic.chunk: return try parseChunk()
@@ -258,9 +274,44 @@ final class NBDConnection {
                 truncatingIfNeeded: received.loadBigEndian(begin + 20, as: UInt32.self)
             )
         }
-        begin += 20
-        skipByteCount = byteCount
+        keptLane = -1
+        if keepsPayloads, type == 1 || type == 2 {
+            guard try parseContent(type, lane, byteCount) else { return false }
+        } else {
+            begin += 20
+            skipByteCount = byteCount
+        }
         if isLast { endingLane = lane }
+        return true
+    }
+
+    /// Notes where a chunk's bytes belong, or clears what it says is a hole.
+    ///
+    /// Spec: `NBD_REPLY_TYPE_OFFSET_DATA` 1, `NBD_REPLY_TYPE_OFFSET_HOLE` 2.
+    /// - Returns: false when the chunk's own fields are not complete yet.
+    private func parseContent(
+        _ type: UInt16,
+        _ lane: Int,
+        _ byteCount: Int
+    ) throws(BenchError) -> Bool {
+        let fieldByteCount = type == 1 ? 8 : 12
+        guard byteCount >= fieldByteCount else { throw BenchError("a read chunk is too short") }
+        guard end - begin >= 20 + fieldByteCount else { return false }
+        let offset = received.loadBigEndian(begin + 20, as: UInt64.self)
+        let length =
+            type == 1
+            ? byteCount - 8 : Int(received.loadBigEndian(begin + 28, as: UInt32.self))
+        let (position, isBefore) = offset.subtractingReportingOverflow(lanes[lane].offset)
+        guard !isBefore, position <= UInt64(lanes[lane].readByteCount),
+            length <= lanes[lane].readByteCount - Int(position)
+        else { throw BenchError("the server sent bytes that were not asked for") }
+        begin += 20 + fieldByteCount
+        skipByteCount = byteCount - fieldByteCount
+        if type == 1 {
+            (keptLane, keptPosition) = (lane, Int(position))
+        } else {
+            lanes[lane].memory.slice(NBDConnection.payloadOffset + Int(position), length).zero()
+        }
         return true
     }
 

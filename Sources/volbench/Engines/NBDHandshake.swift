@@ -1,30 +1,34 @@
 internal import BlockCore
 
 /// What the handshake settled.
-struct NBDExport: Equatable {
+package struct NBDExport: Equatable, Sendable {
     /// The export's size, in bytes.
-    var byteCount: UInt64 = 0
+    package var byteCount: UInt64 = 0
     /// Transmission flags.
-    var flags: UInt16 = 0
+    package var flags: UInt16 = 0
     /// Whether replies to reads come in chunks.
-    var hasStructuredReplies = false
+    package var hasStructuredReplies = false
 
     /// Whether writes are refused.
     ///
     /// Spec: `NBD_FLAG_READ_ONLY`.
-    var isReadOnly: Bool { flags & 1 << 1 != 0 }
+    package var isReadOnly: Bool { flags & 1 << 1 != 0 }
     /// Whether flushes are served.
     ///
     /// Spec: `NBD_FLAG_SEND_FLUSH`.
-    var canFlush: Bool { flags & 1 << 2 != 0 }
+    package var canFlush: Bool { flags & 1 << 2 != 0 }
     /// Whether writes can be made durable one by one.
     ///
     /// Spec: `NBD_FLAG_SEND_FUA`.
-    var canForceUnitAccess: Bool { flags & 1 << 3 != 0 }
+    package var canForceUnitAccess: Bool { flags & 1 << 3 != 0 }
+    /// Whether ranges can be given back.
+    ///
+    /// Spec: `NBD_FLAG_SEND_TRIM`.
+    package var canTrim: Bool { flags & 1 << 5 != 0 }
     /// Whether connections see each other's writes.
     ///
     /// Spec: `NBD_FLAG_CAN_MULTI_CONN`.
-    var canMultiConnect: Bool { flags & 1 << 8 != 0 }
+    package var canMultiConnect: Bool { flags & 1 << 8 != 0 }
 }
 
 /// The client's side of the fixed newstyle handshake, in blocking steps.

@@ -22,6 +22,9 @@ package final class Histogram {
     /// The sum of all values, for the mean.
     package private(set) var sum: UInt64 = 0
 
+    /// The sum of all values' squares, for the standard deviation.
+    package private(set) var squareSum: Double = 0
+
     private let buckets: FixedArray<UInt64>
 
     /// Creates an empty histogram.
@@ -35,6 +38,7 @@ package final class Histogram {
         buckets[Histogram.bucketIndex(of: value)] &+= 1
         count &+= 1
         sum &+= value
+        squareSum += Double(value) * Double(value)
         if value > maximum { maximum = value }
         if value < minimum { minimum = value }
     }
@@ -42,7 +46,7 @@ package final class Histogram {
     /// Forgets everything, for the end of a ramp.
     package func reset() {
         for index in 0..<buckets.count { buckets[index] = 0 }
-        (count, maximum, minimum, sum) = (0, 0, .max, 0)
+        (count, maximum, minimum, sum, squareSum) = (0, 0, .max, 0, 0)
     }
 
     /// Adds all of `other`'s values.
@@ -50,6 +54,7 @@ package final class Histogram {
         for index in 0..<buckets.count { buckets[index] &+= other.buckets[index] }
         count &+= other.count
         sum &+= other.sum
+        squareSum += other.squareSum
         maximum = max(maximum, other.maximum)
         minimum = min(minimum, other.minimum)
     }
@@ -74,6 +79,19 @@ package final class Histogram {
 
     /// The mean, or 0 while empty.
     package var mean: Double { count == 0 ? 0 : Double(sum) / Double(count) }
+
+    /// The standard deviation, or 0 while empty.
+    package var deviation: Double {
+        guard count > 0 else { return 0 }
+        return max(0, squareSum / Double(count) - mean * mean).squareRoot()
+    }
+
+    /// Buckets that counted something: the largest value of each, and its count.
+    package var bins: [(upperEdge: UInt64, count: UInt64)] {
+        (0..<buckets.count).compactMap { index in
+            buckets[index] > 0 ? (Histogram.upperEdge(of: index), buckets[index]) : nil
+        }
+    }
 
     // MARK: - Buckets
 

@@ -9,6 +9,15 @@ package enum Target: Equatable, Sendable {
     /// `null:`: the generator alone.
     case null
 
+    /// The engine that suits it.
+    package var engineDefault: EngineKind {
+        switch self {
+        case .tcp, .unix: .nbd
+        case .file: .uring
+        case .null: .null
+        }
+    }
+
     /// The port of NBD, assigned by IANA.
     package static var portDefault: UInt16 { 10809 }
 
@@ -25,7 +34,11 @@ package enum Target: Equatable, Sendable {
         } else if let rest = text.stripping(prefix: "nbd://") {
             self = try Target.parseTCP(rest, whole: text)
         } else if text.contains("://") {
-            throw BenchError("\(text): the scheme is not nbd:// or nbd+unix://")
+            throw BenchError(
+                text.hasPrefix("iscsi")
+                    ? "\(text): iSCSI is not built yet; attach the volume over NBD"
+                    : "\(text): the scheme is not nbd:// or nbd+unix://"
+            )
         } else {
             self = .file(path: text)
         }
