@@ -9,8 +9,16 @@ package enum Extent: Sendable, Equatable {
     package func byteCount(of targetByteCount: UInt64) -> UInt64 {
         switch self {
         case .bytes(let count): count
-        case .percent(let percent): targetByteCount / 100 * UInt64(percent)
+        case .percent(let percent):
+            targetByteCount / 100 * UInt64(percent) + targetByteCount % 100 * UInt64(percent) / 100
         }
+    }
+
+    /// The same, where a percentage comes to whole blocks; bytes are taken at their word.
+    package func whole(_ blockByteCount: UInt64, of targetByteCount: UInt64) -> UInt64 {
+        let count = byteCount(of: targetByteCount)
+        if case .percent = self { return count / blockByteCount * blockByteCount }
+        return count
     }
 }
 

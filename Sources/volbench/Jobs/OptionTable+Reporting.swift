@@ -1,9 +1,13 @@
 extension OptionTable {
     static let reporting: [OptionEntry] = [
-        OptionEntry("percentile_list", [], "percentages between colons") { job, text throws(BenchError) in
+        OptionEntry("percentile_list", [], "percentages between colons") {
+            job,
+            text throws(BenchError) in
             job.percentiles = try text.percentiles()
         },
-        OptionEntry("group_reporting", [], "one result for all jobs of a group") { job, text throws(BenchError) in
+        OptionEntry("group_reporting", [], "one result for all jobs of a group") {
+            job,
+            text throws(BenchError) in
             job.isGroupReported = try text.flag()
         },
         OptionEntry("new_group", [], "begin a group of results") { job, text throws(BenchError) in
@@ -16,16 +20,24 @@ extension OptionTable {
         ) { job, text throws(BenchError) in
             job.waitsForJobsBefore = try text.flag()
         },
-        OptionEntry("write_bw_log", [], "file of bandwidths, NAME_bw.N.log") { job, text throws(BenchError) in
+        OptionEntry("write_bw_log", [], "file of bandwidths, NAME_bw.N.log") {
+            job,
+            text throws(BenchError) in
             job.bandwidthLog = text.value
         },
-        OptionEntry("write_iops_log", [], "file of rates, NAME_iops.N.log") { job, text throws(BenchError) in
+        OptionEntry("write_iops_log", [], "file of rates, NAME_iops.N.log") {
+            job,
+            text throws(BenchError) in
             job.operationsLog = text.value
         },
-        OptionEntry("write_lat_log", [], "file of latencies, NAME_clat.N.log") { job, text throws(BenchError) in
+        OptionEntry("write_lat_log", [], "file of latencies, NAME_clat.N.log") {
+            job,
+            text throws(BenchError) in
             job.latencyLog = text.value
         },
-        OptionEntry("log_avg_msec", [], "ms that a line of a log covers") { job, text throws(BenchError) in
+        OptionEntry("log_avg_msec", [], "ms that a line of a log covers") {
+            job,
+            text throws(BenchError) in
             job.logMilliseconds = try text.count(1...3_600_000)
         },
     ]

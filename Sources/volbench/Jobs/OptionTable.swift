@@ -75,7 +75,9 @@ package enum OptionTable {
     // MARK: - Target
 
     private static let target: [OptionEntry] = [
-        OptionEntry("name", [], "name of the job") { job, text throws(BenchError) in job.name = text.value },
+        OptionEntry("name", [], "name of the job") { job, text throws(BenchError) in
+            job.name = text.value
+        },
         OptionEntry("description", [], "text about the job") { job, text throws(BenchError) in
             job.description = text.value
         },
@@ -89,14 +91,19 @@ package enum OptionTable {
             default: throw text.wrong("nbd, uring (io_uring), aio (libaio) or null")
             }
         },
-        OptionEntry("uri", [], "NBD target") { job, text throws(BenchError) in job.uri = text.value },
+        OptionEntry("uri", [], "NBD target") { job, text throws(BenchError) in job.uri = text.value
+        },
         OptionEntry("filename", [], "file or block device") { job, text throws(BenchError) in
             job.filename = text.value
         },
-        OptionEntry("connections", [], "NBD connections of each job") { job, text throws(BenchError) in
+        OptionEntry("connections", [], "NBD connections of each job") {
+            job,
+            text throws(BenchError) in
             job.connectionCount = try text.count(1...JobLimits.connectionCountMax)
         },
-        OptionEntry("simple_replies", [], "do not ask for structured replies") { job, text throws(BenchError) in
+        OptionEntry("simple_replies", [], "do not ask for structured replies") {
+            job,
+            text throws(BenchError) in
             job.usesStructuredReplies = try !text.flag()
         },
     ]
@@ -104,7 +111,9 @@ package enum OptionTable {
     // MARK: - What is done
 
     private static let access: [OptionEntry] = [
-        OptionEntry("rw", ["readwrite"], "read, write, randrw, ...") { job, text throws(BenchError) in
+        OptionEntry("rw", ["readwrite"], "read, write, randrw, ...") {
+            job,
+            text throws(BenchError) in
             job.mode = try text.accessMode()
         },
         OptionEntry("rwmixread", [], "percent of reads") { job, text throws(BenchError) in
@@ -113,12 +122,16 @@ package enum OptionTable {
         OptionEntry("rwmixwrite", [], "percent of writes") { job, text throws(BenchError) in
             job.readPercent = 100 - (try text.count(0...100))
         },
-        OptionEntry("bs", ["blocksize"], "bytes per operation: reads,writes,trims") { job, text throws(BenchError) in
+        OptionEntry("bs", ["blocksize"], "bytes per operation: reads,writes,trims") {
+            job,
+            text throws(BenchError) in
             job.blockSizes = try text.perDirection { text throws(BenchError) in
                 .fixed(try JobLimits.blockByteCount(try text.size(), of: text))
             }
         },
-        OptionEntry("bssplit", [], "sizes and their shares: 4k/10:64k/90") { job, text throws(BenchError) in
+        OptionEntry("bssplit", [], "sizes and their shares: 4k/10:64k/90") {
+            job,
+            text throws(BenchError) in
             job.blockSizes = try text.perDirection { text throws(BenchError) in
                 try text.blockSplit()
             }
@@ -126,16 +139,22 @@ package enum OptionTable {
         OptionEntry("iodepth", [], "operations in flight per job") { job, text throws(BenchError) in
             job.depth = try text.count(1...JobLimits.depthMax)
         },
-        OptionEntry("norandommap", [], "random places with repetition") { job, text throws(BenchError) in
+        OptionEntry("norandommap", [], "random places with repetition") {
+            job,
+            text throws(BenchError) in
             job.repeatsPlaces = try text.flag()
         },
-        OptionEntry("random_distribution", [], "random, zipf:THETA, pareto:H") { job, text throws(BenchError) in
+        OptionEntry("random_distribution", [], "random, zipf:THETA, pareto:H") {
+            job,
+            text throws(BenchError) in
             job.distribution = try text.distribution()
         },
         OptionEntry("randseed", ["seed"], "seed of all choices") { job, text throws(BenchError) in
             job.seed = UInt64(try text.count(0...Int.max))
         },
-        OptionEntry("randrepeat", ["allrandrepeat"], "0: another seed each time") { job, text throws(BenchError) in
+        OptionEntry("randrepeat", ["allrandrepeat"], "0: another seed each time") {
+            job,
+            text throws(BenchError) in
             if try !text.flag() { job.seed = Clock.now().nanoseconds }
         },
     ]
@@ -152,13 +171,19 @@ package enum OptionTable {
         OptionEntry("offset", [], "first byte used, or percent") { job, text throws(BenchError) in
             job.offset = try text.extent()
         },
-        OptionEntry("offset_increment", [], "how much further each clone begins") { job, text throws(BenchError) in
+        OptionEntry("offset_increment", [], "how much further each clone begins") {
+            job,
+            text throws(BenchError) in
             job.offsetIncrement = try text.extent()
         },
-        OptionEntry("io_size", ["io_limit"], "bytes to move in all") { job, text throws(BenchError) in
+        OptionEntry("io_size", ["io_limit"], "bytes to move in all") {
+            job,
+            text throws(BenchError) in
             job.ioSize = try text.extent()
         },
-        OptionEntry("number_ios", ["count"], "end after so many operations") { job, text throws(BenchError) in
+        OptionEntry("number_ios", ["count"], "end after so many operations") {
+            job,
+            text throws(BenchError) in
             job.operationCountMax = UInt64(try text.count(1...Int.max))
         },
         OptionEntry("loops", [], "times to do it all") { job, text throws(BenchError) in
@@ -172,27 +197,39 @@ package enum OptionTable {
         OptionEntry("runtime", ["timeout"], "seconds at most") { job, text throws(BenchError) in
             job.runMicroseconds = try text.seconds()
         },
-        OptionEntry("time_based", [], "go on until runtime is over") { job, text throws(BenchError) in
+        OptionEntry("time_based", [], "go on until runtime is over") {
+            job,
+            text throws(BenchError) in
             job.isTimeBased = try text.flag()
         },
-        OptionEntry("ramp_time", ["ramp"], "seconds before anything counts") { job, text throws(BenchError) in
+        OptionEntry("ramp_time", ["ramp"], "seconds before anything counts") {
+            job,
+            text throws(BenchError) in
             job.rampMicroseconds = try text.seconds()
         },
-        OptionEntry("startdelay", [], "seconds to wait before the start") { job, text throws(BenchError) in
+        OptionEntry("startdelay", [], "seconds to wait before the start") {
+            job,
+            text throws(BenchError) in
             job.startDelayMicroseconds = try text.seconds()
         },
         OptionEntry("thinktime", [], "µs of rest") { job, text throws(BenchError) in
             job.thinkMicroseconds = try text.microseconds(unit: 1)
         },
-        OptionEntry("thinktime_blocks", [], "operations between rests") { job, text throws(BenchError) in
+        OptionEntry("thinktime_blocks", [], "operations between rests") {
+            job,
+            text throws(BenchError) in
             job.thinkOperationCount = try text.count(1...1_000_000_000)
         },
-        OptionEntry("rate", [], "bytes per second: reads,writes,trims") { job, text throws(BenchError) in
+        OptionEntry("rate", [], "bytes per second: reads,writes,trims") {
+            job,
+            text throws(BenchError) in
             job.byteRate = try text.perDirection { text throws(BenchError) in
                 Int(clamping: try text.size())
             }
         },
-        OptionEntry("rate_iops", [], "operations per second: reads,writes,trims") { job, text throws(BenchError) in
+        OptionEntry("rate_iops", [], "operations per second: reads,writes,trims") {
+            job,
+            text throws(BenchError) in
             job.operationRate = try text.perDirection { text throws(BenchError) in
                 try text.count(1...JobLimits.rateMax)
             }
@@ -204,13 +241,19 @@ package enum OptionTable {
             default: throw text.wrong("linear or poisson")
             }
         },
-        OptionEntry("latency_target", [], "µs to keep by choice of depth") { job, text throws(BenchError) in
+        OptionEntry("latency_target", [], "µs to keep by choice of depth") {
+            job,
+            text throws(BenchError) in
             job.latencyTargetMicroseconds = try text.microseconds(unit: 1)
         },
-        OptionEntry("latency_window", [], "µs over which it is judged") { job, text throws(BenchError) in
+        OptionEntry("latency_window", [], "µs over which it is judged") {
+            job,
+            text throws(BenchError) in
             job.latencyWindowMicroseconds = try text.microseconds(unit: 1)
         },
-        OptionEntry("latency_percentile", [], "percent that keep it") { job, text throws(BenchError) in
+        OptionEntry("latency_percentile", [], "percent that keep it") {
+            job,
+            text throws(BenchError) in
             job.latencyPercentile = try text.number(0.001...100)
         },
         OptionEntry("latency_run", [], "go on at the depth found") { job, text throws(BenchError) in
@@ -228,10 +271,14 @@ package enum OptionTable {
         ) { job, text throws(BenchError) in
             job.flushInterval = try text.count(0...1_000_000_000)
         },
-        OptionEntry("end_fsync", ["fsync_on_close"], "flush at the end") { job, text throws(BenchError) in
+        OptionEntry("end_fsync", ["fsync_on_close"], "flush at the end") {
+            job,
+            text throws(BenchError) in
             job.flushesAtEnd = try text.flag()
         },
-        OptionEntry("sync", ["fua"], "every write durable when it completes") { job, text throws(BenchError) in
+        OptionEntry("sync", ["fua"], "every write durable when it completes") {
+            job,
+            text throws(BenchError) in
             switch text.value {
             case "1", "sync", "dsync": job.forceUnitAccess = true
             case "0", "none": job.forceUnitAccess = false
@@ -251,13 +298,19 @@ package enum OptionTable {
             default: throw text.wrong("crc32c or pattern")
             }
         },
-        OptionEntry("verify_pattern", [], "what verify=pattern writes") { job, text throws(BenchError) in
+        OptionEntry("verify_pattern", [], "what verify=pattern writes") {
+            job,
+            text throws(BenchError) in
             job.pattern = try text.pattern()
         },
-        OptionEntry("do_verify", [], "0: do not read back what was written") { job, text throws(BenchError) in
+        OptionEntry("do_verify", [], "0: do not read back what was written") {
+            job,
+            text throws(BenchError) in
             job.verifiesAfterwards = try text.flag()
         },
-        OptionEntry("verify_fatal", [], "end at the first wrong block") { job, text throws(BenchError) in
+        OptionEntry("verify_fatal", [], "end at the first wrong block") {
+            job,
+            text throws(BenchError) in
             job.isVerifyFailureFatal = try text.flag()
         },
         OptionEntry("continue_on_error", [], "none, io or all") { job, text throws(BenchError) in

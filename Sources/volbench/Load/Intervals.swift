@@ -13,6 +13,9 @@ package struct Interval: Sendable, Equatable {
     /// The longest latency, in nanoseconds.
     package var latencyMax: UInt64 = 0
 
+    /// Creates an empty interval.
+    package init() {}
+
     /// Operations of all kinds per second.
     package var rate: Double {
         nanoseconds == 0 ? 0 : Double(counts.wrappedSum()) * 1e9 / Double(nanoseconds)

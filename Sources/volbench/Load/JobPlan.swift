@@ -23,18 +23,17 @@ package struct JobPlan: Sendable {
     ) throws(BenchError) {
         self.options = options
         self.cloneIndex = cloneIndex
-        let increment = options.offsetIncrement.byteCount(of: targetByteCount)
         let place = UInt64(options.placeByteCount)
+        let increment = options.offsetIncrement.whole(place, of: targetByteCount)
         let step = increment.multipliedReportingOverflow(by: UInt64(cloneIndex))
-        let wanted = options.offset.byteCount(of: targetByteCount)
+        let wanted = options.offset.whole(place, of: targetByteCount)
             .addingReportingOverflow(step.partialValue)
         guard !step.overflow, !wanted.overflow, wanted.partialValue < targetByteCount else {
             throw BenchError(
                 "\(options.name): offset lies beyond the target's \(targetByteCount) bytes"
             )
         }
-        // A percentage may not come to whole blocks.
-        offset = wanted.partialValue / place * place
+        offset = wanted.partialValue
         let available = targetByteCount - offset
         let size = options.size?.byteCount(of: targetByteCount) ?? available
         guard size <= available else {
@@ -47,7 +46,7 @@ package struct JobPlan: Sendable {
         guard byteCount >= UInt64(options.blockByteCountMax) else {
             throw BenchError(
                 "\(options.name): a block of \(options.blockByteCountMax) bytes does not fit "
-                    + "into the \(size) bytes used"
+                    + "into the \(size) bytes used of the target's \(targetByteCount)"
             )
         }
         let once = options.ioSize?.byteCount(of: targetByteCount) ?? byteCount

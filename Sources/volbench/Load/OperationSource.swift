@@ -64,15 +64,17 @@ package final class OperationSource {
             trimmed = nil
             return account(write)
         }
+        // As in fio, the last writes of a job are flushed only where that is asked for.
+        guard !isSpent else { return finalFlush() }
         if plan.options.flushInterval > 0, writesSinceFlush >= plan.options.flushInterval {
             writesSinceFlush = 0
             return Operation(kind: .flush, serial: serial)
         }
-        guard !isSpent else { return finalFlush() }
         let kind = drawKind()
         let wanted = UInt64(fixedByteCount ?? drawByteCount(kind))
         var operation = Operation(kind: kind)
-        (operation.offset, operation.byteCount) = mode.isRandom ? random(wanted) : next(kind, wanted)
+        (operation.offset, operation.byteCount) =
+            mode.isRandom ? random(wanted) : next(kind, wanted)
         if kind == .trim, mode.writes {
             var write = operation
             write.kind = .write

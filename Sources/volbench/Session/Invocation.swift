@@ -167,7 +167,8 @@ package struct Invocation: Sendable {
             guard let hint = didYouMean(String(name.map { $0 == "-" ? "_" : $0 }), among: names)
             else { return BenchError("--\(error.message)") }
             return error.message.contains("fio has")
-                ? BenchError("--\(error.message)") : BenchError("--\(name): no such option; \(hint)")
+                ? BenchError("--\(error.message)")
+                : BenchError("--\(name): no such option; \(hint)")
         }
         return BenchError("--\(name): no such option")
     }

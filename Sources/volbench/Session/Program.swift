@@ -78,13 +78,12 @@ package enum Program {
         var lines = complaints
         for result in results {
             if let failure = result.failure {
-                lines.append("\(result.options.name): \(failure)")
+                lines.append(failure.naming(result.options.name))
             } else if result.errorCount > 0 {
                 let reason = describe(result.firstErrno)
-                lines.append(
-                    "\(result.options.name): \(result.errorCount) operations failed, "
-                        + "the first with: \(reason)"
-                )
+                let line =
+                    "\(result.errorCount) operations failed, the first with: \(reason)"
+                lines.append(line.naming(result.options.name))
             }
         }
         var told: Set<String> = []
@@ -97,6 +96,9 @@ package enum Program {
         _ invocation: Invocation,
         _ machine: MachineReport
     ) throws(BenchError) {
+        // Where nothing ran, the complaint says it all; programs get their document all the same.
+        let hasRun = results.contains { $0.elapsedNanoseconds > 0 }
+        if !hasRun, invocation.format == .normal || invocation.format == .terse { return }
         let text: String
         switch invocation.format {
         case .normal: text = NormalOutput.text(results) + "\n\(machine.text)\n"
@@ -137,5 +139,12 @@ package enum Program {
             if let pid = Int32(rest.prefix { $0.isNumber }), pid > 0 { result.append(pid) }
         }
         return result
+    }
+}
+
+extension String {
+    /// The line with the job's name before it, where the job has one and the line has not.
+    fileprivate func naming(_ name: String) -> String {
+        name == JobOptions().name || hasPrefix(name + ":") ? self : "\(name): \(self)"
     }
 }
