@@ -49,6 +49,8 @@ package struct Invocation: Sendable {
     package var format = OutputFormat.normal
     package var outputPath: String?
     package var reportPath: String?
+    /// A file whose Markdown goes into the report: who serves, in which version, started how.
+    package var notesPath: String?
     package var liveDisplay = LiveDisplay.auto
     package var hooks: [Hook] = []
     package var suite: String?
@@ -74,7 +76,7 @@ package struct Invocation: Sendable {
     private static let flags: Set<String> = ["json", "help", "h", "version", "dev"]
     private static let valued: Set<String> = [
         "output_format", "output", "eta", "server_pid", "hook", "compare", "rounds", "suite",
-        "report", "clones", "steps", "step_command", "suite_runtime",
+        "report", "notes", "clones", "steps", "step_command", "suite_runtime",
     ]
     /// Options of jobs that may stand without a value.
     private static let jobFlags: Set<String> = [
@@ -191,6 +193,7 @@ package struct Invocation: Sendable {
             format = known
         case "output": outputPath = text.value
         case "report": reportPath = text.value
+        case "notes": notesPath = text.value
         case "eta":
             guard let known = LiveDisplay(rawValue: text.value) else {
                 throw text.wrong("auto, always or never")

@@ -3,9 +3,9 @@ internal import Glibc
 /// The program: from arguments to an exit status.
 package enum Program {
     /// Measured.
-    private static let statusDone: Int32 = 0
+    static let statusDone: Int32 = 0
     /// Something failed.
-    private static let statusFailed: Int32 = 1
+    static let statusFailed: Int32 = 1
     /// The command line or a job file is wrong.
     private static let statusUsage: Int32 = 2
 
@@ -47,17 +47,17 @@ package enum Program {
     }
 
     private static func measure(_ invocation: Invocation) throws(BenchError) -> Int32 {
+        if !invocation.compared.isEmpty { return try compare(invocation) }
+        if let suite = invocation.suite { return try runSuite(suite, invocation) }
         let pids = invocation.serverPIDs + (try devPIDs(invocation))
         return try measureJobs(invocation, pids)
     }
 
-    private static func measureJobs(
+    static func measureJobs(
         _ invocation: Invocation,
         _ pids: [Int32]
     ) throws(BenchError) -> Int32 {
-        for pid in pids where Clock.cpuNanoseconds(of: pid) == nil {
-            throw BenchError("--server-pid \(pid): no such process")
-        }
+        try check(pids)
         let load = MachineLoad(serverPIDs: pids)
         let session = Session(
             jobs: invocation.jobs,
@@ -86,6 +86,13 @@ package enum Program {
                 lines.append(line.naming(result.options.name))
             }
         }
+        return tell(lines)
+    }
+
+    /// Complains of each line once.
+    ///
+    /// - Returns: The exit status.
+    static func tell(_ lines: [String]) -> Int32 {
         var told: Set<String> = []
         for line in lines where told.insert(line).inserted { complain(line) }
         return lines.isEmpty ? statusDone : statusFailed
@@ -109,6 +116,11 @@ package enum Program {
             let document = FioJSON(results: results, hasBins: hasBins, machine: machine).document
             text = document.laidOut() + "\n"
         }
+        try write(text, invocation)
+    }
+
+    /// Writes results to where they were wished.
+    static func write(_ text: String, _ invocation: Invocation) throws(BenchError) {
         guard let path = invocation.outputPath else {
             try OutputFile.standardOutput.write(text)
             return
@@ -117,7 +129,7 @@ package enum Program {
     }
 
     /// The processes of a development cluster's nodes.
-    private static func devPIDs(_ invocation: Invocation) throws(BenchError) -> [Int32] {
+    static func devPIDs(_ invocation: Invocation) throws(BenchError) -> [Int32] {
         guard let data = invocation.devData else { return [] }
         let quoted = data.split(separator: "'", omittingEmptySubsequences: false)
             .joined(separator: "'\\''")

@@ -21,6 +21,7 @@ extension Invocation {
               --clones=N, --steps=N, --step-command=COMMAND
                                    of the suites that need them: see Docs/volbench.md
               --report=FILE.md     a report with plots, of a suite or a comparison
+              --notes=FILE.md      what goes into the report about the servers
               --version, --help
 
             Options of jobs, as in a job file:
