@@ -81,7 +81,7 @@ struct FailureTests {
     )
     func disk_full_keepsResults() throws {
         // The first 2 MiB have room, what comes behind has none.
-        let script = "[ $4 -lt 2097152 ] || { echo ENOSPC full >&2; exit 1; }; cat > /dev/null"
+        let script = "cat > /dev/null; [ $4 -lt 2097152 ] || { echo ENOSPC full >&2; exit 1; }"
         let server = try NBDKit(
             "eval",
             "get_size=echo 64M",

@@ -10,7 +10,7 @@ package struct Plots {
     private static var panelHeight: Double { 230 }
     private static var legendHeight: Double { 34 }
     /// Room beside the axes of a panel, for its labels.
-    private static let margins = (left: 52.0, right: 14.0, top: 26.0, bottom: 34.0)
+    private static let margins = (left: 58.0, right: 24.0, top: 26.0, bottom: 34.0)
 
     /// Creates the plots of a comparison.
     package init(workloads: [WorkloadComparison], targets: [NamedTarget]) {
@@ -223,7 +223,7 @@ package struct Plots {
             }
             canvas.text("IOPS", (panel.left, panel.bottom + 27), size: 10)
             for fraction in [0.0, 0.5, 1] {
-                let label = "\(fixed(seconds * fraction, 1)) s"
+                let label = "\(fixed(seconds * fraction, 2)) s"
                 canvas.text(label, (panel.x(fraction), panel.bottom + 13), size: 9, anchor: .middle)
             }
         }
