@@ -117,7 +117,7 @@ let dataPathTargets: [Target] = [
             "StorageNode", "CAllocationCounter", "TestSupport",
         ]
     ),
-    dataPathTests("VolbenchTests", ["volbench", "BlockCore", "TestSupport"]),
+    dataPathTests("VolbenchTests", ["volbench", "BlockCore", "CAllocationCounter", "TestSupport"]),
     dataPathTests("TidyTests", ["TestSupport"]),
 ]
 

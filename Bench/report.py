@@ -39,7 +39,7 @@ def parse(arguments):
     return options
 
 
-def notes(running, missing):
+def notes(running, missing, folder):
     """Markdown: who serves, in which version, by which command."""
     lines = ["## Servers", "", "Each serves a file of its own over a unix socket; `device` is such a file itself.",
              "nbdkit and nbd-server go through the page cache: what they have read or written once, they",
@@ -49,7 +49,8 @@ def notes(running, missing):
     if missing:
         lines += ["", f"Not installed, left out: {', '.join(missing)}."]
     lines += ["", "```sh"]
-    lines += [" ".join(command) for server in running for command in server.commands]
+    lines += [" ".join([os.path.basename(command[0])] + command[1:]).replace(folder, "$DIR")
+              for server in running for command in server.commands]
     return "\n".join(lines + ["```", ""])
 
 
@@ -61,6 +62,7 @@ def measure_all(options, running, path):
     command += [f"{server.name}={server.uri('unix')}" for server in running]
     for server in running:
         command += [f"--server-pid={server.name}={pid}" for pid in server.pids("unix")]
+    print(" ".join(command), flush=True)
     return subprocess.run(command).returncode
 
 
@@ -85,7 +87,7 @@ def main():
                     "--rw", "write", "--bs", "1M", "--iodepth", "8", "--size", "100%"])
         path = os.path.join(folder, "notes.md")
         with open(path, "w") as file:
-            file.write(notes(running, missing))
+            file.write(notes(running, missing, folder))
         return measure_all(options, running, path)
     finally:
         for server in running:

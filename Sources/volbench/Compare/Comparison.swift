@@ -7,6 +7,12 @@ package struct Sample {
     /// Everything that was measured.
     package var result: JobResult
 
+    /// Creates a sample.
+    package init(round: Int, result: JobResult) {
+        self.round = round
+        self.result = result
+    }
+
     /// Operations per second.
     package var rate: Double { result.rate }
 
@@ -33,6 +39,13 @@ package struct WorkloadComparison {
     package var options: JobOptions
     /// A list of samples per target, in the order of the targets.
     package var samples: [[Sample]]
+
+    /// Creates a workload's figures.
+    package init(name: String, options: JobOptions, samples: [[Sample]]) {
+        self.name = name
+        self.options = options
+        self.samples = samples
+    }
 
     /// What a target is to the first one.
     package enum Verdict: Sendable, Equatable {

@@ -189,43 +189,53 @@ package struct Plots {
             canvas.line((panel.left, y), (panel.right, y), color: "#dddddd")
             canvas.text(label, (panel.left - 4, y + 4), size: 9, anchor: .end)
         }
-        let names = ["1 ns", "10 ns", "100 ns", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms"]
+        let units = ["ns", "µs", "ms", "s"]
         for power in Int(low)...Int(high) {
             let position = x(pow(10, Double(power)))
             canvas.line((position, panel.top), (position, panel.bottom), color: "#dddddd")
-            let name = power < names.count ? names[max(power, 0)] : "\(fixed(pow(10, Double(power - 9)), 0)) s"
+            let unit = min(max(power, 0) / 3, units.count - 1)
+            let name = "\(fixed(pow(10, Double(power - 3 * unit)), 0)) \(units[unit])"
             canvas.text(name, (position, panel.bottom + 13), size: 9, anchor: .middle)
         }
     }
 
-    /// Operations per second over the time of a round: a line per round.
+    /// Operations per second over the time of a round: of each moment the median of the rounds.
     package func timelines() -> String {
         draw { canvas, panel, workload in
-            let all = workload.samples.joined().map(\.result.series.intervals)
-            let ticks = Plots.ticks(all.joined().map(\.rate).max() ?? 1)
-            let seconds = Double(all.joined().map(\.endMilliseconds).max() ?? 1000) / 1e3
+            let curves = workload.samples.map { Plots.medianCurve($0.map(\.result.series)) }
+            let ticks = Plots.ticks(curves.joined().map(\.rate).max() ?? 1)
+            let seconds = curves.joined().map(\.seconds).max() ?? 1
             let top = ticks.last ?? 1
             frame(&canvas, panel, ticks)
-            for (index, samples) in workload.samples.enumerated() {
-                for sample in samples {
-                    // The rest of a whole interval says little, and much noise.
-                    let full = sample.result.series.intervals.map(\.nanoseconds).max() ?? 0
-                    let points = sample.result.series.intervals.filter {
-                        $0.nanoseconds * 2 > full
-                    }.map { interval in
-                        (
-                            x: panel.x(Double(interval.endMilliseconds) / 1e3 / seconds),
-                            y: panel.y(interval.rate / top)
-                        )
-                    }
-                    canvas.path(points, color: SVGCanvas.color(index), opacity: 0.55)
-                }
+            for (index, curve) in curves.enumerated() {
+                canvas.path(
+                    curve.map { (panel.x($0.seconds / seconds), panel.y($0.rate / top)) },
+                    color: SVGCanvas.color(index),
+                    opacity: 0.9
+                )
             }
             canvas.text("IOPS", (panel.left, panel.bottom + 27), size: 10)
             for fraction in [0.0, 0.5, 1] {
                 let label = "\(fixed(seconds * fraction, 2)) s"
                 canvas.text(label, (panel.x(fraction), panel.bottom + 13), size: 9, anchor: .middle)
             }
+        }
+    }
+
+    /// The median of several rounds' curves, interval by interval.
+    package static func medianCurve(
+        _ rounds: [IntervalSeries]
+    ) -> [(seconds: Double, rate: Double)] {
+        // The rest behind the last whole interval says little, and much noise.
+        let whole = rounds.map { series -> [Interval] in
+            let longest = series.intervals.map(\.nanoseconds).max() ?? 0
+            return series.intervals.filter { $0.nanoseconds * 2 > longest }
+        }
+        let count = whole.map(\.count).max() ?? 0
+        return (0..<count).map { index in
+            let here = whole.filter { $0.count > index }.map { $0[index] }
+            let milliseconds = Spread(here.map { Double($0.endMilliseconds) }).median
+            return (milliseconds / 1e3, Spread(here.map(\.rate)).median)
         }
     }
 }

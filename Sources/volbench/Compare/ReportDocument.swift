@@ -46,7 +46,7 @@ package struct ReportDocument {
             "Written by volbench on \(Calendar.text). Figures of one run: every round measures "
                 + "every target once, in turns, \(roundCount) rounds. Do not hold them against "
                 + "figures of other runs.", "", "Machine: \(machine.text).", "",
-            "```sh", commandLine, "```", "",
+            "```sh", wrappedCommand, "```", "",
         ]
         if !notes.isEmpty { lines += [notes.trimmed, ""] }
         lines += overhead
@@ -56,14 +56,16 @@ package struct ReportDocument {
             "![IOPS per workload](\(ReportDocument.barsName))", "",
             "Latencies of all rounds together; both axes are logarithmic.", "",
             "![Latencies](\(ReportDocument.distributionsName))", "",
-            "IOPS within a round, a line per round.", "",
+            "IOPS within a round: of each moment the median of the rounds.", "",
             "![IOPS over time](\(ReportDocument.timelinesName))", "", "## Figures", "",
             "IOPS are medians, ±% is half the middle half of the rounds. A ratio is the median of "
                 + "the rounds' own ratios to \(comparison.targets[0].name), p the two-sided "
                 + "Mann-Whitney test of the rates.", "",
         ]
         for workload in comparison.workloads {
-            lines += ["### \(workload.name)", "", ComparisonText.describe(workload.options) + ".", ""]
+            lines += [
+                "### \(workload.name)", "", ComparisonText.describe(workload.options) + ".", "",
+            ]
             lines += ReportDocument.table(
                 [ComparisonText.columns] + ComparisonText.rows(workload, comparison.targets)
             )
@@ -74,6 +76,20 @@ package struct ReportDocument {
             lines += Set(comparison.complaints).sorted().map { "- \($0)" } + [""]
         }
         return lines.joined(separator: "\n")
+    }
+
+    /// The command, a target or option on a line.
+    private var wrappedCommand: String {
+        var rest = commandLine[...]
+        var result = ""
+        // Words of a quoted name stay together: a line ends only before an option or a target.
+        for target in comparison.targets {
+            let word = Shell.quoted("\(target.name)=\(target.text)")
+            guard let range = rest.firstRange(of: " " + word) else { continue }
+            result += rest[..<range.lowerBound] + " \\\n    " + word
+            rest = rest[range.upperBound...]
+        }
+        return result + rest
     }
 
     /// One number per workload: the last target's work in the first one's time.

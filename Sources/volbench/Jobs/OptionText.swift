@@ -80,6 +80,8 @@ package struct OptionText: Sendable, Equatable {
     /// Microseconds; a bare number counts in `unit`.
     ///
     /// - Parameter unit: Microseconds that a number without a unit counts.
+    /// - Returns: Microseconds.
+    /// - Throws: ``BenchError`` when it is no time.
     package func microseconds(unit: UInt64) throws(BenchError) -> UInt64 {
         let units: [(suffix: String, microseconds: Double)] = [
             ("us", 1), ("usec", 1), ("ms", 1e3), ("msec", 1e3), ("sec", 1e6), ("s", 1e6),

@@ -75,7 +75,7 @@ package final class JobResult: @unchecked Sendable {
     package var elapsedNanoseconds: UInt64 = 0
     /// What the job's thread cost.
     package var usage = ThreadUsage()
-    /// Operations by how many were in flight when they began: 1, 2, 4, ... 64 and more.
+    /// Operations by how many were in flight when they began: the powers of two from 1 to 64.
     package var depthCounts = [UInt64](repeating: 0, count: 7)
     /// The longest time without a completion while some were awaited, in nanoseconds.
     package var gapNanoseconds: UInt64 = 0

@@ -50,7 +50,9 @@ package indirect enum JSONValue: Sendable {
         }
     }
 
-    /// Text in quotes. Spec: RFC 8259, section 7.
+    /// Text in quotes.
+    ///
+    /// Spec: RFC 8259, section 7.
     private static func quoted(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {

@@ -62,6 +62,15 @@ package enum Shell {
         return status & 0x7f == 0 ? status >> 8 & 0xff : 128 + (status & 0x7f)
     }
 
+    /// A word as the shell takes it for one.
+    package static func quoted(_ word: String) -> String {
+        let plain = "-_=+./:,%@~"
+        let isPlain = word.allSatisfy { $0.isLetter || $0.isNumber || plain.contains($0) }
+        guard !isPlain || word.isEmpty else { return word }
+        let parts = word.split(separator: "'", omittingEmptySubsequences: false)
+        return "'" + parts.joined(separator: "'\\''") + "'"
+    }
+
     /// The standard output of a command, or nil when it fails.
     package static func output(_ command: String) -> String? {
         // SAFETY: both texts are lent for the call.

@@ -96,7 +96,7 @@ package struct Invocation: Sendable {
         parsing arguments: [String],
         variable: (String) -> String? = { _ in nil }
     ) throws(BenchError) {
-        commandLine = (["volbench"] + arguments).joined(separator: " ")
+        commandLine = (["volbench"] + arguments.map(Shell.quoted)).joined(separator: " ")
         var rest = arguments[...]
         var files: [String] = []
         var written: [(name: String, value: String)] = []
@@ -126,7 +126,8 @@ package struct Invocation: Sendable {
         }
         target = NamedTarget(
             name: argument,
-            target: try Target(parsing: argument),
+            // A suite may put a number in place of %d, which by itself is no escape of a URI.
+            target: try Target(parsing: argument.numbered(0)),
             text: argument
         )
     }

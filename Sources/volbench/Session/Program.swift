@@ -131,9 +131,7 @@ package enum Program {
     /// The processes of a development cluster's nodes.
     static func devPIDs(_ invocation: Invocation) throws(BenchError) -> [Int32] {
         guard let data = invocation.devData else { return [] }
-        let quoted = data.split(separator: "'", omittingEmptySubsequences: false)
-            .joined(separator: "'\\''")
-        let option = data.isEmpty ? "" : " --data '\(quoted)'"
+        let option = data.isEmpty ? "" : " --data \(Shell.quoted(data))"
         guard let text = Shell.output("volctl dev status --json\(option)") else {
             throw BenchError("--dev: `volctl dev status` found no cluster")
         }

@@ -7,7 +7,9 @@ import volbench
 enum Programs {
     /// The path of an installed program, or nil.
     static func installed(_ name: String) -> String? {
-        ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin"].map { "\($0)/\(name)" }
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        return (path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/sbin"])
+            .map { "\($0)/\(name)" }
             .first { FileManager.default.isExecutableFile(atPath: $0) }
     }
 
