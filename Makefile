@@ -20,7 +20,7 @@ test-seconds-max := 2100
 # Rounds of each way to be killed; `make test` runs a tenth of them.
 crash-rounds := 200
 
-.PHONY: acceptance help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-full clean
+.PHONY: acceptance help setup build demo demo-stop test check lint format sim fuzz sanitize bench bench-quick bench-full clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,13 +72,17 @@ sanitize: setup ## Data path under the address sanitizer, what has threads under
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
 	@$(data-path) test --scratch-path .build/thread --sanitize thread --disable-xctest --filter '^($(threaded))\.'
 
-bench: setup ## Measure beside qemu-nbd and the device, and what grows with scale (10 min)
+bench: setup ## Measure beside every peer that is installed, into Docs/benchmarks/REPORT.md (25 min)
 	@$(SWIFT) build $(release)
-	@Bench/quick
-	@Bench/scale --quick
+	@Bench/report --output Docs/benchmarks/REPORT.md
 
-bench-full: setup ## The same in full, into Docs/benchmarks (2 hours, 35 GiB of disk)
+bench-quick: setup ## The same in under 3 minutes, into .build/bench: does it work? Not for figures
 	@$(SWIFT) build $(release)
+	@Bench/report --quick --output .build/bench/REPORT.md
+
+bench-full: setup ## All of it, TCP and what grows with scale, too, into Docs/benchmarks (2 hours, 35 GiB of disk)
+	@$(SWIFT) build $(release)
+	@Bench/report --output Docs/benchmarks/REPORT.md
 	@Bench/compare.py --output Docs/benchmarks/nbd.md
 	@Bench/scale --output Docs/benchmarks/scale.md
 

@@ -123,7 +123,7 @@ let dataPathTargets: [Target] = [
             "StorageNode", "ChildProcesses", "CAllocationCounter", "TestSupport",
         ]
     ),
-    dataPathTests("VolbenchTests", ["volbench"]),
+    dataPathTests("VolbenchTests", ["volbench", "BlockCore", "CAllocationCounter", "TestSupport"]),
     dataPathTests("TidyTests", ["TestSupport"]),
 ]
 

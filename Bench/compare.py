@@ -44,23 +44,23 @@ class Workload:
 WORKLOADS = [
     Workload("4 KiB random read, QD1", "--rw randread --iodepth 1"),
     Workload("4 KiB random read, QD32", "--rw randread --iodepth 32"),
-    Workload("4 KiB random read, 4xQD32", "--rw randread --iodepth 32 --connections 4"),
+    Workload("4 KiB random read, 4xQD32", "--rw randread --iodepth 128 --connections 4"),
     # Before the random writes: a log keeps blocks in the order of their writing, and a volume
     # that was overwritten at random is read at random.
     Workload("1 MiB sequential read, QD4", "--rw read --bs 1M --iodepth 4"),
     Workload("1 MiB sequential write, QD4", "--rw write --bs 1M --iodepth 4"),
     Workload("4 KiB random write, QD1", "--rw randwrite --iodepth 1"),
     Workload("4 KiB random write, QD32", "--rw randwrite --iodepth 32"),
-    Workload("4 KiB random write, 4xQD32", "--rw randwrite --iodepth 32 --connections 4"),
+    Workload("4 KiB random write, 4xQD32", "--rw randwrite --iodepth 128 --connections 4"),
     Workload("4 KiB durable random write, QD1 (FUA; peers: flush after each)",
-             "--rw randwrite --iodepth 1 --fua", peers="--rw randwrite --iodepth 1 --flush-every 1"),
+             "--rw randwrite --iodepth 1 --sync 1", peers="--rw randwrite --iodepth 1 --fsync 1"),
     Workload("4 KiB durable random write, QD32 (FUA; peers: flush after each)",
-             "--rw randwrite --iodepth 32 --fua",
-             peers="--rw randwrite --iodepth 32 --flush-every 1"),
+             "--rw randwrite --iodepth 32 --sync 1",
+             peers="--rw randwrite --iodepth 32 --fsync 1"),
     Workload("4 KiB durable random write, QD32 (FUA everywhere)",
-             "--rw randwrite --iodepth 32 --fua"),
+             "--rw randwrite --iodepth 32 --sync 1"),
     Workload("4 KiB random read of 64 MiB in memory, 4xQD32",
-             "--rw randread --iodepth 32 --connections 4 --size 64M",
+             "--rw randread --iodepth 128 --connections 4 --size 64M",
              only=("cairn", "nbdkit memory", "nbdkit", "nbd-server"), small=True),
 ]
 
@@ -123,8 +123,8 @@ def measure_all(options, running, workloads):
                     if not takes_part(server, workload, transport):
                         continue
                     arguments = workload.arguments_for(server) + [
-                        "--runtime", str(options.runtime), "--ramp", str(options.ramp),
-                        "--seed", str(round_index + 1)]
+                        "--runtime", str(options.runtime), "--ramp_time", str(options.ramp),
+                        "--randseed", str(round_index + 1)]
                     if not workload.small:
                         server.before_run()
                     try:
@@ -226,7 +226,7 @@ def main():
             if isinstance(server, servers.Cairn):
                 measure.volbench(options, server.uri("unix"), [
                     "--rw", "write", "--bs", "1M", "--iodepth", "8", "--runtime", "600",
-                    "--count", str(options.size)])
+                    "--number_ios", str(options.size)])
         results = measure_all(options, running, workloads)
         command = "Bench/" + " ".join([os.path.basename(sys.argv[0])] + sys.argv[1:])
         text = document(options, running, results, command, time.monotonic() - started)

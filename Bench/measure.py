@@ -10,6 +10,9 @@ import subprocess
 def volbench(options, uri, arguments, pids=()):
     """One measurement; returns volbench's JSON document."""
     command = [os.path.join(options.programs, "volbench"), uri, "--json", *arguments]
+    if "--runtime" in arguments:
+        # Until the time or the number of operations is over, however small the disk.
+        command.append("--time_based")
     for pid in pids:
         command += ["--server-pid", str(pid)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)

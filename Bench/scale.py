@@ -140,10 +140,10 @@ def snapshot_and_clone(options):
             volume = node.create(name, byte_count)
             if written_mib:
                 node.bench(name, "--rw", "write", "--bs", "1M", "--iodepth", "4", "--runtime", "300",
-                           "--count", str(written_mib))
+                           "--number_ios", str(written_mib))
             elif byte_count > 1 << 40:
                 node.bench(name, "--rw", "randwrite", "--iodepth", "32", "--runtime", "60",
-                           "--count", "16384")
+                           "--number_ios", "16384")
             snapshots, clones = [], []
             for index in range(repeats):
                 snapshots.append(timed(lambda: node.snapshot(volume, f"s{index}")))
@@ -163,18 +163,18 @@ def deep_reads(options):
         deep = node.create("deep", size)
         for name in ("flat", "deep"):
             node.bench(name, "--rw", "write", "--bs", "1M", "--iodepth", "4", "--runtime", "300",
-                       "--count", "256")
+                       "--number_ios", "256")
         del flat
         for index in range(count):
             node.snapshot(deep, f"s{index}")
             node.bench("deep", "--rw", "randwrite", "--iodepth", "8", "--runtime", "30",
-                       "--count", "16", "--seed", str(index))
+                       "--number_ios", "16", "--randseed", str(index))
         rows, ratios = [], []
         for round_index in range(2 if options.quick else 5):
             result = {}
             for name in ("flat", "deep"):
-                arguments = ["--rw", "randread", "--iodepth", "32", "--ramp", "1", "--runtime",
-                             "1" if options.quick else "3", "--seed", str(round_index)]
+                arguments = ["--rw", "randread", "--iodepth", "32", "--ramp_time", "1", "--runtime",
+                             "1" if options.quick else "3", "--randseed", str(round_index)]
                 result[name] = node.bench(name, *arguments)
             ratios.append(result["deep"]["iops"] / result["flat"]["iops"])
             rows.append([round_index + 1] + [
@@ -194,7 +194,7 @@ def many_clones(options):
     node = Node(options, "clones", 2048)
     with running(node):
         base = node.create("base", 1 << 30)
-        node.bench("base", "--rw", "write", "--bs", "1M", "--runtime", "60", "--count", "64")
+        node.bench("base", "--rw", "write", "--bs", "1M", "--runtime", "60", "--number_ios", "64")
         node.snapshot(base, "image")
         clone_times = []
         for index in range(count):
@@ -230,7 +230,7 @@ def fresh_clone(options):
     with running(node):
         base = node.create("base", 1 << 30)
         node.bench("base", "--rw", "write", "--bs", "1M", "--iodepth", "4", "--runtime", "300",
-                   "--count", "512")
+                   "--number_ios", "512")
         node.snapshot(base, "image")
         first, hundredth, passes = [], [], []
         for index in range(repeats):
@@ -245,7 +245,7 @@ def fresh_clone(options):
         for index in range(3):
             node.export(node.clone(base, "image", f"p{index}"))
             iops = [node.bench(f"p{index}", "--rw", "randwrite", "--iodepth", "1", "--size", "512M",
-                               "--runtime", "1.5", "--seed", str(index))["iops"] for _ in range(2)]
+                               "--runtime", "1.5", "--randseed", str(index))["iops"] for _ in range(2)]
             passes.append(iops[0] / iops[1])
     return measure.table(["", "median (range)"], [
         [f"first 4 KiB write to a fresh clone, {repeats} clones", spread(first)],
@@ -265,14 +265,14 @@ def restart(options):
     def killed(map_memory, label, extra):
         """Restarts the node `extra` writes after its last restart, which ended with a checkpoint."""
         if extra:
-            node.bench("v", "--rw", "randwrite", "--iodepth", "32", "--runtime", "600", "--seed",
-                       str(7 + extra), "--count", str(extra))
+            node.bench("v", "--rw", "randwrite", "--norandommap", "--iodepth", "32", "--runtime", "600", "--randseed",
+                       str(7 + extra), "--number_ios", str(extra))
         node.kill()
         if os.path.exists(node.socket_path):
             os.unlink(node.socket_path)
         seconds = timed(node.start) / 1000
         batches = node.call("GET", "/v1/stats")["counters"]["store.batches_replayed"]
-        first = node.bench("v", "--rw", "randread", "--runtime", "30", "--count", "1")
+        first = node.bench("v", "--rw", "randread", "--runtime", "30", "--number_ios", "1")
         rows.append([map_memory, label, f"{batches:,}", f"{seconds:.2f} s",
                      f"{first['latencyNanoseconds']['read']['max'] / 1e6:.1f} ms",
                      f"{node.resident_mib()[1]:.0f} MiB"])
@@ -283,8 +283,8 @@ def restart(options):
     with running(node):
         node.create("v", span_mib << 20)
         started = time.monotonic()
-        node.bench("v", "--rw", "randwrite", "--iodepth", "32", "--connections", "4", "--runtime",
-                   "3000", "--count", str(draws))
+        node.bench("v", "--rw", "randwrite", "--norandommap", "--iodepth", "128", "--connections", "4", "--runtime",
+                   "3000", "--number_ios", str(draws))
         load_seconds = time.monotonic() - started
         killed("16 MiB", "right after the load", 0)
         for extra in (1_000, 100_000):
@@ -310,14 +310,14 @@ def write_amplification(options):
             size = int(capacity * percent / 100) >> 20 << 20
             node.create("v", size)
             node.bench("v", "--rw", "write", "--bs", "1M", "--iodepth", "4", "--runtime", "600",
-                       "--count", str(size >> 20))
+                       "--number_ios", str(size >> 20))
             # Overwrite everything once before measuring: cleaning reaches its steady state.
             settle = size // 4096
-            node.bench("v", "--rw", "randwrite", "--iodepth", "32", "--runtime", "900", "--count",
+            node.bench("v", "--rw", "randwrite", "--norandommap", "--iodepth", "32", "--runtime", "900", "--number_ios",
                        str(settle))
             before = node.written_bytes()
-            result = node.bench("v", "--rw", "randwrite", "--iodepth", "32", "--runtime", "900",
-                                "--seed", "5", "--count", str(settle))
+            result = node.bench("v", "--rw", "randwrite", "--norandommap", "--iodepth", "32", "--runtime", "900",
+                                "--randseed", "5", "--number_ios", str(settle))
             written = node.written_bytes() - before
             client = result["operationCount"] * 4096
             rows.append([f"{percent} %", f"{written / client:.2f}", measure.si(result["iops"]),

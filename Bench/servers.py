@@ -59,6 +59,7 @@ class Server:
         self.socket_path = os.path.join(self.folder, "s")
         self.port = free_port()
         self.processes = []
+        self.commands = []
         self.file = os.path.join(self.folder, "disk.img")
 
     def prepare(self):
@@ -67,6 +68,7 @@ class Server:
 
     def launch(self, command, log="log"):
         """Starts one process of the server."""
+        self.commands.append(command)
         output = open(os.path.join(self.folder, log), "ab")
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self.processes.append(process)
@@ -86,6 +88,8 @@ class Server:
             try:
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(self.socket_path)
+                if not self.runs_tcp_and_unix:
+                    return
                 with socket.create_connection(("127.0.0.1", self.port), 1):
                     return
             except OSError:
@@ -192,6 +196,44 @@ class QEMU(Server):
         return first_line(["qemu-nbd", "--version"])
 
 
+class QCOW2(Server):
+    """qemu-nbd on a qcow2 image whose clusters were all written, over its unix socket."""
+
+    name = "qemu-nbd qcow2"
+    runs_tcp_and_unix = False
+
+    def prepare(self):
+        raw = self.file + ".raw"
+        write_out(raw, self.byte_count)
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, self.file], check=True)
+        os.unlink(raw)
+
+    def start(self):
+        self.launch(["qemu-nbd", "--persistent", "--shared=0", "--format=qcow2", "--cache=none",
+                     "--aio=io_uring", "--discard=unmap", f"--socket={self.socket_path}", self.file])
+        self.wait_until_serving()
+
+    def version(self):
+        return first_line(["qemu-nbd", "--version"])
+
+
+class RBD(QCOW2):
+    """An image of a Ceph cluster that runs already, through qemu-nbd: CAIRN_BENCH_RBD=pool/image."""
+
+    name = "ceph rbd"
+
+    def prepare(self):
+        pass
+
+    def start(self):
+        self.launch(["qemu-nbd", "--persistent", "--shared=0", "--format=raw", "--cache=none",
+                     f"--socket={self.socket_path}", "rbd:" + os.environ["CAIRN_BENCH_RBD"]])
+        self.wait_until_serving()
+
+    def version(self):
+        return first_line(["ceph", "--version"])
+
+
 class NBDServer(Server):
     """The reference nbd-server; a process per connection, through the page cache."""
 
@@ -211,7 +253,9 @@ class NBDServer(Server):
             with open(path, "w") as config:
                 config.write(f"[generic]\n{listener}\n[bench]\nexportname = {self.file}\n"
                              "flush = true\nfua = true\n")
-            subprocess.run(["nbd-server", "-C", path, "-p", path + ".pid"], check=True,
+            command = ["nbd-server", "-C", path, "-p", path + ".pid"]
+            self.commands.append(command)
+            subprocess.run(command, check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.daemon_pids[transport] = self.wait_for_pid(path + ".pid")
         self.wait_until_serving()
@@ -297,5 +341,7 @@ class RawFile(Server):
 
 
 def is_installed(server_class):
-    program = {QEMU: "qemu-nbd", NBDServer: "nbd-server", NBDKit: "nbdkit", NBDKitMemory: "nbdkit"}
+    if server_class is RBD:
+        return "CAIRN_BENCH_RBD" in os.environ and shutil.which("qemu-nbd") is not None
+    program = {QEMU: "qemu-nbd", QCOW2: "qemu-nbd", NBDServer: "nbd-server", NBDKit: "nbdkit", NBDKitMemory: "nbdkit"}
     return server_class not in program or shutil.which(program[server_class]) is not None

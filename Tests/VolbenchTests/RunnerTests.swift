@@ -1,104 +1,132 @@
+import BlockCore
 import Testing
 import volbench
 
-@Suite("Runner")
+@Suite("Runner", .serialized)
 struct RunnerTests {
-    /// Drives the null engine for exactly `count` operations.
-    private func run(
-        _ change: (inout Workload) -> Void,
-        count: UInt64 = 10_000
-    ) throws -> Measurement {
-        var workload = Workload()
-        change(&workload)
-        var pace = Pace()
-        pace.runSeconds = 60
-        pace.operationCountMax = count
-        let engine = NullEngine(laneCount: 8, targetByteCount: 1 << 30)
-        return try Runner(engine: engine, workload: workload, pace: pace, serverPIDs: []).run()
-    }
-
-    @Test("reads and writes come in the ratio asked for")
+    @Test("reads and writes come in the ratio asked for, and all of them are counted")
     func run_mixed_keepsTheRatio() throws {
-        let measurement = try run { $0.readPercent = 70 }
-        let reads = Double(measurement.latency(.read).count)
-        #expect(abs(reads / Double(measurement.transferCount) - 0.7) < 0.03)
-        #expect(measurement.byteCount == measurement.transferCount * 4096)
+        let result = try Runs.one(
+            "null:",
+            "--rw=randrw",
+            "--rwmixread=70",
+            "--iodepth=8",
+            "--number_ios=10000"
+        )
+        #expect(result.transferCount == 10_000 && result.byteCount == 10_000 * 4096)
+        #expect(abs(Double(result[.read].clat.count) / 10_000 - 0.7) < 0.03)
+        #expect(result.failure == nil && result.depthCounts.reduce(0, +) == 10_000)
     }
 
-    @Test("each lane flushes after as many writes as asked for")
-    func run_flushEvery_alternates() throws {
-        let measurement = try run {
-            $0.readPercent = 0
-            $0.flushInterval = 4
-        }
-        let ratio =
-            Double(measurement.latency(.write).count) / Double(measurement.latency(.flush).count)
-        #expect(abs(ratio - 4) < 0.02)
+    @Test("flushes are counted beside the writes that they follow")
+    func run_flushes_areCounted() throws {
+        let result = try Runs.one("null:", "--rw=randwrite", "--fsync=4", "--number_ios=10000")
+        #expect(result[.flush].clat.count == 2499 || result[.flush].clat.count == 2500)
+        #expect(result.transferCount == 10_000)
+    }
+
+    @Test("clones of a group are one result; without grouping each has its own")
+    func run_groups() throws {
+        let line = ["null:", "--numjobs=3", "--number_ios=100", "--size=1m"]
+        let each = try Runs.run(line)
+        #expect(each.count == 3 && each.allSatisfy { $0.transferCount == 100 })
+        let grouped = try Runs.run(line + ["--group_reporting"])
+        #expect(grouped.count == 1 && grouped[0].transferCount == 300 && grouped[0].jobCount == 3)
     }
 
     @Test("a process that is not there is an error, not a zero")
-    func run_unknownServer_throws() {
-        let engine = NullEngine(laneCount: 1, targetByteCount: 1 << 20)
-        var pace = Pace()
-        pace.operationCountMax = 1
-        let runner = Runner(
-            engine: engine,
-            workload: Workload(),
-            pace: pace,
-            serverPIDs: [Int32.max]
-        )
-        #expect(throws: BenchError.self) { try runner.run() }
+    func run_unknownServer_fails() throws {
+        let line = try Invocation(parsing: ["null:", "--number_ios=1"])
+        let session = Session(jobs: line.jobs, target: line.target, serverPIDs: [Int32.max])
+        #expect(session.run()[0].failure?.contains("no such process") == true)
     }
 
-    @Test("sequential streams visit every block of their stretch once, in order")
-    func source_sequential_coversTheSpan() {
-        var workload = Workload()
-        workload.order = .sequential
-        workload.spanOffset = 8192
-        workload.spanByteCount = 64 * 4096
-        let source = OperationSource(
-            workload: workload,
-            laneCount: 4,
-            streamCount: 2,
-            targetByteCount: 1 << 20
+    @Test("a rate makes so many operations due, and latencies count from then")
+    func run_rate_isKept() throws {
+        let result = try Runs.one(
+            "null:",
+            "--rw=randread",
+            "--rate_iops=1000",
+            "--number_ios=100",
+            "--size=1m"
         )
-        var offsets: [UInt64] = []
-        for index in 0..<64 { offsets.append(source.next(lane: index % 4).offset) }
-        #expect(Set(offsets).count == 64)
-        #expect(offsets.min() == 8192 && offsets.max() == 8192 + 63 * 4096)
-        // And around again from the start of each stretch.
-        #expect(source.next(lane: 0).offset == 8192)
-        #expect(source.next(lane: 3).offset == 8192 + 32 * 4096)
+        #expect(result.transferCount == 100 && result.isCorrected)
+        // The last is due 99 ms after the first: no machine is faster.
+        #expect(result.elapsedNanoseconds >= 99_000_000)
+        #expect(result[.read].lat.count == 100)
     }
 
-    @Test("random offsets stay in the span and reach its ends", arguments: [1, 2, 3] as [UInt64])
-    func source_random_staysInside(seed: UInt64) {
-        var workload = Workload()
-        workload.seed = seed
-        workload.spanOffset = 4096
-        workload.spanByteCount = 16 * 4096
-        let source = OperationSource(
-            workload: workload,
-            laneCount: 1,
-            streamCount: 1,
-            targetByteCount: 1 << 20
-        )
-        var seen: Set<UInt64> = []
-        for _ in 0..<1000 { seen.insert(source.next(lane: 0).offset) }
-        #expect(seen == Set((1...16).map { UInt64($0) * 4096 }))
+    @Test("a stalled target is charged for what was due meanwhile")
+    func run_stall_isNotOmitted() throws {
+        let plan = try Runs.plan([
+            "rw": "read", "rate_iops": "1000", "number_ios": "200", "size": "1m",
+        ])
+        let result = JobRunner(engine: StallingEngine(), plan: plan).run()
+        #expect(result.transferCount == 200)
+        // One answer took 100 ms: without correction one latency in 200 shows it, with it about a
+        // hundred, half of them over 50 ms.
+        #expect(result[.read].lat.percentile(0.80) >= 50_000_000)
+        #expect(result.gapNanoseconds >= 100_000_000)
     }
 
-    @Test("the same seed draws the same operations")
-    func source_sameSeed_isTheSame() {
-        func draw() -> [UInt64] {
-            let source = OperationSource(
-                workload: Workload(),
-                laneCount: 1,
-                streamCount: 1,
-                targetByteCount: 1 << 30
-            )
-            return (0..<100).map { _ in source.next(lane: 0).offset }
+    @Test("a search for a depth ends at the largest that keeps the latency")
+    func search_findsTheDepth() throws {
+        let plan = try Runs.plan([
+            "latency_target": "100", "latency_window": "1000", "latency_percentile": "99",
+            "iodepth": "64",
+        ])
+        for limit in [0, 1, 5, 37, 64] {
+            var now = Instant(nanoseconds: 0)
+            var search = try #require(DepthSearch(options: plan.options, start: now))
+            for _ in 0..<40 where !search.isDone {
+                for _ in 0..<100 { search.record(search.depth <= limit ? 99_000 : 101_000) }
+                now = now.advanced(byNanoseconds: 1_000_001)
+                search.tick(now: now)
+            }
+            #expect(search.isDone)
+            #expect(search.result.depth == max(limit, 1) && search.result.isKept == (limit > 0))
         }
-        #expect(draw() == draw())
     }
+
+    @Test("too many intervals become fewer and longer, and lose nothing")
+    func series_coalesces() {
+        var series = IntervalSeries()
+        for index in 0..<10_000 {
+            var interval = Interval()
+            interval.nanoseconds = 5
+            interval.endMilliseconds = UInt64(index)
+            interval.counts[0] = 3
+            series.append(interval)
+        }
+        series.finish()
+        #expect(series.intervals.count <= IntervalSeries.countMax)
+        #expect(series.intervals.reduce(0) { $0 + $1.counts[0] } == 30_000)
+        #expect(series.intervals.reduce(0) { $0 + $1.nanoseconds } == 50_000)
+        #expect(series.intervals.last?.endMilliseconds == 9999)
+    }
+}
+
+/// Answers at once, but for one operation that takes a tenth of a second: the fifteenth.
+private final class StallingEngine: Engine {
+    let laneCount = 1
+    let targetByteCount: UInt64 = 1 << 20
+    let completions = FixedRing<EngineCompletion>(capacityMin: 1)
+    private var count = 0
+    private static let stallNanoseconds: UInt64 = 100_000_000
+
+    func payload(lane: Int) -> ByteRegion { .empty }
+
+    func submit(_ operation: Operation, lane: Int) {
+        count += 1
+        if count == 15 {
+            Clock.sleep(until: Clock.now().advanced(byNanoseconds: Self.stallNanoseconds))
+        }
+        completions.append(EngineCompletion(lane: Int32(lane), errno: 0))
+    }
+
+    func turn(deadline: Instant) throws(BenchError) {
+        if completions.isEmpty { Clock.sleep(until: deadline) }
+    }
+
+    func close() {}
 }
