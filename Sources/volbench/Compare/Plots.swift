@@ -226,10 +226,13 @@ package struct Plots {
     package static func medianCurve(
         _ rounds: [IntervalSeries]
     ) -> [(seconds: Double, rate: Double)] {
-        // The rest behind the last whole interval says little, and much noise.
-        let whole = rounds.map { series -> [Interval] in
-            let longest = series.intervals.map(\.nanoseconds).max() ?? 0
-            return series.intervals.filter { $0.nanoseconds * 2 > longest }
+        // What is left behind the last whole interval says little, and much noise.
+        let whole = rounds.map { series -> ArraySlice<Interval> in
+            let intervals = series.intervals[...]
+            guard let last = intervals.last, let before = intervals.dropLast().last,
+                last.nanoseconds * 2 < before.nanoseconds
+            else { return intervals }
+            return intervals.dropLast()
         }
         let count = whole.map(\.count).max() ?? 0
         return (0..<count).map { index in

@@ -1,4 +1,5 @@
 internal import BlockCore
+internal import Glibc
 
 /// One connection of the NBD client: requests batched out, replies parsed in place.
 ///
@@ -189,10 +190,20 @@ final class NBDConnection {
             switch socket.send(outgoingRest) {
             case .moved(let count): outgoingRest = outgoingRest.suffix(from: count)
             case .wouldBlock: return false
-            case .ended: throw BenchError("the server closed the connection")
-            case .failed(let code): throw BenchError("send: \(describe(code))")
+            case .ended: throw NBDConnection.closed
+            case .failed(let code): throw NBDConnection.failure("send", code)
             }
         }
+    }
+
+    // MARK: - Failures
+
+    private static let closed = BenchError("the server closed the connection", code: ECONNRESET)
+
+    /// However a server's end shows, it is one and the same thing to people.
+    private static func failure(_ what: String, _ code: Int32) -> BenchError {
+        code == ECONNRESET || code == EPIPE
+            ? closed : BenchError("\(what): \(describe(code))", code: code)
     }
 
     // MARK: - Receiving
@@ -202,8 +213,8 @@ final class NBDConnection {
         switch socket.receive(into: received.suffix(from: end)) {
         case .moved(let count): end += count
         case .wouldBlock: return
-        case .ended: throw BenchError("the server closed the connection")
-        case .failed(let code): throw BenchError("receive: \(describe(code))")
+        case .ended: throw NBDConnection.closed
+        case .failed(let code): throw NBDConnection.failure("receive", code)
         }
         try parse(into: completions)
         // A cut header moves to the front; payloads are stepped over, never kept.

@@ -180,6 +180,12 @@ extension IntervalSeries {
             merged[index].byteCounts &+= interval.byteCounts
             merged[index].latencySums &+= interval.latencySums
             merged[index].latencyMax = max(merged[index].latencyMax, interval.latencyMax)
+            // The last intervals are as long as what was left of each job.
+            merged[index].nanoseconds = max(merged[index].nanoseconds, interval.nanoseconds)
+            merged[index].endMilliseconds = max(
+                merged[index].endMilliseconds,
+                interval.endMilliseconds
+            )
         }
         intervals = merged
     }

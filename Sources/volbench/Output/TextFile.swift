@@ -4,6 +4,7 @@ internal import Glibc
 package enum TextFile {
     /// The text of a file; nil when it cannot be read or is larger than a job file may be.
     package static func read(_ path: String) -> String? {
+        // SAFETY: the path is lent for the call.
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { _ = close(descriptor) }
@@ -51,6 +52,7 @@ package struct OutputFile: Sendable {
     /// - Throws: ``BenchError`` with path and reason.
     package init(path: String) throws(BenchError) {
         self.path = path
+        // SAFETY: the path is lent for the call.
         descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw BenchError("\(path): \(describe(errno))", code: errno) }
     }
