@@ -123,7 +123,10 @@ let dataPathTargets: [Target] = [
             "StorageNode", "ChildProcesses", "CAllocationCounter", "TestSupport",
         ]
     ),
-    dataPathTests("VolbenchTests", ["volbench", "BlockCore", "CAllocationCounter", "TestSupport"]),
+    dataPathTests(
+        "VolbenchTests",
+        ["volbench", "BlockCore", "ChildProcesses", "CAllocationCounter", "TestSupport"]
+    ),
     dataPathTests("TidyTests", ["TestSupport"]),
 ]
 

@@ -75,6 +75,19 @@ private let lineCountMax = 600
         }
     }
 
+    @Test("Programs are not started with Foundation's Process: Docs/WORKAROUNDS.md says why")
+    func programs_areStartedSafely() {
+        let call = ["Process", "()"].joined()
+        for folder in ["Sources", "Tests"] {
+            for file in SourceTree.files(under: folder, ["swift"]) {
+                for (number, line) in SourceTree.code(file).enumerated()
+                where line.split(separator: " ").contains(where: { $0.hasPrefix(call) }) {
+                    Issue.record("\(file.path):\(number + 1) has \(call)")
+                }
+            }
+        }
+    }
+
     @Test("No test looks behind the interface")
     func imports_ofTests_areNotTestable() {
         for file in SourceTree.files(under: "Tests", ["swift"]) {

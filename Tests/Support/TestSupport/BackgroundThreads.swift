@@ -35,8 +35,8 @@ extension Trait where Self == BackgroundTrait {
 private final class BackgroundThreads: TaskExecutor {
     static let shared = BackgroundThreads()
 
-    /// Behind everything else, but not starved.
-    private static let niceness: Int32 = 10
+    /// Behind everything else.
+    private static let niceness: Int32 = 19
 
     /// Tests to begin or to go on with, in order.
     private let jobs = Mutex<[UnownedJob]>([])

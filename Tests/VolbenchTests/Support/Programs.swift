@@ -1,3 +1,4 @@
+import ChildProcesses
 import Foundation
 import Glibc
 import TestSupport
@@ -36,24 +37,18 @@ enum Programs {
         environment: [String: String] = [:]
     ) throws -> Outcome {
         let folder = try TestDirectory()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: path)
-        process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+        defer { withExtendedLifetime(folder) {} }
         // Files and not pipes: whoever holds the other end of a pipe cannot hold the test.
         let (out, err) = ("\(folder.path)/out", "\(folder.path)/err")
-        for path in [out, err] { _ = FileManager.default.createFile(atPath: path, contents: nil) }
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: out))
-        process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: err))
-        try process.run()
-        process.waitUntilExit()
-        return Outcome(
-            status: process.terminationStatus,
-            output: (try? String(contentsOfFile: out, encoding: .utf8)) ?? "",
-            errors: (try? String(contentsOfFile: err, encoding: .utf8)) ?? ""
-        )
+        let output = try descriptor(writing: out)
+        defer { close(output) }
+        let error = try descriptor(writing: err)
+        defer { close(error) }
+        var program = ChildSpecification(path, arguments, output: output, error: error)
+        program.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        program.directory = folder.path
+        let end = ChildEnd.wait(for: try program.start())
+        return Outcome(status: end.exitCode, output: contents(out), errors: contents(err))
     }
 }
 
@@ -63,26 +58,25 @@ final class NBDKit {
 
     /// Its folder: the log, and what tests put there.
     let folder: TestDirectory
-    private let process = Process()
+    private let process: RunningProcess
 
     /// The target of its export.
     var uri: String { "nbd+unix:///?socket=\(folder.path)/s" }
     /// Its process.
-    var pid: Int32 { process.processIdentifier }
+    var pid: Int32 { process.pid }
 
     /// Starts it: `arguments` are filters, plugin and their parameters; `LOG` is the log's path.
     init(_ arguments: String...) throws {
         folder = try TestDirectory()
-        process.executableURL = URL(
-            fileURLWithPath: Programs.installed("nbdkit") ?? "/usr/sbin/nbdkit"
-        )
         let path = folder.path
-        process.arguments =
-            ["--foreground", "--exit-with-parent", "--unix", "\(path)/s", "--pidfile", "\(path)/p"]
-            + arguments.map { $0.replacingOccurrences(of: "LOG", with: "\(path)/log") }
-        process.standardInput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        let options = ["--foreground", "--exit-with-parent", "--unix", "\(path)/s"]
+        process = try RunningProcess(
+            ChildSpecification(
+                Programs.installed("nbdkit") ?? "/usr/sbin/nbdkit",
+                options + ["--pidfile", "\(path)/p"]
+                    + arguments.map { $0.replacingOccurrences(of: "LOG", with: "\(path)/log") }
+            )
+        )
         // The pid file appears when it serves.
         while !FileManager.default.fileExists(atPath: "\(path)/p"), process.isRunning {
             usleep(2000)
@@ -93,9 +87,8 @@ final class NBDKit {
 
     /// Ends it now, as a crash would: a thread of a test may block the signal to end in order.
     func kill() {
-        guard process.isRunning else { return }
-        _ = Glibc.kill(pid, SIGKILL)
-        process.waitUntilExit()
+        process.signal(SIGKILL)
+        _ = process.waitForExit()
     }
 
     /// The log's text, and an empty log.
