@@ -53,12 +53,14 @@ public struct Leadership: Sendable {
     ///   - store: Where the metadata is.
     ///   - name: This process, for people.
     ///   - cluster: The cluster's name.
+    ///   - leaseMilliseconds: For how long it leads without being heard of.
     /// - Returns: Who leads.
     /// - Throws: ``MetadataError``.
     public static func attempt(
         in store: any MetaStore,
         as name: String,
-        cluster: String = "default"
+        cluster: String = "default",
+        leaseMilliseconds: Int = Self.leaseMilliseconds
     ) async throws(MetadataError) -> Attempt {
         let keys = ClusterKeys(cluster: cluster)
         let reads: [MetaOperation] = [

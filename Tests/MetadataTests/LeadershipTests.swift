@@ -7,8 +7,16 @@ import Testing
 
 @Suite("Leadership and copies", .serialized, .etcdCluster, .timeLimit(.minutes(3)))
 struct LeadershipTests {
+    /// Longer than a busy machine has a test wait for its turn.
+    private static let leaseMilliseconds = 120_000
+
     private func lead(_ store: any MetaStore, as name: String) async throws -> Leadership? {
-        switch try await Leadership.attempt(in: store, as: name) {
+        let attempt = try await Leadership.attempt(
+            in: store,
+            as: name,
+            leaseMilliseconds: Self.leaseMilliseconds
+        )
+        return switch attempt {
         case .leads(let leadership): leadership
         case .follows: nil
         }
