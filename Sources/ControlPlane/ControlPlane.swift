@@ -52,6 +52,8 @@ public final class ControlPlane: ControlService {
     /// Until when volumes whose primaries' nodes are down stay with them: nodes that lost their
     /// leases while nobody led come back first.
     let settledAt: ContinuousClock.Instant
+    /// Whether it ends leases and looks at what is pending as time goes by.
+    let keepsTime: Bool
     private let programVersion: String
     /// How long a change of a volume may wait for those before it and for the node, in
     /// milliseconds.
@@ -72,6 +74,8 @@ public final class ControlPlane: ControlService {
     ///   - term: Greater than that of all processes before; nil for what the clock says.
     ///   - settleMilliseconds: How long nodes have to come back before their volumes are given to
     ///     others.
+    ///   - keepsTime: Whether it ends leases and looks at what is pending as time goes by; without,
+    ///     only what is heard and asked makes it do something.
     ///   - connect: Gives the API of a node.
     public init(
         metadata: ClusterMetadata,
@@ -82,6 +86,7 @@ public final class ControlPlane: ControlService {
         replaceSeconds: Double = APILimits.replaceSeconds,
         term: UInt64? = nil,
         settleMilliseconds: Int = 0,
+        keepsTime: Bool = true,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
@@ -92,6 +97,7 @@ public final class ControlPlane: ControlService {
         self.replaceSeconds = replaceSeconds
         self.term = term ?? UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         settledAt = .now + .milliseconds(settleMilliseconds)
+        self.keepsTime = keepsTime
         programVersion = version
     }
 

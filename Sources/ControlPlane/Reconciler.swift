@@ -51,8 +51,10 @@ extension ControlPlane: Service {
                 group.addTask {
                     for await event in self.happened.stream { await self.report(event) }
                 }
-                group.addTask { await self.keepLeases() }
-                group.addTask { await self.keepHouse() }
+                if self.keepsTime {
+                    group.addTask { await self.keepLeases() }
+                    group.addTask { await self.keepHouse() }
+                }
                 await group.waitForAll()
             }
         } onCancelOrGracefulShutdown: {

@@ -45,7 +45,8 @@ final class Cluster: Sendable {
     func plane(
         withFaults: Bool = false,
         replaceSeconds: Double = 600,
-        settleMilliseconds: Int = 0
+        settleMilliseconds: Int = 0,
+        keepsTime: Bool = true
     ) -> ControlPlane {
         let store: any MetaStore =
             withFaults ? FaultyStore(store: self.store, faults: faults) : self.store
@@ -54,7 +55,8 @@ final class Cluster: Sendable {
             version: "test",
             logger: Self.quiet,
             replaceSeconds: replaceSeconds,
-            settleMilliseconds: settleMilliseconds
+            settleMilliseconds: settleMilliseconds,
+            keepsTime: keepsTime
         ) { [self] record throws(ControlError) in
             // Keeps the cluster, and with it the store, as long as the service.
             guard let node = nodes.first(where: { $0.name == record.name }) else {

@@ -12,7 +12,6 @@ final class ReplicatedCluster: Sendable {
     let cluster: Cluster
     let plane: ControlPlane
     private let running: Task<Void, Never>
-    private let beating: Task<Void, Never>
 
     /// Starts a service with nodes `n1`, `n2`, ….
     convenience init(
@@ -34,25 +33,18 @@ final class ReplicatedCluster: Sendable {
         self.cluster = cluster
         let plane = cluster.plane(
             replaceSeconds: replaceSeconds,
-            settleMilliseconds: settleMilliseconds
+            settleMilliseconds: settleMilliseconds,
+            // No lease ends because a busy machine has no turn for a heartbeat.
+            keepsTime: false
         )
         self.plane = plane
         running = Task { await plane.run() }
-        beating = Task {
-            while (try? await Task.sleep(for: .seconds(1))) != nil {
-                for node in cluster.nodes where node.shelf.presence != .dead {
-                    guard let session = node.shelf.session else { continue }
-                    try? await cluster.store.keepAlive(MetaLease(Int64(session)))
-                }
-            }
-        }
         for node in cluster.nodes { try await register(node.name, domains[node.name]) }
     }
 
     /// Ends the background work.
     func stop() async {
         plane.stop()
-        beating.cancel()
         running.cancel()
         await running.value
     }
@@ -86,7 +78,6 @@ final class ReplicatedCluster: Sendable {
     func kill(_ name: String) async throws {
         node(name).shelf.presence = .dead
         node(name).shelf.restart()
-        // The others' heartbeats come in time.
         try await cluster.expireLease(of: name)
     }
 
