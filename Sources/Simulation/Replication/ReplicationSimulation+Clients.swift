@@ -218,13 +218,17 @@ extension ReplicationSimulation {
         return finalReadCount >= blockCount && owner.operations.isEmpty
     }
 
-    /// Simulated time within which everything has to come right: patience, and many round trips.
+    /// Simulated time within which everything has to come right: patience, many round trips, and one
+    /// for each of the blocks that a replica may lack, of the volume and of each snapshot.
     private var boundNanoseconds: UInt64 {
         let policy = scenario.policy
         let amnesia = scenario.isForgettingOnce ? 0 : 4 * policy.amnesiaNanoseconds
+        let blockCount = scenario.hotBlockCount + scenario.wideBlockCount
+        let fetchCount = blockCount * (1 + snapshots.count) / policy.fetchCountMax
         return 5_000_000_000 + amnesia + 10 * policy.grantNanoseconds
             + 4 * policy.stuckNanoseconds
             + 100 * (scenario.flushNanosecondsMax + scenario.delayNanosecondsMax)
+            + UInt64(fetchCount) * 2 * scenario.delayNanosecondsMax
     }
 
     /// Whether all replicas are complete and hold the same.

@@ -28,6 +28,8 @@ struct RoomTrial {
     var endedCount = 0
     /// Blocks that were written and that some replica had nothing of.
     var newBlocks: Set<UInt64> = []
+    /// Blocks that were written and that less than W replicas had room for or had already.
+    var homelessBlocks: Set<UInt64> = []
 
     /// Writes asked for at once.
     static var writeCount: Int { 24 }
@@ -179,8 +181,10 @@ extension ReplicationSimulation {
             first: UInt64(first),
             count: UInt32(min(countMax, blockCount - first))
         )
-        let isNew = allDisksInUse.contains { $0.newCount(range) > 0 }
-        if isNew { trial.newBlocks.insert(range.first) }
+        let disks = allDisksInUse
+        if disks.contains(where: { $0.newCount(range) > 0 }) { trial.newBlocks.insert(range.first) }
+        let takingCount = disks.count { $0.capacity == nil || $0.newCount(range) == 0 }
+        if takingCount < scenario.policy.writeQuorum { trial.homelessBlocks.insert(range.first) }
         let operation = ClientOperation(
             kind: .write,
             range: range,
@@ -205,7 +209,8 @@ extension ReplicationSimulation {
         case (.writing, .noRoom) where !isNew:
             fail("a write was refused that takes no room")
         case (.writing, .written)
-        where isBlocked && isNew && trial.roomAtStart < RoomTrial.blockCharge:
+        where trial.homelessBlocks.contains(operation.range.first)
+            && trial.roomAtStart < RoomTrial.blockCharge:
             fail("a write was taken, though less than W stores have room")
         case (.trimming, .noRoom): fail("a trim was refused where stores are full")
         default: break
