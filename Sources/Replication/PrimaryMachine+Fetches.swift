@@ -197,6 +197,7 @@ extension PrimaryMachine {
     /// Ends a fetch; its walk has one less under way.
     private func finish(_ index: Int) {
         let fetch = fetches.remove(at: index)
+        if fetch.isUnhurried { budget.end() }
         switch fetch.purpose {
         case .renewal: renewal?.inflightCount -= 1
         case .stray, .missing, .stageStray, .stageMissing:
@@ -217,11 +218,18 @@ extension PrimaryMachine {
         }
     }
 
+    /// Expects no block any more.
+    func endFetches() {
+        budget.end(fetches.count(where: \.isUnhurried))
+        fetches.removeAll()
+    }
+
     /// Forgets what a replica was asked for, or needed.
     func dropFetches(of slot: Int) {
         for index in fetches.indices.reversed() {
             if fetches[index].slot == slot, fetches[index].purpose != .renewal {
-                fetches.remove(at: index)
+                let fetch = fetches.remove(at: index)
+                if fetch.isUnhurried, policy.defect != .budgetLeaked { budget.end() }
             } else if fetches[index].helper == slot, !fetches[index].isFilling {
                 retry(index)
             }

@@ -123,7 +123,7 @@ extension PrimaryMachine {
                 to: walk.slot
             )
         }
-        while let entry = walk.todo.last, fetches.count < policy.fetchCountMax {
+        while let entry = walk.todo.last, mayFetch(purpose) {
             let isRewritten = purpose == .renewal || purpose == .stray
             guard !isRewritten || hasRoomToRewrite, let helper = fetchHelper(purpose, slot, walk)
             else { return }
@@ -134,6 +134,7 @@ extension PrimaryMachine {
             }
             let token = takeToken()
             walk.inflightCount += 1
+            if purpose.isUnhurried { budget.begin() }
             fetches.append(
                 Fetch(
                     token: token,
@@ -147,6 +148,14 @@ extension PrimaryMachine {
             )
             send(.fetch(token: token, view: walk.fetched, block: entry.block), to: helper)
         }
+    }
+
+    /// Whether another block may be asked for now.
+    private func mayFetch(_ purpose: Fetch.Purpose) -> Bool {
+        guard fetches.count < policy.fetchCountMax else { return false }
+        let completeCount = peers.count { $0.isStreaming && $0.isComplete }
+        guard purpose.isUnhurried, completeCount >= policy.writeQuorum else { return true }
+        return budget.admits(now: now)
     }
 
     /// Whether the window has room for another block that is to be written again, with those that

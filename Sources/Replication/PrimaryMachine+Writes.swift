@@ -50,6 +50,7 @@ extension PrimaryMachine {
     func takeRequest(_ kind: ClientRequest.Kind, _ token: UInt64, _ now: Instant) -> Int? {
         guard state != .stopped else { return nil }
         self.now = now
+        budget.noteRequest(now: now)
         guard let slot = freeRequests.popFirst() else { return nil }
         var request = ClientRequest()
         request.kind = kind

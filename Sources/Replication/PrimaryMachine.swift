@@ -158,6 +158,7 @@ public final class PrimaryMachine {
 
     // Renewal and resync
     var fetches: [Fetch] = []
+    let budget: ResyncBudget
     var nextToken: UInt64 = 1
     var lastRenewAt: Instant?
 
@@ -169,6 +170,7 @@ public final class PrimaryMachine {
     ///   - instances: The replica in each slot, as the metadata service said with the epoch.
     ///   - localSlot: The slot whose replica is on this node, if one is.
     ///   - policy: As the volume says.
+    ///   - budget: What resyncs may have on their way; shared by the volumes of a thread.
     ///   - now: The time by this process's clock.
     public init(
         epoch: Epoch,
@@ -176,6 +178,7 @@ public final class PrimaryMachine {
         instances: [ReplicaInstance],
         localSlot: Int?,
         policy: ReplicationPolicy,
+        budget: ResyncBudget = ResyncBudget(),
         now: Instant
     ) {
         precondition(instances.count == policy.replicaCount, "a replica for each slot")
@@ -183,6 +186,7 @@ public final class PrimaryMachine {
         self.epoch = epoch
         self.primary = primary
         self.policy = policy
+        self.budget = budget
         self.localSlot = localSlot
         self.now = now
         lastAnswerAt = now
@@ -206,6 +210,9 @@ public final class PrimaryMachine {
         actions.reserveCapacity(4 * requestCount)
         fetches.reserveCapacity(policy.fetchCountMax)
     }
+
+    // One that is dropped while it serves must not keep what others are to have.
+    deinit { endFetches() }
 
     // MARK: - Inputs
 
@@ -329,6 +336,7 @@ public final class PrimaryMachine {
         // What has no number yet, and what was read and not shown.
         while let slot = waitingWrites.popFirst() { release(requests[Int(slot)].payload) }
         while let slot = heldReads.popFirst() { release(requests[Int(slot)].payload) }
+        endFetches()
         actions.append(.stopped(reason))
     }
 

@@ -180,7 +180,17 @@ struct Resync {
 
 /// A block on its way from one replica to where it is needed.
 struct Fetch {
-    enum Purpose { case renewal, stray, missing, stageStray, stageMissing, repair }
+    enum Purpose {
+        case renewal, stray, missing, stageStray, stageMissing, repair
+
+        /// Whether nobody but the replica that lacks it waits for the block.
+        var isUnhurried: Bool {
+            switch self {
+            case .missing, .stageStray, .stageMissing: true
+            case .renewal, .stray, .repair: false
+            }
+        }
+    }
     var token: UInt64
     var purpose: Purpose
     /// Where it is to be looked for, and where it was asked for last.
@@ -202,4 +212,6 @@ struct Fetch {
     var isFilling = false
     /// Strays: whether a newer write has made it needless.
     var isCancelled = false
+
+    var isUnhurried: Bool { purpose.isUnhurried }
 }

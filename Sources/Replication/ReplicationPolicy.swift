@@ -137,4 +137,6 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case overwritesAssumed = "overwrites-assumed"
     /// A replica becomes complete without the blocks that it had no room for.
     case leftOutForgotten = "left-out-forgotten"
+    /// What was on its way to a replica that is lost counts as on its way for ever.
+    case budgetLeaked = "budget-leaked"
 }

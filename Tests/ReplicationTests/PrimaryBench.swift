@@ -14,6 +14,7 @@ struct PrimaryBench {
         quorum: Int = 2,
         windowByteCount: Int = 64 << 20,
         localSlot: Int? = nil,
+        budget: ResyncBudget = ResyncBudget(),
         change: (inout ReplicationPolicy) -> Void = { _ in }
     ) throws {
         var policy = try #require(
@@ -30,6 +31,7 @@ struct PrimaryBench {
             instances: (0..<replicas).map { ReplicaInstance(UInt64($0) + 100) },
             localSlot: localSlot,
             policy: policy,
+            budget: budget,
             now: now
         )
         for slot in 0..<replicas { primary.onLinkOpened(slot: slot, now: now) }

@@ -89,6 +89,9 @@ struct ReplicationScenario {
     /// whatever links, pauses and takeovers do meanwhile.
     let isForgettingOnce: Bool
     let scanCountMax: Int
+    /// Blocks that a process may have on their way for resyncs, and while clients want something.
+    let resyncCountMax: Int
+    let busyResyncCountMax: Int
     /// Nanoseconds between stores being filled by others, on average; 0 for never.
     let fillIntervalNanoseconds: UInt64
     /// Whether clients meet full stores when everything else is over.
@@ -145,8 +148,14 @@ struct ReplicationScenario {
         fillIntervalNanoseconds =
             options.isCalm || seed / 3 % 3 != 0 ? 0 : interval * [1, 3][Int(seed % 2)]
         hasRoomTrial = seed / 2 % 4 == 0
+        busyResyncCountMax = [1, 4, 2, 64, 3][Int(seed % 5)]
+        resyncCountMax = max(busyResyncCountMax, [2, 64][Int(seed % 2)])
         // Many snapshots that one block after the other is fetched for would be all that the run does.
         if fillIntervalNanoseconds > 0 { self.policy.fetchCountMax = max(policy.fetchCountMax, 4) }
+    }
+
+    func newResyncBudget() -> ResyncBudget {
+        ResyncBudget(countMax: resyncCountMax, busyCountMax: busyResyncCountMax)
     }
 
     private static func drawWeights(

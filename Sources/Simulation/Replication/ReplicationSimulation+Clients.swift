@@ -224,11 +224,12 @@ extension ReplicationSimulation {
         let policy = scenario.policy
         let amnesia = scenario.isForgettingOnce ? 0 : 4 * policy.amnesiaNanoseconds
         let blockCount = scenario.hotBlockCount + scenario.wideBlockCount
-        let fetchCount = blockCount * (1 + snapshots.count) / policy.fetchCountMax
+        let atATime = min(policy.fetchCountMax, scenario.busyResyncCountMax)
+        let fetchCount = blockCount * (1 + snapshots.count) / atATime
         return 5_000_000_000 + amnesia + 10 * policy.grantNanoseconds
             + 4 * policy.stuckNanoseconds
             + 100 * (scenario.flushNanosecondsMax + scenario.delayNanosecondsMax)
-            + UInt64(fetchCount) * 2 * scenario.delayNanosecondsMax
+            + UInt64(fetchCount) * 4 * scenario.delayNanosecondsMax
     }
 
     /// Whether all replicas are complete and hold the same.

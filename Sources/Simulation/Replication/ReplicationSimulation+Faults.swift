@@ -166,6 +166,7 @@ extension ReplicationSimulation {
         guard !process.isAlive else { return }
         process.isAlive = true
         process.life += 1
+        process.resyncs = scenario.newResyncBudget()
         process.lastAppendAt = now
         process.lastFlushAt = now
         process.links = Array(repeating: nil, count: instances.count)

@@ -100,7 +100,8 @@ public final class ReplicationSimulation {
                     index: index,
                     slot: index < nodeCount ? index : nil,
                     clockRate: UInt64(random.within(1_000_000...1_095_000)),
-                    clockOffset: random.below(UInt64(1) << 40)
+                    clockOffset: random.below(UInt64(1) << 40),
+                    resyncs: scenario.newResyncBudget()
                 )
             )
         }
@@ -235,6 +236,7 @@ public final class ReplicationSimulation {
             instances: instances,
             localSlot: process.slot,
             policy: scenario.policy,
+            budget: process.resyncs,
             now: process.localTime(now)
         )
         process.primary = primary

@@ -122,6 +122,8 @@ final class SimulatedProcess {
     /// What the disk will have done then.
     var stalledEnds: [ClusterEvent] = []
 
+    /// What the resyncs of all primaries of this life may have on their way.
+    var resyncs: ResyncBudget
     var primary: PrimaryMachine?
     /// Grows with each primary it has been.
     var primaryCount = 0
@@ -135,7 +137,14 @@ final class SimulatedProcess {
     var hasServed = false
     var isAskingForEpoch = false
 
-    init(index: Int, slot: Int?, clockRate: UInt64, clockOffset: UInt64) {
+    init(
+        index: Int,
+        slot: Int?,
+        clockRate: UInt64,
+        clockOffset: UInt64,
+        resyncs: ResyncBudget
+    ) {
+        self.resyncs = resyncs
         self.index = index
         self.slot = slot
         self.clockRate = clockRate

@@ -32,6 +32,7 @@ extension Worker {
             instances: assignment.placements.map(\.instance),
             localSlot: primary.slots.firstIndex { localReplica(of: primary, $0.placement) != nil },
             policy: policy,
+            budget: replication.resyncs,
             now: now
         )
         for slot in primary.slots.indices {

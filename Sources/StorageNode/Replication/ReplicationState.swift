@@ -15,6 +15,11 @@ final class ReplicationState {
     var replicasByVolume: [VolumeID: ReplicaHost] = [:]
     /// By their place; nil for places that are free.
     var primaries: [PrimaryHost?] = []
+    /// What the resyncs of all volumes served here may have on their way.
+    let resyncs = ResyncBudget(
+        countMax: ReplicationState.resyncCountMax,
+        busyCountMax: ReplicationState.busyResyncCountMax
+    )
     var links: [PeerLink?] = []
     private var linkGeneration: UInt32 = 0
     private var lastLink: UInt64 = 0
@@ -35,10 +40,16 @@ final class ReplicationState {
     /// When clocks are looked at next; nil when nobody has one.
     var tickAt: Instant?
 
+    /// Blocks on their way to replicas that lack them, while no client wants anything, and while
+    /// clients do.
+    static let resyncCountMax = 64
+    static let busyResyncCountMax = 4
     /// Writes that a primary keeps for its replicas.
     static let windowCountMax = 4096
     /// Bytes of them, when it has the memory for itself.
     static let windowByteCountLimit = 64 << 20
+    /// Before volumes whose resyncs waited for others hear that there is room: all are looked at.
+    static let resyncPauseNanoseconds: UInt64 = 2_000_000
     /// Between two looks at the clocks: a third of the quarter of a grant.
     static let tickNanoseconds: UInt64 = 50_000_000
     /// The same while something is to be connected.

@@ -26,6 +26,11 @@ extension Worker {
                 break
             }
         }
+        if replication.resyncs.takeWish(now: now) {
+            replication.scheduleTick(
+                now.advanced(byNanoseconds: ReplicationState.resyncPauseNanoseconds)
+            )
+        }
     }
 
     /// Lets clocks have their say.
