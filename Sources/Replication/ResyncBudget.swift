@@ -37,9 +37,10 @@ public final class ResyncBudget {
         self.busyCountMax = busyCountMax
     }
 
-    /// Whether somebody waits for room, and there is some; asked once for each time that it is so.
+    /// Tells once that somebody waits for room, and there is some.
     ///
     /// - Parameter now: The time.
+    /// - Returns: Whether that is so, and was not told yet.
     public func takeWish(now: Instant) -> Bool {
         guard isWanted, hasRoom(now) else { return false }
         isWanted = false
