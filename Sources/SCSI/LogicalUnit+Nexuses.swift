@@ -4,6 +4,8 @@
 struct NexusState: BitwiseCopyable, Sendable {
     var attentions = UnitAttentionSet()
     var isAttached = false
+    /// What its path is good for.
+    var access = AccessState.activeOptimized
     /// Whether the reservation in force lets it read.
     var mayRead = true
     /// Whether the reservation in force lets it write.
@@ -39,6 +41,7 @@ extension LogicalUnit {
         precondition(nexuses[index].isAttached, "the nexus is not attached")
         nexuses[index] = NexusState()
         identities[index] = nil
+        copies.forget(nexus)
         if legacyHolder == nexus { legacyHolder = nil }
     }
 
@@ -55,7 +58,6 @@ extension LogicalUnit {
         modes = ModeParameters()
         copies = CopyRecords()
         isMediumPresent = true
-        isStarted = true
         for index in 0..<Self.nexusCountMax { nexuses[index].preventsRemoval = false }
         let attention: UnitAttention =
             switch reason {
@@ -93,6 +95,7 @@ extension LogicalUnit {
         description = changed
         geometry = Geometry(changed)
         commands = CommandTable(changed)
+        refreshAccess()
         if changed.byteCount != old.byteCount { raise(.capacityChanged) }
         if changed.portGroups != old.portGroups { raise(.accessStateChanged) }
         if changed.caching != old.caching || changed.isReadOnly != old.isReadOnly {
@@ -107,13 +110,16 @@ extension LogicalUnit {
         if rest != old { raise(.inquiryDataChanged) }
     }
 
-    /// Computes again what every nexus may do under the reservation in force.
+    /// Computes again what every nexus may do: under the reservation in force, and by its path.
     func refreshAccess() {
         for index in 0..<Self.nexusCountMax {
             guard let identity = identities[index] else { continue }
             let access = reservations.access(of: identity)
             nexuses[index].mayRead = access.mayRead
             nexuses[index].mayWrite = access.mayWrite
+            nexuses[index].access =
+                description.portGroups.first { $0.targetPort == identity.targetPort }?.state
+                ?? .activeOptimized
         }
     }
 }

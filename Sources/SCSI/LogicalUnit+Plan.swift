@@ -79,16 +79,24 @@ extension LogicalUnit {
         if let byte = command.block.firstByte(outside: entry) {
             return .fail(.invalidField(command: byte))
         }
-        if entry.traits.contains(.needsMedium), !isMediumPresent || !isStarted {
-            return .fail(
-                .notReady,
-                isMediumPresent ? .initializingCommandRequired : .mediumNotPresent
-            )
+        if entry.traits.contains(.needsMedium) {
+            if let code = inaccessible(nexus.access) { return .fail(.notReady, code) }
+            if !isMediumPresent { return .fail(.notReady, .mediumNotPresent) }
         }
         if entry.traits.contains(.changesMedium), isWriteProtected {
             return .fail(.dataProtect, .writeProtected)
         }
         return nil
+    }
+
+    /// Why a path in this state does not lead to the medium; nil when it does.
+    private func inaccessible(_ state: AccessState) -> SenseCode? {
+        switch state {
+        case .activeOptimized, .activeNonOptimized: nil
+        case .standby: .targetPortStandby
+        case .unavailable: .targetPortUnavailable
+        case .transitioning: .accessStateTransition
+        }
     }
 
     /// Forms of otherwise conflicting commands that everyone may use: starting the unit, and

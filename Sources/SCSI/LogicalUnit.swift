@@ -67,7 +67,6 @@ public final class LogicalUnit {
     var pendingChange: PendingChange?
     var modes = ModeParameters()
     var isMediumPresent = true
-    var isStarted = true
     /// Who holds the reservation of RESERVE (6) or (10).
     var legacyHolder: NexusIndex?
     var copies = CopyRecords()

@@ -58,10 +58,10 @@ public struct SenseCode: Hashable, Sendable, BitwiseCopyable {
 
     /// Spec: `NO ADDITIONAL SENSE INFORMATION`.
     public static var none: Self { Self(0x0000) }
+    /// Spec: `OPERATION IN PROGRESS`.
+    public static var operationInProgress: Self { Self(0x0016) }
     /// Spec: `LOGICAL UNIT IS IN PROCESS OF BECOMING READY`.
     public static var becomingReady: Self { Self(0x0401) }
-    /// Spec: `LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED`.
-    public static var initializingCommandRequired: Self { Self(0x0402) }
     /// Spec: `LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION`.
     public static var accessStateTransition: Self { Self(0x040A) }
     /// Spec: `LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE`.
@@ -134,6 +134,8 @@ public struct SenseCode: Hashable, Sendable, BitwiseCopyable {
     public static var capacityChanged: Self { Self(0x2A09) }
     /// Spec: `COMMANDS CLEARED BY ANOTHER INITIATOR`.
     public static var commandsCleared: Self { Self(0x2F00) }
+    /// Spec: `SAVING PARAMETERS NOT SUPPORTED`.
+    public static var savingNotSupported: Self { Self(0x3900) }
     /// Spec: `THIN PROVISIONING SOFT THRESHOLD REACHED`.
     public static var thinThresholdReached: Self { Self(0x3807) }
     /// Spec: `MEDIUM NOT PRESENT`.

@@ -73,7 +73,7 @@ struct UnitAttentionSet: BitwiseCopyable, Sendable, Hashable {
         bits & (1 << UInt32(attention.rawValue)) != 0
     }
 
-    mutating func removeAll() { bits = 0 }
+    mutating func remove(_ attention: UnitAttention) { bits &= ~(1 << UInt32(attention.rawValue)) }
 
     /// Removes and returns the first.
     mutating func popFirst() -> UnitAttention? {
