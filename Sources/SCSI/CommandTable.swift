@@ -127,7 +127,7 @@ struct CommandRow: Sendable {
 
     init(
         _ code: UInt8,
-        _ serviceAction: Int16 = -1,
+        _ serviceAction: Int16,
         _ kind: CommandKind,
         _ access: ReservationClass,
         _ usage: String,
@@ -139,6 +139,16 @@ struct CommandRow: Sendable {
         self.access = access
         self.usage = usage
         self.traits = traits
+    }
+
+    init(
+        _ code: UInt8,
+        _ kind: CommandKind,
+        _ access: ReservationClass,
+        _ usage: String,
+        _ traits: CommandTraits = []
+    ) {
+        self.init(code, -1, kind, access, usage, traits)
     }
 
     var entry: CommandEntry {

@@ -1,5 +1,7 @@
 // START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL: a tray that opens for this unit alone.
 
+internal import BlockCore
+
 extension LogicalUnit {
     /// START STOP UNIT.
     ///

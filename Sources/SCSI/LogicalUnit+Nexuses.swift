@@ -1,5 +1,7 @@
 // Nexuses that come and go, resets, and what their initiators have to be told.
 
+internal import BlockCore
+
 /// What the unit knows of a nexus, at hand for every command.
 struct NexusState: BitwiseCopyable, Sendable {
     var attentions = UnitAttentionSet()

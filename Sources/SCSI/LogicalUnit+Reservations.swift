@@ -144,13 +144,16 @@ extension LogicalUnit {
         let effects: ReservationEffects
         do {
             effects = try change(&state, action, identity, command, parameters)
-        } catch .conflict {
-            return .reply(SCSIReply(.reservationConflict))
-        } catch .sense(let sense) {
-            return .fail(sense)
+        } catch {
+            switch error {
+            case .conflict: return .reply(SCSIReply(.reservationConflict))
+            case .sense(let sense): return .fail(sense)
+            }
         }
         let dataOut = UInt32(parameters.byteCount)
-        guard state != reservations else { return SCSIPlan(.reply(.good), dataOutByteCount: dataOut) }
+        guard state != reservations else {
+            return SCSIPlan(.reply(.good), dataOutByteCount: dataOut)
+        }
         pendingReservations = state
         pendingChange = PendingChange(effects: effects, aborts: action == .preemptAndAbort)
         return SCSIPlan(.storeReservations, dataOutByteCount: dataOut)

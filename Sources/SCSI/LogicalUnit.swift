@@ -14,7 +14,7 @@
 // Spec: SPC-4 (INCITS 513), SBC-3/SBC-4 (INCITS 514/506), SAM-5 (INCITS 515).
 // Not verified here: the order of commands and task attributes, which are the transport's.
 
-public import BlockCore
+internal import BlockCore
 
 /// Whether changed reservations could be stored.
 @frozen
