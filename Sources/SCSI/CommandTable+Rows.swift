@@ -49,13 +49,26 @@ extension CommandTable {
         }
         + [
             CommandRow(
-                0x83, 0x00, .extendedCopy, .write, "00 0000000000000000 FFFFFFFF 00 00", change
+                0x83,
+                0x00,
+                .extendedCopy,
+                .write,
+                "00 0000000000000000 FFFFFFFF 00 00",
+                change
             ),
             CommandRow(
-                0x84, 0x00, .copyStatus, .write, "00 FF 00000000000000 FFFFFFFF 00 00"
+                0x84,
+                0x00,
+                .copyStatus,
+                .write,
+                "00 FF 00000000000000 FFFFFFFF 00 00"
             ),
             CommandRow(
-                0x84, 0x03, .copyParameters, .write, "00 FF 00000000000000 FFFFFFFF 00 00"
+                0x84,
+                0x03,
+                .copyParameters,
+                .write,
+                "00 FF 00000000000000 FFFFFFFF 00 00"
             ),
         ]
 
@@ -72,10 +85,20 @@ extension CommandTable {
         CommandRow(0x93, .writeSame, .write, "09 FFFFFFFFFFFFFFFF FFFFFFFF 3F 00", change),
         CommandRow(0x9C, .writeAtomic, .write, "18 FFFFFFFFFFFFFFFF 0000 FFFF 3F 00", change),
         CommandRow(
-            0x9E, 0x10, .readCapacity16, .free, "00 FFFFFFFFFFFFFFFF FFFFFFFF 01 00", medium
+            0x9E,
+            0x10,
+            .readCapacity16,
+            .free,
+            "00 FFFFFFFFFFFFFFFF FFFFFFFF 01 00",
+            medium
         ),
         CommandRow(
-            0x9E, 0x12, .blockStatus, .read, "00 FFFFFFFFFFFFFFFF FFFFFFFF 00 00", medium
+            0x9E,
+            0x12,
+            .blockStatus,
+            .read,
+            "00 FFFFFFFFFFFFFFFF FFFFFFFF 00 00",
+            medium
         ),
         CommandRow(0xA0, .reportLUNs, .free, "00 FF 000000 FFFFFFFF 00 00", always),
         CommandRow(0xA3, 0x0A, .reportPortGroups, .free, "E0 00000000 FFFFFFFF 00 00"),

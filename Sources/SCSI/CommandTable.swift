@@ -53,8 +53,14 @@ struct CommandEntry: BitwiseCopyable, Sendable {
 
     static var none: CommandEntry {
         CommandEntry(
-            usageHigh: 0, usageLow: 0, operationCode: 0, serviceAction: -1, byteCount: 0,
-            kind: .testUnitReady, access: .free, traits: []
+            usageHigh: 0,
+            usageLow: 0,
+            operationCode: 0,
+            serviceAction: -1,
+            byteCount: 0,
+            kind: .testUnitReady,
+            access: .free,
+            traits: []
         )
     }
 }
@@ -158,9 +164,14 @@ struct CommandRow: Sendable {
             mask.set(digits[2 * index] << 4 | digits[2 * index + 1], at: index + 1)
         }
         return CommandEntry(
-            usageHigh: mask.high, usageLow: mask.low, operationCode: code,
-            serviceAction: serviceAction, byteCount: UInt8(digits.count / 2 + 1), kind: kind,
-            access: access, traits: traits
+            usageHigh: mask.high,
+            usageLow: mask.low,
+            operationCode: code,
+            serviceAction: serviceAction,
+            byteCount: UInt8(digits.count / 2 + 1),
+            kind: kind,
+            access: access,
+            traits: traits
         )
     }
 

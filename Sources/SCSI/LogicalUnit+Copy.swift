@@ -52,7 +52,11 @@ struct CopyRecords {
         nextMark = nextMark == .max ? 1 : nextMark + 1
         records.append(
             CopyRecord(
-                nexus: nexus, listIdentifier: list, mark: mark, segmentCount: segments, status: 0
+                nexus: nexus,
+                listIdentifier: list,
+                mark: mark,
+                segmentCount: segments,
+                status: 0
             )
         )
         return mark

@@ -29,8 +29,10 @@ public struct SCSICommandBlock: Sendable, Hashable, BitwiseCopyable {
     @inlinable
     public init(_ bytes: ByteRegion) {
         guard bytes.byteCount < 16 else {
-            high = bytes.loadBigEndian(0, as: UInt64.self)
-            low = bytes.loadBigEndian(8, as: UInt64.self)
+            self.init(
+                high: bytes.loadBigEndian(0, as: UInt64.self),
+                low: bytes.loadBigEndian(8, as: UInt64.self)
+            )
             return
         }
         self.init(high: 0, low: 0)
