@@ -25,16 +25,24 @@ public struct BlockOperationFlags: OptionSet, Sendable, Hashable, BitwiseCopyabl
     @inlinable
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 
-    /// The operation is done when what it touched is durable. Spec: FUA.
+    /// The operation is done when what it touched is durable.
+    ///
+    /// Spec: FUA.
     @inlinable
     public static var forceUnitAccess: Self { Self(rawValue: 1 << 0) }
-    /// Do not keep it in a cache. Spec: DPO.
+    /// Do not keep it in a cache.
+    ///
+    /// Spec: DPO.
     @inlinable
     public static var disablePageOut: Self { Self(rawValue: 1 << 1) }
-    /// Zeroes may become holes. Spec: UNMAP bit of WRITE SAME.
+    /// Zeroes may become holes.
+    ///
+    /// Spec: UNMAP bit of WRITE SAME.
     @inlinable
     public static var mayDeallocate: Self { Self(rawValue: 1 << 2) }
-    /// All of it or nothing, also across a crash. Spec: WRITE ATOMIC.
+    /// All of it or nothing, also across a crash.
+    ///
+    /// Spec: WRITE ATOMIC.
     @inlinable
     public static var atomic: Self { Self(rawValue: 1 << 3) }
 }
@@ -85,8 +93,9 @@ public struct BlockOperation: Sendable, Hashable, BitwiseCopyable {
 
     /// The range: bytes from the start of the volume; 0 where ranges are in the parameters.
     public var offset: UInt64
-    /// The range's bytes; 0 where ranges are in the parameters. Never 0 otherwise, except for
-    /// ``Kind/flush``.
+    /// The range's bytes; 0 where ranges are in the parameters.
+    ///
+    /// Never 0 otherwise, except for ``Kind/flush``.
     public var byteCount: UInt64
     /// Bytes of data-out to collect before, or while, it is carried out; at most what the
     /// initiator said that it sends.

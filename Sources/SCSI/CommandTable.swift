@@ -26,9 +26,13 @@ enum ReservationClass: UInt8, BitwiseCopyable, Sendable {
 struct CommandTraits: OptionSet, BitwiseCopyable, Sendable {
     let rawValue: UInt8
 
-    /// Executed with unit attentions pending, which stay. Spec: SAM-5, 5.14.
+    /// Executed with unit attentions pending, which stay.
+    ///
+    /// Spec: SAM-5, 5.14.
     static var passesAttentions: Self { Self(rawValue: 1 << 0) }
-    /// Allowed while another nexus holds a reservation of RESERVE. Spec: SPC-2, table 10.
+    /// Allowed while another nexus holds a reservation of RESERVE.
+    ///
+    /// Spec: SPC-2, table 10.
     static var passesLegacyReservation: Self { Self(rawValue: 1 << 1) }
     /// Needs the medium in its place, and started.
     static var needsMedium: Self { Self(rawValue: 1 << 2) }

@@ -61,7 +61,9 @@ extension LogicalUnit {
         }
     }
 
-    /// READ. What the initiator has no room for is not read: the residual count says it.
+    /// READ.
+    ///
+    /// What the initiator has no room for is not read: the residual count says it.
     func planRead(_ command: SCSICommand) -> SCSIPlan {
         let span = command.block.span
         if let sense = refusal(
@@ -85,7 +87,9 @@ extension LogicalUnit {
         return SCSIPlan(.perform(operation), dataInByteCount: total)
     }
 
-    /// WRITE, ORWRITE. Whole blocks of what the initiator sends are written, no more.
+    /// WRITE, ORWRITE.
+    ///
+    /// Whole blocks of what the initiator sends are written, no more.
     func planWrite(_ command: SCSICommand, _ kind: BlockOperation.Kind) -> SCSIPlan {
         let span = command.block.span
         if let sense = refusal(
@@ -117,7 +121,9 @@ extension LogicalUnit {
         return SCSIPlan(.perform(operation), dataOutByteCount: total)
     }
 
-    /// WRITE AND VERIFY. Spec: SBC-3, 5.40: BYTCHK 00b and 01b.
+    /// WRITE AND VERIFY.
+    ///
+    /// Spec: SBC-3, 5.40: BYTCHK 00b and 01b.
     func planWriteAndVerify(_ command: SCSICommand) -> SCSIPlan {
         let check = command.block[1] >> 1 & 0x03
         guard check < 2 else { return .fail(.invalidField(command: 1, bit: 2)) }
@@ -137,7 +143,9 @@ extension LogicalUnit {
         )
     }
 
-    /// VERIFY. Spec: SBC-3, 5.29: BYTCHK 00b, 01b and 11b.
+    /// VERIFY.
+    ///
+    /// Spec: SBC-3, 5.29: BYTCHK 00b, 01b and 11b.
     func planVerify(_ command: SCSICommand) -> SCSIPlan {
         let check = command.block[1] >> 1 & 0x03
         guard check != 2 else { return .fail(.invalidField(command: 1, bit: 2)) }
@@ -166,7 +174,9 @@ extension LogicalUnit {
         return SCSIPlan(.perform(operation), dataOutByteCount: data)
     }
 
-    /// SYNCHRONIZE CACHE. With IMMED, too, the answer waits until it is true.
+    /// SYNCHRONIZE CACHE.
+    ///
+    /// With IMMED, too, the answer waits until it is true.
     ///
     /// Durable: the caller answers the operation when everything acknowledged before is.
     func planSynchronize(_ command: SCSICommand) -> SCSIPlan {
@@ -199,7 +209,9 @@ extension LogicalUnit {
         return SCSIPlan(.perform(operation))
     }
 
-    /// COMPARE AND WRITE. Both halves have to come, and nothing else. Spec: SBC-3, 5.2.
+    /// COMPARE AND WRITE.
+    ///
+    /// Both halves have to come, and nothing else. Spec: SBC-3, 5.2.
     func planCompareAndWrite(_ command: SCSICommand) -> SCSIPlan {
         let span = BlockSpan(
             address: command.block.field64(2),
@@ -223,7 +235,9 @@ extension LogicalUnit {
         return SCSIPlan(.perform(operation), dataOutByteCount: 2 * byteCount)
     }
 
-    /// WRITE ATOMIC (16). Spec: SBC-4, 5.48; boundaries inside the transfer are not served.
+    /// WRITE ATOMIC (16).
+    ///
+    /// Spec: SBC-4, 5.48; boundaries inside the transfer are not served.
     func planWriteAtomic(_ command: SCSICommand) -> SCSIPlan {
         let span = BlockSpan(
             address: command.block.field64(2),

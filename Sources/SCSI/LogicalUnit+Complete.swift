@@ -53,6 +53,7 @@ extension LogicalUnit {
     ///   - extents: What lies at its offset and after it, without gaps; at least one, and more than
     ///     `rangeCount` are not looked at.
     ///   - dataIn: At least ``dataInByteCountMax`` bytes.
+    /// - Returns: GOOD, with the data that is in `dataIn`.
     public func completeStatus(
         _ operation: BlockOperation,
         extents: some Sequence<BlockExtent>,

@@ -14,7 +14,9 @@ enum CopyLimits {
     static var recordCountMax: Int { 16 }
 }
 
-/// Sizes and codes of the parameter list. Spec: SPC-4, tables 122 to 150.
+/// Sizes and codes of the parameter list.
+///
+/// Spec: SPC-4, tables 122 to 150.
 private enum CopyList {
     static var headerByteCount: Int { 16 }
     static var targetByteCount: Int { 32 }
@@ -201,7 +203,9 @@ extension LogicalUnit {
 
     // MARK: - RECEIVE COPY RESULTS
 
-    /// COPY STATUS. Spec: SPC-4, 6.24.2.
+    /// COPY STATUS.
+    ///
+    /// Spec: SPC-4, 6.24.2.
     func planCopyStatus(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         guard let record = copies.find(command.nexus, command.block[2]) else {
             return .fail(.invalidField(command: 2))
@@ -214,7 +218,9 @@ extension LogicalUnit {
         return answer(data, allocation: Int(clamping: command.block.field32(10)))
     }
 
-    /// OPERATING PARAMETERS. Spec: SPC-4, 6.24.4.
+    /// OPERATING PARAMETERS.
+    ///
+    /// Spec: SPC-4, 6.24.4.
     func planCopyParameters(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         var data = DataWriter(dataIn)
         data.skip(4)

@@ -11,7 +11,9 @@ extension LogicalUnit {
     private static var revision: String { "0001" }
     /// Bytes of standard data: up to and with the version descriptors.
     private static var standardByteCount: Int { 96 }
-    /// SAM-5, SPC-4, SBC-3, iSCSI, none of them with a version. Spec: SPC-4, table 142.
+    /// SAM-5, SPC-4, SBC-3, iSCSI, none of them with a version.
+    ///
+    /// Spec: SPC-4, table 142.
     private static var standards: [UInt16] { [0x00A0, 0x0460, 0x04C0, 0x0960] }
     /// The company in NAA and EUI designators: a locally administered one, as its bit 1 says.
     static var company: UInt64 { 0x02CA1D }
@@ -171,7 +173,9 @@ extension LogicalUnit {
     }
 }
 
-/// A name of a unit, a port or a target. Spec: SPC-4, table 462.
+/// A name of a unit, a port or a target.
+///
+/// Spec: SPC-4, table 462.
 struct Designator: Hashable {
     /// 1 binary, 2 ASCII, 3 UTF-8.
     let codeSet: UInt8

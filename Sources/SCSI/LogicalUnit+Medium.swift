@@ -22,7 +22,9 @@ extension LogicalUnit {
         return .reply(.good)
     }
 
-    /// PREVENT ALLOW MEDIUM REMOVAL. Spec: SBC-3, 5.13.
+    /// PREVENT ALLOW MEDIUM REMOVAL.
+    ///
+    /// Spec: SBC-3, 5.13.
     func planPreventAllow(_ command: SCSICommand) -> SCSIPlan {
         nexuses[Int(command.nexus.rawValue)].preventsRemoval = command.block[4] & 0x01 != 0
         return .reply(.good)

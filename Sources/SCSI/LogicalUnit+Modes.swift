@@ -24,7 +24,9 @@ private struct ModePage {
     }
 }
 
-/// Which values MODE SENSE wants. Spec: SPC-4, table 173.
+/// Which values MODE SENSE wants.
+///
+/// Spec: SPC-4, table 173.
 private enum PageControl: UInt8 {
     case current = 0
     case changeable = 1
@@ -38,7 +40,9 @@ extension LogicalUnit {
     private static var shortDescriptorByteCount: Int { 8 }
     private static var longDescriptorByteCount: Int { 16 }
     private static var writeProtectBit: UInt8 { 0x80 }
-    /// DPO and FUA are obeyed. Spec: SBC-3, table 152.
+    /// DPO and FUA are obeyed.
+    ///
+    /// Spec: SBC-3, table 152.
     private static var cacheControlBit: UInt8 { 0x10 }
 
     /// Whether sense data goes out in descriptor format: the control mode page's D_SENSE.
@@ -169,7 +173,9 @@ extension LogicalUnit {
         return SCSIPlan(.reply(.good), dataOutByteCount: UInt32(list.count))
     }
 
-    /// A block descriptor may say what is so, or nothing. Spec: SBC-3, 6.3.2.
+    /// A block descriptor may say what is so, or nothing.
+    ///
+    /// Spec: SBC-3, 6.3.2.
     private func descriptorRefusal(
         _ rest: ArraySlice<UInt8>,
         byteCount: Int,

@@ -127,7 +127,9 @@ extension LogicalUnit {
 }
 
 extension ReservationState {
-    /// What `identity` may do. Spec: SPC-4, 5.13.1, table 65.
+    /// What a nexus may do.
+    ///
+    /// Spec: SPC-4, 5.13.1, table 65.
     func access(of identity: NexusIdentity) -> (mayRead: Bool, mayWrite: Bool) {
         guard let type, !isHolder(identity) else { return (true, true) }
         if type.isForRegistrants, index(of: identity) != nil { return (true, true) }

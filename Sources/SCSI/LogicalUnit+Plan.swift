@@ -9,6 +9,7 @@ extension LogicalUnit {
     ///   - command: Over an attached nexus; its block may hold any bytes.
     ///   - dataIn: At least ``dataInByteCountMax`` bytes, for answers that the unit itself makes;
     ///     borrowed for the call. Block operations' data is not put there.
+    /// - Returns: Exactly one plan, whatever the block holds.
     /// - Complexity: READ, WRITE and SYNCHRONIZE CACHE: O(1), no allocations.
     public func plan(_ command: SCSICommand, dataIn: ByteRegion) -> SCSIPlan {
         let nexus = Int(command.nexus.rawValue)
@@ -34,6 +35,7 @@ extension LogicalUnit {
     ///     for the call. For an operation with ranges or a pattern the caller keeps them until its
     ///     end.
     ///   - dataIn: As before.
+    /// - Returns: A plan that collects nothing.
     public func plan(
         _ command: SCSICommand,
         parameters: ByteRegion,
@@ -100,7 +102,9 @@ extension LogicalUnit {
     }
 
     /// Forms of otherwise conflicting commands that everyone may use: starting the unit, and
-    /// allowing removal. Spec: SPC-4, table 66; SBC-3, table 13.
+    /// allowing removal.
+    ///
+    /// Spec: SPC-4, table 66; SBC-3, table 13.
     private func isHarmless(_ block: SCSICommandBlock, _ entry: CommandEntry) -> Bool {
         switch entry.kind {
         case .preventAllow: block[4] & 0x03 == 0
@@ -175,9 +179,8 @@ extension LogicalUnit {
 
     /// Asks for a parameter list, or refuses one that the initiator will not send whole.
     ///
-    /// - Parameters:
-    ///   - byteCount: What the command block says; not 0.
-    ///   - isExact: Whether the initiator must not mean to send more, either.
+    /// `byteCount` is what the command block says, not 0; with `isExact` the initiator must not mean
+    /// to send more, either.
     func collect(_ command: SCSICommand, byteCount: Int, isExact: Bool = false) -> SCSIPlan {
         guard byteCount <= Self.parameterByteCountMax,
             Int(command.dataOutByteCount) >= byteCount,

@@ -5,7 +5,9 @@ public import BlockCore
 extension LogicalUnit {
     /// The most descriptors in an answer to GET LBA STATUS.
     static var statusCountMax: UInt32 { 256 }
-    /// Bytes of UNMAP's header. Spec: SBC-3, table 90.
+    /// Bytes of UNMAP's header.
+    ///
+    /// Spec: SBC-3, table 90.
     private static var unmapHeaderByteCount: Int { 8 }
     /// Bytes of one of its descriptors.
     private static var unmapDescriptorByteCount: Int { 16 }
@@ -52,6 +54,7 @@ extension LogicalUnit {
     /// - Parameters:
     ///   - index: Below the operation's `rangeCount`.
     ///   - parameters: What the plan was made of, unchanged since.
+    /// - Returns: A range inside the volume as it was when the plan was made.
     public func unmapRange(at index: Int, in parameters: ByteRegion) -> BlockRange {
         let offset = Self.unmapDescriptorOffset(index)
         let blocks = UInt64(parameters.loadBigEndian(offset + 8, as: UInt32.self))
@@ -67,7 +70,9 @@ extension LogicalUnit {
 
     // MARK: - WRITE SAME
 
-    /// WRITE SAME. Spec: SBC-3, 5.44; no blocks means all to the end, where that is not too many.
+    /// WRITE SAME.
+    ///
+    /// Spec: SBC-3, 5.44; no blocks means all to the end, where that is not too many.
     func planWriteSame(_ command: SCSICommand) -> SCSIPlan {
         let block = command.block
         if let refused = writeSameRange(block).refusal { return .fail(refused) }
@@ -122,7 +127,9 @@ extension LogicalUnit {
 
     // MARK: - GET LBA STATUS
 
-    /// GET LBA STATUS. Spec: SBC-3, 5.6.
+    /// GET LBA STATUS.
+    ///
+    /// Spec: SBC-3, 5.6.
     func planBlockStatus(_ command: SCSICommand) -> SCSIPlan {
         let address = command.block.field64(2)
         guard address < geometry.blockCount else {

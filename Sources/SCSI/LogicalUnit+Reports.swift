@@ -5,7 +5,9 @@ public import BlockCore
 extension LogicalUnit {
     // MARK: - Capacity
 
-    /// READ CAPACITY (10). Spec: SBC-3, 5.15.
+    /// READ CAPACITY (10).
+    ///
+    /// Spec: SBC-3, 5.15.
     func planReadCapacity10(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         // Without PMI an address has no meaning.
         guard command.block[8] & 0x01 != 0 || command.block.field32(2) == 0 else {
@@ -17,7 +19,9 @@ extension LogicalUnit {
         return answer(data, allocation: data.count)
     }
 
-    /// READ CAPACITY (16). Spec: SBC-3, 5.16.
+    /// READ CAPACITY (16).
+    ///
+    /// Spec: SBC-3, 5.16.
     func planReadCapacity16(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         guard command.block[14] & 0x01 != 0 || command.block.field64(2) == 0 else {
             return .fail(.invalidField(command: 2))
@@ -33,7 +37,9 @@ extension LogicalUnit {
         return answer(data, allocation: Int(clamping: command.block.field32(10)))
     }
 
-    /// READ DEFECT DATA: there are none. Spec: SBC-3, 5.17.
+    /// READ DEFECT DATA: there are none.
+    ///
+    /// Spec: SBC-3, 5.17.
     func planReadDefects(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         let isLong = command.block.operationCode == 0xB7
         var data = DataWriter(dataIn)
@@ -46,7 +52,9 @@ extension LogicalUnit {
 
     // MARK: - Sense
 
-    /// REQUEST SENSE: what the next command would be told, which is then told. Spec: SPC-4, 6.39.
+    /// REQUEST SENSE: what the next command would be told, which is then told.
+    ///
+    /// Spec: SPC-4, 6.39.
     func planRequestSense(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         var sense = SCSISense.none
         if let first = nexuses[Int(command.nexus.rawValue)].attentions.popFirst() {
@@ -95,6 +103,7 @@ extension LogicalUnit {
     ///   - command: The command; its nexus is not looked at.
     ///   - lunInventory: What the target has for this initiator.
     ///   - dataIn: At least ``dataInByteCountMax`` bytes.
+    /// - Returns: An answer, always.
     public static func planForAbsentUnit(
         _ command: SCSICommand,
         lunInventory: [UInt64],
@@ -121,7 +130,9 @@ extension LogicalUnit {
 
     // MARK: - Commands
 
-    /// REPORT SUPPORTED OPERATION CODES. Spec: SPC-4, 6.35.
+    /// REPORT SUPPORTED OPERATION CODES.
+    ///
+    /// Spec: SPC-4, 6.35.
     func planReportOpcodes(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         let block = command.block
         let hasTimeouts = block[2] & 0x80 != 0
@@ -186,13 +197,17 @@ extension LogicalUnit {
         return data
     }
 
-    /// A timeouts descriptor that says nothing. Spec: SPC-4, table 310.
+    /// A timeouts descriptor that says nothing.
+    ///
+    /// Spec: SPC-4, table 310.
     private func writeTimeouts(_ data: inout DataWriter) {
         data.append(UInt16(0x0A))
         data.skip(10)
     }
 
-    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS. Spec: SPC-4, 6.36.
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+    ///
+    /// Spec: SPC-4, 6.36.
     func planReportTaskManagement(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         let allocation = command.block.field32(6)
         guard allocation >= 4 else { return .fail(.invalidField(command: 6)) }
@@ -209,7 +224,9 @@ extension LogicalUnit {
         return answer(data, allocation: Int(clamping: allocation))
     }
 
-    /// REPORT TARGET PORT GROUPS. Spec: SPC-4, 6.37.
+    /// REPORT TARGET PORT GROUPS.
+    ///
+    /// Spec: SPC-4, 6.37.
     func planReportPortGroups(_ command: SCSICommand, _ dataIn: ByteRegion) -> SCSIPlan {
         let format = command.block[1] >> 5
         guard format <= 1 else { return .fail(.invalidField(command: 1, bit: 7)) }

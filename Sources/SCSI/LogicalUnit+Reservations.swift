@@ -9,7 +9,9 @@ struct PendingChange {
     let aborts: Bool
 }
 
-/// The service actions of PERSISTENT RESERVE OUT. Spec: SPC-4, table 210.
+/// The service actions of PERSISTENT RESERVE OUT.
+///
+/// Spec: SPC-4, table 210.
 private enum ReserveAction: UInt8 {
     case register = 0x00
     case reserve = 0x01
@@ -31,12 +33,16 @@ private enum ReserveAction: UInt8 {
 }
 
 extension LogicalUnit {
-    /// Bytes of the basic parameter list. Spec: SPC-4, table 212.
+    /// Bytes of the basic parameter list.
+    ///
+    /// Spec: SPC-4, table 212.
     private static var reserveListByteCount: Int { 24 }
 
     // MARK: - RESERVE and RELEASE
 
-    /// RESERVE. Spec: SPC-2, 7.21; SPC-4, 5.13.3, "compatible reservation handling".
+    /// RESERVE.
+    ///
+    /// Spec: SPC-2, 7.21; SPC-4, 5.13.3, "compatible reservation handling".
     func planReserve(_ command: SCSICommand) -> SCSIPlan {
         if !reservations.registrations.isEmpty { return compatible(command) }
         legacyHolder = command.nexus

@@ -7,7 +7,9 @@ public enum WriteCaching: UInt8, Sendable, Hashable, BitwiseCopyable {
     case writeback
 }
 
-/// Whether a path is good to use. Spec: SPC-4, table 307, asymmetric access states.
+/// Whether a path is good to use.
+///
+/// Spec: SPC-4, table 307, asymmetric access states.
 @frozen
 public enum AccessState: UInt8, Sendable, Hashable, BitwiseCopyable {
     /// On the primary's node.
@@ -26,7 +28,9 @@ public enum AccessState: UInt8, Sendable, Hashable, BitwiseCopyable {
 public struct TargetPortGroup: Sendable, Hashable {
     /// The target port group's number; 1 or more.
     public var group: UInt16
-    /// The relative target port identifier; 1 or more. For iSCSI the portal group tag.
+    /// The relative target port identifier; 1 or more.
+    ///
+    /// For iSCSI the portal group tag.
     public var targetPort: UInt16
     /// What it is good for.
     public var state: AccessState

@@ -49,7 +49,9 @@ public struct InitiatorPort: Hashable, Sendable {
     /// The six bytes of the session's ISID, right-aligned.
     public var isid: UInt64
 
-    /// The longest iSCSI name. Spec: RFC 7143, 4.2.7.1.
+    /// The longest iSCSI name.
+    ///
+    /// Spec: RFC 7143, 4.2.7.1.
     public static var nameByteCountMax: Int { 223 }
 
     /// Creates a port's identity.

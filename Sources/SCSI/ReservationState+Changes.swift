@@ -38,6 +38,8 @@ extension ReservationState {
     ///   - newKey: The key that it wants; 0 to be registered no more.
     ///   - others: Further nexuses to register (SPEC_I_PT, ALL_TG_PT).
     ///   - persists: APTPL.
+    /// - Returns: Who has to be told.
+    /// - Throws: ``ReservationRefusal``; the state is then of no use.
     mutating func register(
         _ identity: NexusIdentity,
         key: UInt64?,
@@ -174,7 +176,9 @@ extension ReservationState {
         return effects
     }
 
-    /// Removes registrations and leaves the reservation alone. Spec: SPC-4, 5.13.11.4.3.
+    /// Removes registrations and leaves the reservation alone.
+    ///
+    /// Spec: SPC-4, 5.13.11.4.3.
     private mutating func removeOnly(
         _ identity: NexusIdentity,
         victim: UInt64

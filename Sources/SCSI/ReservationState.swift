@@ -52,7 +52,9 @@ public struct ReservationState: Sendable, Hashable {
     /// status still fits one data-in region.
     public static var registrationCountMax: Int { 64 }
 
-    /// Grows with each service action that changes registrations. Spec: PRGENERATION.
+    /// Grows with each service action that changes registrations.
+    ///
+    /// Spec: PRGENERATION.
     public internal(set) var generation: UInt32 = 0
     /// Who is registered, in the order of registration.
     public internal(set) var registrations: [Registration] = []

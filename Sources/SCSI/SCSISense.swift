@@ -20,7 +20,9 @@ public struct SCSISense: Sendable, Hashable, BitwiseCopyable {
     /// Whether the field is in the command block; otherwise it is in the parameter list.
     public var isFieldInCommand: Bool
 
-    /// Bytes of fixed-format sense data. Spec: SPC-4, 4.5.3.
+    /// Bytes of fixed-format sense data.
+    ///
+    /// Spec: SPC-4, 4.5.3.
     @inlinable
     public static var fixedByteCount: Int { 18 }
     /// The most bytes that ``encode(into:isDescriptorFormat:)`` writes.

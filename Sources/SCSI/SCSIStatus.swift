@@ -1,4 +1,6 @@
-/// The outcome of a command. Spec: SAM-5, table 43.
+/// The outcome of a command.
+///
+/// Spec: SAM-5, table 43.
 @frozen
 public enum SCSIStatus: UInt8, Sendable, Hashable, BitwiseCopyable {
     /// Spec: `GOOD`.
@@ -17,7 +19,9 @@ public enum SCSIStatus: UInt8, Sendable, Hashable, BitwiseCopyable {
     case taskAborted = 0x40
 }
 
-/// The class of a failure. Spec: SPC-4, table 48.
+/// The class of a failure.
+///
+/// Spec: SPC-4, table 48.
 @frozen
 public enum SenseKey: UInt8, Sendable, Hashable, BitwiseCopyable {
     /// Spec: `NO SENSE`.
