@@ -19,6 +19,9 @@ extension LogicalUnit {
     /// | `failed` | HARDWARE ERROR, internal target failure |
     ///
     /// `busy` is the status BUSY.
+    ///
+    /// An operation that was aborted ends here, too, with ``BlockResult/failed``: the caller then
+    /// throws the answer away.
     public func complete(_ operation: BlockOperation, _ result: BlockResult) -> SCSIReply {
         if operation.kind == .copy { return completeCopy(operation, result) }
         return reply(result)

@@ -25,6 +25,8 @@ private enum CopyList {
     static var identification: UInt8 { 0xE4 }
     /// Block device to block device.
     static var blockToBlock: UInt8 { 0x02 }
+    /// LIST ID USAGE: the copy has no list identifier, and nobody asks for its results.
+    static var noListIdentifier: UInt8 { 0x03 }
 }
 
 /// What is known of a copy, for RECEIVE COPY RESULTS.
@@ -39,6 +41,9 @@ struct CopyRecord: BitwiseCopyable, Sendable {
 
 /// The last copies.
 struct CopyRecords {
+    /// The mark of a copy that nobody will ask for.
+    static var noMark: UInt16 { 0 }
+
     private var records: [CopyRecord] = []
     private var nextMark: UInt16 = 1
 
@@ -88,7 +93,9 @@ extension LogicalUnit {
         let layout = CopyLayout(parameters)
         if let sense = layout.refusal(parameters) { return .fail(sense) }
         let list = parameters.load(0, as: UInt8.self)
-        if copies.find(command.nexus, list)?.status == 0 {
+        let isTracked = layout.listIdentifierUsage != CopyList.noListIdentifier
+        if !isTracked, list != 0 { return .fail(.invalidField(parameters: 0)) }
+        if isTracked, copies.find(command.nexus, list)?.status == 0 {
             return .fail(.illegalRequest, .operationInProgress)
         }
         var total: UInt64 = 0
@@ -99,14 +106,15 @@ extension LogicalUnit {
             total += segment.byteCount
         }
         let dataOut = UInt32(parameters.byteCount)
-        let mark = copies.begin(command.nexus, list, UInt16(layout.segmentCount))
+        let count = UInt16(layout.segmentCount)
+        let mark = isTracked ? copies.begin(command.nexus, list, count) : CopyRecords.noMark
         guard total > 0 else {
             copies.end(mark, succeeded: true)
             return SCSIPlan(.reply(.good), dataOutByteCount: dataOut)
         }
         let operation = BlockOperation(
             .copy,
-            rangeCount: UInt16(layout.segmentCount),
+            rangeCount: count,
             tag: mark
         )
         return SCSIPlan(.perform(operation), dataOutByteCount: dataOut)
@@ -248,8 +256,10 @@ private struct CopyLayout {
     let targetByteCount: Int
     let segmentByteCount: Int
     let inlineByteCount: Int
+    let listIdentifierUsage: UInt8
 
     init(_ parameters: ByteRegion) {
+        listIdentifierUsage = parameters.load(1, as: UInt8.self) >> 3 & 0x03
         targetByteCount = Int(parameters.loadBigEndian(2, as: UInt16.self))
         segmentByteCount = Int(parameters.loadBigEndian(8, as: UInt32.self))
         inlineByteCount = Int(parameters.loadBigEndian(12, as: UInt32.self))

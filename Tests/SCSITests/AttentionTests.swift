@@ -103,7 +103,7 @@ import Testing
         #expect(update() == nil)
         changed.isThin = false
         #expect(update() == .inquiryDataChanged)
-        #expect(test.plan([0x42] + Array(repeating: 0, count: 9)).code == .invalidOperationCode)
+        #expect(test.plan([0x42] + zeroes(9)).code == .invalidOperationCode)
     }
 
     // MARK: - The medium
@@ -122,9 +122,9 @@ import Testing
             blocks.append(Blocks.any(code, 0, 1))
         }
         blocks.append([0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0])
-        blocks.append([0x25] + Array(repeating: 0, count: 9))
-        blocks.append([0x9E, 0x10] + Array(repeating: 0, count: 14))
-        blocks.append([0x9E, 0x12] + Array(repeating: 0, count: 14))
+        blocks.append([0x25] + zeroes(9))
+        blocks.append([0x9E, 0x10] + zeroes(14))
+        blocks.append([0x9E, 0x12] + zeroes(14))
         for block in blocks {
             let plan = test.plan(block, dataOut: 4096)
             #expect(plan.code == .mediumNotPresent, "\(block)")

@@ -8,8 +8,6 @@ import Testing
         [0x12, page == nil ? 0 : 1, page ?? 0] + bytes(room, 2) + [0]
     }
 
-    private func zeroes(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
-
     @Test("Standard data")
     func standard_everyByte() {
         let data = TestUnit().data(inquiry())

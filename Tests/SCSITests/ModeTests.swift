@@ -4,8 +4,7 @@ import Testing
 
 /// MODE SENSE and MODE SELECT.
 @Suite struct ModeTests {
-    private func zeroes(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
-    private let caching: [UInt8] = [0x08, 18, 0x04] + Array(repeating: 0, count: 17)
+    private let caching: [UInt8] = [0x08, 18, 0x04] + zeroes(17)
 
     private func control(_ sense: UInt8 = 0, _ protect: UInt8 = 0) -> [UInt8] {
         [0x0A, 10, sense, 0x10, protect, 0, 0, 0, 0xFF, 0xFF, 0, 0]

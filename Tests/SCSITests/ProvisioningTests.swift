@@ -37,7 +37,7 @@ import Testing
     @Test("UNMAP of nothing is GOOD, also at the end")
     func unmap_zeroBlocks_isGood() {
         let test = TestUnit()
-        #expect(test.plan([0x42] + Array(repeating: 0, count: 9)).status == .good)
+        #expect(test.plan([0x42] + zeroes(9)).status == .good)
         for list in [unmap([]), unmap([(1000, 0)]), unmap([(5, 0), (5, 0)])] {
             #expect(test.run(command(list), parameters: list).status == .good)
         }

@@ -15,7 +15,7 @@ import Testing
     @Test("A short command reads as zeroes beyond its end, a long one is cut")
     func init_otherLengths_padsAndCuts() {
         let short = SCSICommandBlock([0x28, 1, 2])
-        #expect((0..<16).map { short[$0] } == [0x28, 1, 2] + Array(repeating: 0, count: 13))
+        #expect((0..<16).map { short[$0] } == [0x28, 1, 2] + zeroes(13))
         let long = SCSICommandBlock(Array(repeating: 0xAA, count: 40))
         #expect((0..<16).allSatisfy { long[$0] == 0xAA })
         #expect(SCSICommandBlock([]).operationCode == 0)

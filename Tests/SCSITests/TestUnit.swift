@@ -148,6 +148,9 @@ struct TestRandom: RandomNumberGenerator {
     }
 }
 
+/// `count` zero bytes.
+func zeroes(_ count: Int) -> [UInt8] { [UInt8](repeating: 0, count: count) }
+
 /// `value` in `byteCount` bytes, big-endian.
 func bytes(_ value: UInt64, _ byteCount: Int) -> [UInt8] {
     (0..<byteCount).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * (byteCount - 1 - $0))) }
