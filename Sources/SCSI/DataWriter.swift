@@ -6,6 +6,9 @@ struct DataWriter {
     /// Bytes written, also those that did not fit.
     private(set) var count = 0
 
+    /// Bytes that did fit.
+    var storedCount: Int { min(count, region.byteCount) }
+
     init(_ region: ByteRegion) { self.region = region }
 
     mutating func append<T: FixedWidthInteger & BitwiseCopyable>(_ value: T) {

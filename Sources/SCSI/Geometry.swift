@@ -41,7 +41,10 @@ struct Geometry: BitwiseCopyable, Sendable {
             Int(limits.unmapRangeCountMax),
             (LogicalUnit.parameterByteCountMax - 8) / 16
         )
-        atomicBlockCountMax = UInt64(limits.atomicByteCountMax) >> shift
+        atomicBlockCountMax = min(
+            UInt64(limits.atomicByteCountMax) >> shift,
+            transferBlockCountMax
+        )
         copyBlockCountMax = min(UInt64(limits.copyByteCountMax) >> shift, 0xFFFF)
         isReadOnly = description.isReadOnly
     }

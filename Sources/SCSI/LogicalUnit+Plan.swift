@@ -174,7 +174,7 @@ extension LogicalUnit {
 
     /// Answers with `data`, cut to the allocation length.
     func answer(_ data: DataWriter, allocation: Int) -> SCSIPlan {
-        .reply(SCSIReply(.good, dataInByteCount: UInt32(min(data.count, allocation))))
+        .reply(SCSIReply(.good, dataInByteCount: UInt32(min(data.storedCount, allocation))))
     }
 
     /// Asks for a parameter list, or refuses one that the initiator will not send whole.

@@ -42,7 +42,7 @@ public final class LogicalUnit {
     public static var nexusCountMax: Int { 64 }
     /// Bytes of the region for data-in that every call can fill.
     ///
-    /// The largest is PERSISTENT RESERVE IN's full status: 64 registrations of at most 268 bytes.
+    /// The largest is PERSISTENT RESERVE IN's full status: 64 registrations of at most 272 bytes.
     public static var dataInByteCountMax: Int { 20 << 10 }
     /// The most bytes that ``SCSIPlan/Step/collect(byteCount:)`` asks for.
     ///

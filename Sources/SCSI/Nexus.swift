@@ -55,7 +55,10 @@ public struct InitiatorPort: Hashable, Sendable {
     public static var nameByteCountMax: Int { 223 }
 
     /// Creates a port's identity.
+    ///
+    /// - Precondition: the name has at most ``nameByteCountMax`` bytes; a login checks it.
     public init(name: String, isid: UInt64) {
+        precondition(name.utf8.count <= Self.nameByteCountMax, "an iSCSI name has 223 bytes")
         self.name = name
         self.isid = isid & 0xFFFF_FFFF_FFFF
     }

@@ -32,7 +32,7 @@ extension ReservationState {
             Self.append(registration.key, 8, to: &bytes)
             Self.append(UInt64(registration.identity.targetPort), 2, to: &bytes)
             Self.append(registration.identity.initiator.isid, 8, to: &bytes)
-            let name = Array(registration.identity.initiator.name.utf8.prefix(255))
+            let name = Array(registration.identity.initiator.name.utf8)
             bytes.append(UInt8(name.count))
             bytes += name
         }
@@ -81,6 +81,9 @@ extension ReservationState {
         let nameCount = Int(rest[start + 18])
         guard rest.count >= registrationByteCount + nameCount else { throw .wrongLength }
         let name = rest[(start + registrationByteCount)...].prefix(nameCount)
+        guard nameCount <= InitiatorPort.nameByteCountMax, name.allSatisfy({ $0 < 0x80 }) else {
+            throw .invalid
+        }
         let port = InitiatorPort(
             name: String(decoding: name, as: UTF8.self),
             isid: number(rest[(start + 10)..<(start + 18)])

@@ -454,6 +454,24 @@ import Testing
         }
     }
 
+    @Test("Names of the longest kind are told and restored")
+    func coding_longNames_fit() throws {
+        let test = TestUnit(nexusCount: 0)
+        let name = String(repeating: "x", count: InitiatorPort.nameByteCountMax)
+        for index in 0..<64 as Range<UInt8> {
+            let port = InitiatorPort(name: name, isid: UInt64(index))
+            test.unit.attach(NexusIndex(index), NexusIdentity(initiator: port, targetPort: 1))
+            _ = test.run(Self.ready, nexus: index)
+            out(test, 6, new: 5, nexus: index)
+        }
+        let state = test.unit.reservations
+        #expect(state.registrations.count == 64)
+        #expect(try ReservationState(decoding: state.encoded()) == state)
+        let status = read(test, 3)
+        #expect(status.count == 8 + 64 * 272)
+        #expect(Array(status[4..<8]) == bytes(UInt64(status.count - 8), 4))
+    }
+
     // MARK: - RESERVE and RELEASE
 
     @Test("RESERVE keeps others out until RELEASE", arguments: [(0x16, 0x17), (0x56, 0x57)])
