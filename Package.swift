@@ -57,6 +57,7 @@ let dataPathTargets: [Target] = [
     dataPath("LogStore", ["BlockCore", "LogFormat", "StorageIO"]),
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
     dataPath("Replication", ["BlockCore"]),
+    dataPath("SCSI", ["BlockCore"]),
     dataPath("PeerWire", ["BlockCore", "Replication"]),
     dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
@@ -99,6 +100,7 @@ let dataPathTargets: [Target] = [
         "NBDSessionTests",
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
+    dataPathTests("SCSITests", ["BlockCore", "SCSI", "CAllocationCounter"]),
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "PeerWireTests",

@@ -19,6 +19,7 @@ private let layers: [String: Set<String>] = [
     "LogStore": ["BlockCore", "LogFormat", "StorageIO"],
     "NBDSession": ["BlockCore", "NBDWire"],
     "Replication": ["BlockCore"],
+    "SCSI": ["BlockCore"],
     "PeerWire": ["BlockCore", "Replication"],
     "Reactor": ["BlockCore", "StorageIO", "CLinux"],
     "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
@@ -31,7 +32,7 @@ private let layers: [String: Set<String>] = [
 /// Modules in which the same input must always give the same output.
 private let pureModules: Set<String> = [
     "BlockCore", "LogFormat", "NBDWire", "StorageIO", "LogStore", "NBDSession", "Replication",
-    "PeerWire", "Simulation",
+    "PeerWire", "SCSI", "Simulation",
 ]
 
 /// Modules of the toolchain that anything may import.
