@@ -100,7 +100,7 @@ let dataPathTargets: [Target] = [
         "NBDSessionTests",
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
-    dataPathTests("SCSITests", ["BlockCore", "SCSI", "CAllocationCounter"]),
+    dataPathTests("SCSITests", ["BlockCore", "SCSI", "CAllocationCounter", "TestSupport"]),
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "PeerWireTests",

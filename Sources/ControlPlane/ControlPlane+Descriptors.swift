@@ -50,7 +50,7 @@ extension ControlPlane {
         let text = try await descriptor(of: volume.value)
         let id = volume.value.id
         let node = try await nodeService(name).carryingOut(operation(on: volume))
-        let limit = ContinuousClock.now + .milliseconds(Self.replicaMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.replicaMillisecondsMax)
         try await answered(by: name, until: limit) { () throws(ControlError) in
             _ = try await node.updateVolume(id, NodeVolumeUpdate(descriptor: text))
         }

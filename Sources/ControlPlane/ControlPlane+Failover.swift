@@ -219,7 +219,7 @@ extension ControlPlane {
     /// it was to stop.
     func stopStrayServices(on name: String) async throws(ControlError) {
         let node = try await nodeService(name)
-        let limit = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.stopMillisecondsMax)
         let services = try await answered(by: name, until: limit) { () throws(ControlError) in
             try await node.services()
         }
@@ -229,7 +229,7 @@ extension ControlPlane {
                 let isMeant = volume.value.served != nil && volume.value.primary == name
                 guard !isMeant, volume.value.pending == nil else { continue }
             }
-            let stopping = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+            let stopping = ContinuousClock.now + patient(Self.stopMillisecondsMax)
             try await answered(by: name, until: stopping) { () throws(ControlError) in
                 // Of this lease and those before; a later one is not meant.
                 try await node.stopServing(service.volume, leaseEpoch: service.leaseEpoch)

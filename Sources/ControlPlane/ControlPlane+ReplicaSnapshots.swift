@@ -69,7 +69,7 @@ extension ControlPlane {
         isFirstAttempt: Bool,
         until deadline: ContinuousClock.Instant
     ) async throws(ControlError) -> SnapshotRecord {
-        let limit = min(deadline, .now + .milliseconds(Self.snapshotMillisecondsMax))
+        let limit = min(deadline, .now + patient(Self.snapshotMillisecondsMax))
         var turn = SnapshotTurn(volume: volume, session: session, needsLease: !isFirstAttempt)
         var pause: Int64 = 10
         while true {
@@ -119,7 +119,7 @@ extension ControlPlane {
         let name = volume.value.primary
         let node = try await nodeService(name).carryingOut(operation(on: volume))
         let taking = NodeSnapshotTaking(snapshot: id, leaseEpoch: volume.value.leaseEpoch ?? 0)
-        let own = ContinuousClock.now + .milliseconds(Self.snapshotAttemptMillisecondsMax)
+        let own = ContinuousClock.now + patient(Self.snapshotAttemptMillisecondsMax)
         return try await answered(by: name, until: min(limit, own)) { () throws(ControlError) in
             try await node.takeSnapshot(of: volume.value.id, taking)
         }.number

@@ -276,7 +276,7 @@ extension ControlPlane {
 
     /// Asks a volume's primary to stop, if its node is up; a stray service is stopped later.
     func stopQuietly(_ volume: Versioned<VolumeRecord>) async {
-        let limit = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.stopMillisecondsMax)
         let name = volume.value.primary
         guard (try? await metadata.liveNode(name)) != .some(nil) else { return }
         try? await stopServing(
@@ -351,7 +351,7 @@ extension ControlPlane {
     ) async throws(ControlError) {
         guard try await meta(await metadata.liveNode(name)) != nil else { throw .nodeSilent(name) }
         let node = try await nodeService(name).carryingOut(operation(on: volume))
-        let limit = ContinuousClock.now + .milliseconds(Self.replicaMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.replicaMillisecondsMax)
         try await answered(by: name, until: limit) { () throws(ControlError) in
             try await change(node)
         }
@@ -417,7 +417,7 @@ extension ControlPlane {
             epochMax: APILimits.epochMax
         )
         let node = try await nodeService(name).carryingOut(operation)
-        let limit = ContinuousClock.now + .milliseconds(Self.replicaMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.replicaMillisecondsMax)
         try await answered(by: name, until: limit) { () throws(ControlError) in
             do throws(ControlError) {
                 let held = try await node.volume(replica.volumeID)

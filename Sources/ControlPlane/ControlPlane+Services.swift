@@ -69,7 +69,7 @@ extension ControlPlane {
         var name: String?
         // When nobody answers at once it is rather this machine that has too much to do.
         for milliseconds in [Self.probeMillisecondsMax, Self.secondProbeMillisecondsMax] {
-            if name == nil { name = await firstToAnswer(order, within: milliseconds) }
+            if name == nil { name = await firstToAnswer(order, within: patience * milliseconds) }
         }
         let chosen = name ?? first
         return PrimaryChoice(node: chosen, session: live[chosen]?.session)
@@ -204,7 +204,7 @@ extension ControlPlane {
         guard let record = nodes[name] else { throw .nodeNotFound(name) }
         let assignment = Self.assignment(volume.value, served, nodes, access: access)
         let node = try connect(record).carryingOut(operation(on: volume))
-        let limit = ContinuousClock.now + .milliseconds(Self.serviceMillisecondsMax)
+        let limit = ContinuousClock.now + patient(Self.serviceMillisecondsMax)
         let status = try await answered(by: name, until: min(limit, deadline ?? limit)) {
             () throws(ControlError) in
             var pause = Duration.milliseconds(20)
@@ -267,7 +267,7 @@ extension ControlPlane {
         if let old, old != volume.value.primary,
             try await meta(await metadata.liveNode(old)) != nil
         {
-            let limit = ContinuousClock.now + .milliseconds(Self.stopMillisecondsMax)
+            let limit = ContinuousClock.now + patient(Self.stopMillisecondsMax)
             let leaseEpoch = (volume.value.leaseEpoch ?? 1) - 1
             let stopping = Task { [self] in
                 do throws(ControlError) {

@@ -60,6 +60,8 @@ public final class ControlPlane: ControlService {
     let changeMillisecondsMax: Int64
     /// How long a node is waited for when what it says can be left out, in milliseconds.
     let viewMillisecondsMax: Int64
+    /// By how much all limits of time on nodes' answers are multiplied.
+    let patience: Int64
 
     /// Creates the service; ``run()`` does its background work.
     ///
@@ -74,6 +76,8 @@ public final class ControlPlane: ControlService {
     ///   - term: Greater than that of all processes before; nil for what the clock says.
     ///   - settleMilliseconds: How long nodes have to come back before their volumes are given to
     ///     others.
+    ///   - patience: By how much all limits of time on nodes' answers are multiplied: for machines on
+    ///     which a node that is late is no sign of anything.
     ///   - keepsTime: Whether it ends leases and looks at what is pending as time goes by; without,
     ///     only what is heard and asked makes it do something.
     ///   - connect: Gives the API of a node.
@@ -86,14 +90,16 @@ public final class ControlPlane: ControlService {
         replaceSeconds: Double = APILimits.replaceSeconds,
         term: UInt64? = nil,
         settleMilliseconds: Int = 0,
+        patience: Int64 = 1,
         keepsTime: Bool = true,
         connect: @escaping Connector = ControlPlane.connectOverHTTP
     ) {
         self.metadata = metadata
         self.logger = logger
         self.connect = connect
-        self.changeMillisecondsMax = changeMillisecondsMax
-        self.viewMillisecondsMax = viewMillisecondsMax
+        self.changeMillisecondsMax = patience * changeMillisecondsMax
+        self.viewMillisecondsMax = patience * viewMillisecondsMax
+        self.patience = patience
         self.replaceSeconds = replaceSeconds
         self.term = term ?? UInt64(max(0, Date().timeIntervalSince1970 * 1000))
         settledAt = .now + .milliseconds(settleMilliseconds)
@@ -133,6 +139,9 @@ public final class ControlPlane: ControlService {
 
     /// Now, in the whole seconds that documents and records keep.
     var now: Date { Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.down)) }
+
+    /// A limit of time on a node's answer.
+    func patient(_ milliseconds: Int64) -> Duration { .milliseconds(patience * milliseconds) }
 
     /// Calls the metadata and gives its errors the API's type.
     func meta<Value: Sendable>(

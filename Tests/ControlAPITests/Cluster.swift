@@ -46,6 +46,7 @@ final class Cluster: Sendable {
         withFaults: Bool = false,
         replaceSeconds: Double = 600,
         settleMilliseconds: Int = 0,
+        patience: Int64 = 1,
         keepsTime: Bool = true
     ) -> ControlPlane {
         let store: any MetaStore =
@@ -56,6 +57,7 @@ final class Cluster: Sendable {
             logger: Self.quiet,
             replaceSeconds: replaceSeconds,
             settleMilliseconds: settleMilliseconds,
+            patience: patience,
             keepsTime: keepsTime
         ) { [self] record throws(ControlError) in
             // Keeps the cluster, and with it the store, as long as the service.

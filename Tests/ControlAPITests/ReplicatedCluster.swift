@@ -17,10 +17,16 @@ final class ReplicatedCluster: Sendable {
     convenience init(
         nodeCount: Int = 3,
         replaceSeconds: Double = 600,
+        patience: Int64 = 100,
         domains: [String: FailureDomain] = [:]
     ) async throws {
         let cluster = try await Cluster(nodeNames: (1...nodeCount).map { "n\($0)" })
-        try await self.init(of: cluster, replaceSeconds: replaceSeconds, domains: domains)
+        try await self.init(
+            of: cluster,
+            replaceSeconds: replaceSeconds,
+            patience: patience,
+            domains: domains
+        )
     }
 
     /// Starts a service with the nodes of a cluster.
@@ -28,13 +34,15 @@ final class ReplicatedCluster: Sendable {
         of cluster: Cluster,
         replaceSeconds: Double = 600,
         settleMilliseconds: Int = 0,
+        patience: Int64 = 100,
         domains: [String: FailureDomain] = [:]
     ) async throws {
         self.cluster = cluster
         let plane = cluster.plane(
             replaceSeconds: replaceSeconds,
             settleMilliseconds: settleMilliseconds,
-            // No lease ends because a busy machine has no turn for a heartbeat.
+            // Nor is a node late, and no lease ends, because a busy machine has no turn for it.
+            patience: patience,
             keepsTime: false
         )
         self.plane = plane

@@ -179,7 +179,7 @@ struct ReplicatedVolumeTests {
 
     @Test("A volume is taken over from a primary that is frozen", arguments: [nil, "n2"])
     func attach_forcedFromFrozen_isQuick(via: String?) async throws {
-        let cluster = try await ReplicatedCluster()
+        let cluster = try await ReplicatedCluster(patience: 1)
         try await cluster.create()
         let first = try await cluster.attach()
         cluster.node("n1").shelf.presence = .frozen

@@ -1,9 +1,10 @@
 import BlockCore
 import SCSI
+import TestSupport
 import Testing
 
 /// What a unit tells of its capacity, its commands, its ports and its state.
-@Suite struct ReportTests {
+@Suite(.background) struct ReportTests {
     // MARK: - Capacity
 
     @Test("READ CAPACITY (10) tells the last block, or that it cannot")

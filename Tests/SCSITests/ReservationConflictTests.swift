@@ -1,8 +1,9 @@
 import SCSI
+import TestSupport
 import Testing
 
 /// Who may do what under which reservation: SPC-4, table 66; SBC-3, table 13.
-@Suite struct ReservationConflictTests {
+@Suite(.background) struct ReservationConflictTests {
     /// The table's classes: which of its columns say "Conflict".
     private enum Column {
         /// In none.

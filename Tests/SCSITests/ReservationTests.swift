@@ -1,9 +1,10 @@
 import BlockCore
 import SCSI
+import TestSupport
 import Testing
 
 /// The service actions of PERSISTENT RESERVE, and their ancestors.
-@Suite struct ReservationTests {
+@Suite(.background) struct ReservationTests {
     private static let ready: [UInt8] = [0, 0, 0, 0, 0, 0]
 
     /// PERSISTENT RESERVE OUT from `nexus`.

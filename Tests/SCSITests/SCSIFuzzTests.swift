@@ -1,9 +1,10 @@
 import BlockCore
 import SCSI
+import TestSupport
 import Testing
 
 /// Whatever an initiator sends gets one answer, and nothing traps.
-@Suite struct SCSIFuzzTests {
+@Suite(.background) struct SCSIFuzzTests {
     /// Commands for each seed; a seed takes well under a second.
     private static let commandCount = 20000
 
