@@ -110,7 +110,8 @@ struct LeaderTests {
         let leader = Leader(1)
         try await withServices(leader) { _, endpoints in
             let client = ControlClient(
-                endpoints: try ControlEndpoints("\(nobody),\(endpoints[0]),\(endpoints[1])")
+                endpoints: try ControlEndpoints("\(nobody),\(endpoints[0]),\(endpoints[1])"),
+                leaderMillisecondsMax: 60_000
             )
             #expect(try await client.health().nodesUp == 1)
         }

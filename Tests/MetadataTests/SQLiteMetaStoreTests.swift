@@ -85,12 +85,13 @@ struct SQLiteMetaStoreTests {
 
     @Test("A lease that is not kept alive takes its keys with it, and watchers see that")
     func lease_expires_deletesKeys() async throws {
-        let lease = try await store.grantLease(milliseconds: 10_000)
-        let kept = try await store.grantLease(milliseconds: 20_000)
+        // Hours: the minutes that a busy machine takes for the lines between are none of them.
+        let lease = try await store.grantLease(milliseconds: 10_000_000)
+        let kept = try await store.grantLease(milliseconds: 20_000_000)
         try await commit(put("/l/1", "", lease: lease), put("/l/2", "", lease: kept))
         let revision = try await commit().revision
         let stream = try await store.watch(prefix: "/l/", after: revision)
-        try await store.expireLeases(now: .now + .milliseconds(15_000))
+        try await store.expireLeases(now: .now + .milliseconds(15_000_000))
         #expect(try await all("/l/").map(\.key) == ["/l/2"])
         for await batch in stream.prefix(1) { #expect(batch.changes == [.delete("/l/1")]) }
         await #expect(throws: MetadataError.leaseNotFound) { try await store.keepAlive(lease) }
@@ -99,11 +100,11 @@ struct SQLiteMetaStoreTests {
 
     @Test("A store that opens gives each lease its full time again")
     func lease_reopen_rearms() async throws {
-        let lease = try await store.grantLease(milliseconds: 60_000)
+        let lease = try await store.grantLease(milliseconds: 60_000_000)
         try await commit(put("/l", "", lease: lease))
         try store.close()
         let again = try TemporaryDirectoryReopened(directory).store
-        try await again.expireLeases(now: .now + .milliseconds(30_000))
+        try await again.expireLeases(now: .now + .milliseconds(30_000_000))
         try await again.keepAlive(lease)
     }
 }

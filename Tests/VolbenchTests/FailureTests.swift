@@ -125,6 +125,31 @@ struct FailureTests {
         #expect(outcome.errors.contains("/nothere/x_bw.1.log"))
     }
 
+    @Test("results that cannot be written are told before anything runs")
+    func output_unwritable() throws {
+        for line in [
+            ["null:", "--number_ios=1", "--output=/nothere/x"],
+            ["--compare", "a=null:", "b=null:", "--number_ios=1", "--report=/nothere/x"],
+        ] {
+            let outcome = try Programs.run(Programs.volbench, line)
+            #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome.errors)")
+            #expect(outcome.errors.contains("/nothere/x") && outcome.output.isEmpty)
+        }
+    }
+
+    @Test(
+        "what cannot be is refused, and nothing traps",
+        arguments: [
+            (["--rw=write", "--verify=crc32c", "--size=64k"], "verify"),
+            (["--size=1m", "--offset_increment=8191p", "--numjobs=3"], "offset_increment"),
+        ]
+    )
+    func options_impossible(options: [String], word: String) throws {
+        let outcome = try Programs.run(Programs.volbench, ["null:"] + options)
+        #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome.errors)")
+        #expect(outcome.errors.contains(word), "\(outcome.errors)")
+    }
+
     @Test("a file that is not there, or no multiple of a block")
     func file_wrong() throws {
         let folder = try TestDirectory()

@@ -56,6 +56,41 @@ struct RunnerTests {
         #expect(result[.read].lat.count == 100)
     }
 
+    @Test("each direction has its own rate: the one that is due does not wait for the other")
+    func run_rates_areApart() throws {
+        let result = try Runs.one(
+            "null:",
+            "--rw=randrw",
+            "--rate_iops=2000,20",
+            "--runtime=0.5",
+            "--iodepth=4"
+        )
+        // Whatever was not begun in time was due all the same: it is counted apart.
+        let reads = result[.read].clat.count + result.unstartedCount
+        #expect(reads > 900 && reads < 1100)
+        #expect(result[.write].clat.count <= 11)
+    }
+
+    @Test("a job takes as long as it was to, also when it waited for its next turn")
+    func run_idle_takesItsTime() throws {
+        let result = try Runs.one("null:", "--rate_iops=1", "--runtime=0.2", "--time_based")
+        #expect(result.transferCount == 1 && result.elapsedNanoseconds >= 200_000_000)
+    }
+
+    @Test("the last writes are flushed when all of them have ended, also when time ends the job")
+    func run_endFlush() throws {
+        for limit in ["--number_ios=100", "--runtime=0.05"] {
+            let result = try Runs.one("null:", "--rw=write", "--end_fsync=1", "--iodepth=8", limit)
+            #expect(result[.flush].clat.count == 1 && result.failure == nil, "\(limit)")
+        }
+    }
+
+    @Test("a job that ends within its ramp says that nothing was measured")
+    func run_ramp_isTooLong() throws {
+        let result = try Runs.one("null:", "--size=1m", "--ramp_time=60")
+        #expect(result.failure?.contains("ramp_time") == true)
+    }
+
     @Test("a stalled target is charged for what was due meanwhile")
     func run_stall_isNotOmitted() throws {
         let plan = try Runs.plan([

@@ -66,14 +66,17 @@ struct SourceTests {
         #expect(operations.allSatisfy { $0.offset + UInt64($0.byteCount) <= 1 << 30 })
     }
 
-    @Test("a flush follows so many writes; one at the end")
+    @Test("a flush follows so many writes; one at the end, for whoever has waited for the last one")
     func flushes_followWrites() throws {
         let plan = try Runs.plan([
             "rw": "write", "fsync": "3", "end_fsync": "1", "number_ios": "10", "size": "1m",
         ])
-        let kinds = Runs.operations(plan).map(\.kind)
+        let source = OperationSource(plan: plan)
+        var kinds: [Operation.Kind] = []
+        while let operation = source.next() { kinds.append(operation.kind) }
         let three: [Operation.Kind] = [.write, .write, .write, .flush]
-        #expect(kinds == three + three + three + [.write, .flush])
+        #expect(kinds == three + three + three + [.write])
+        #expect(source.finalFlush()?.kind == .flush && source.finalFlush() == nil)
     }
 
     @Test("a trimwrite writes each block that it trimmed, and moves both amounts")

@@ -153,13 +153,30 @@ package final class Comparison {
             serverPIDs: targets[target].serverPIDs,
             live: live
         )
-        for result in session.run() {
+        for result in Comparison.merged(session.run()) {
+            let name = "\(targets[target].name), \(result.options.name)"
             if let failure = result.failure {
-                complaints.append("\(targets[target].name), \(result.options.name): \(failure)")
+                complaints.append("\(name): \(failure)")
+            } else if result.errorCount > 0 {
+                let reason = describe(result.firstErrno)
+                complaints.append("\(name): operations failed, the first with: \(reason)")
             }
             guard result.transferCount > 0 else { continue }
             add(Sample(round: round, result: result), target)
         }
+    }
+
+    /// One result for each name: clones of a job are one measurement, not several.
+    private static func merged(_ results: [JobResult]) -> [JobResult] {
+        var merged: [JobResult] = []
+        for result in results {
+            if let twin = merged.first(where: { $0.options.name == result.options.name }) {
+                twin.merge(result)
+            } else {
+                merged.append(result)
+            }
+        }
+        return merged
     }
 
     private func add(_ sample: Sample, _ target: Int) {

@@ -260,7 +260,7 @@ final class NBDConnection {
             let code = received.loadBigEndian(begin + 4, as: UInt32.self)
             let lane = try lane(received.loadBigEndian(begin + 8, as: UInt64.self))
             begin += 16
-            lanes[lane].errno = Int32(truncatingIfNeeded: code)
+            lanes[lane].errno = code == 0 ? 0 : NBDConnection.errno(of: code)
             skipByteCount = code == 0 ? lanes[lane].readByteCount : 0
             (keptLane, keptPosition) = (lane, 0)
             endingLane = lane
@@ -269,6 +269,14 @@ final class NBDConnection {
         default: throw BenchError("the server's reply has the wrong magic number")
         }
     }
+
+    /// What a server's error is here: those of the protocol are Linux's; none is no error, and any
+    /// other is one all the same.
+    private static func errno(of code: UInt32) -> Int32 {
+        code > 0 && code <= UInt32(errnoMax) ? Int32(code) : EIO
+    }
+
+    private static var errnoMax: Int32 { 4095 }
 
     /// - Returns: false when the chunk's header, or its error, is not complete yet.
     private func parseChunk() throws(BenchError) -> Bool {
@@ -281,9 +289,8 @@ final class NBDConnection {
         if type & 1 << 15 != 0 {
             guard byteCount >= 4 else { throw BenchError("an error chunk without an error") }
             guard end - begin >= 24 else { return false }
-            lanes[lane].errno = Int32(
-                truncatingIfNeeded: received.loadBigEndian(begin + 20, as: UInt32.self)
-            )
+            let code = received.loadBigEndian(begin + 20, as: UInt32.self)
+            lanes[lane].errno = NBDConnection.errno(of: code)
         }
         keptLane = -1
         if keepsPayloads, type == 1 || type == 2 {

@@ -126,6 +126,12 @@ package final class JobRunner<Target: Engine> {
         }
         noteLate(now)
         try drain()
+        guard !isVerifying, !hasFailed, let flush = source.finalFlush(),
+            let lane = idleLanes.popFirst()
+        else { return }
+        let begun = Clock.now()
+        begin(flush, lane: Int(lane), at: begun, due: begun)
+        try drain()
     }
 
     private func isOver(_ now: Instant) -> Bool {
@@ -169,10 +175,16 @@ package final class JobRunner<Target: Engine> {
     private func finish() {
         let now = Clock.now().nanoseconds
         if isCounting {
-            let end = inFlightCount == 0 && lastCompletion > countStart ? lastCompletion : now
+            // A job that waited for its next turn until its time was over took all of it.
+            let begun = countEnd != .max && now >= countEnd ? countEnd : countStart
+            let isDone = inFlightCount == 0 && lastCompletion > countStart
+            let end = isDone ? max(lastCompletion, begun) : now
             result.elapsedNanoseconds = max(end, countStart + 1) - countStart
             result.usage = Clock.ownThreadUsage().since(usageBefore)
             endInterval(Instant(nanoseconds: now))
+        }
+        if !isCounting, !hasFailed, options.rampMicroseconds > 0 {
+            fail("it ended within its ramp_time: nothing was measured", ETIME)
         }
         for index in result.servers.indices {
             // A process that died keeps the last figure that was seen of it.
@@ -217,7 +229,8 @@ package final class JobRunner<Target: Engine> {
     }
 
     private func nextOperation() -> Operation? {
-        isVerifying ? written?.nextRead() : source.next()
+        // As in fio, with a rate for each direction the rates are kept, and the mix is what they make.
+        isVerifying ? written?.nextRead() : source.next(pacing?.nextKind)
     }
 
     @inline(__always)

@@ -58,23 +58,25 @@ package final class OperationSource {
     /// Begins the amount anew, at the end of a ramp; places go on where they are.
     package func restartAmount() { (movedByteCount, countedOperations) = (0, 0) }
 
-    /// The next operation; nil when the job has done all it was to do.
-    package func next() -> Operation? {
+    /// Draws the next operation.
+    ///
+    /// - Parameter wanted: Whether it reads or writes, in a job that does both; nil for by chance.
+    /// - Returns: The operation; nil when the job has done all it was to do.
+    package func next(_ wanted: Operation.Kind? = nil) -> Operation? {
         if let write = trimmed {
             trimmed = nil
             return account(write)
         }
-        // As in fio, the last writes of a job are flushed only where that is asked for.
-        guard !isSpent else { return finalFlush() }
+        guard !isSpent else { return nil }
         if plan.options.flushInterval > 0, writesSinceFlush >= plan.options.flushInterval {
             writesSinceFlush = 0
             return Operation(kind: .flush, serial: serial)
         }
-        let kind = drawKind()
-        let wanted = UInt64(fixedByteCount ?? drawByteCount(kind))
+        let kind = mode.isMixed ? wanted ?? drawKind() : drawKind()
+        let byteCount = UInt64(fixedByteCount ?? drawByteCount(kind))
         var operation = Operation(kind: kind)
         (operation.offset, operation.byteCount) =
-            mode.isRandom ? random(wanted) : next(kind, wanted)
+            mode.isRandom ? random(byteCount) : next(kind, byteCount)
         if kind == .trim, mode.writes {
             var write = operation
             write.kind = .write
@@ -89,7 +91,9 @@ package final class OperationSource {
         return false
     }
 
-    private func finalFlush() -> Operation? {
+    /// The flush behind a job's last write, once, where it is asked for: for whoever has waited for
+    /// that write.
+    package func finalFlush() -> Operation? {
         guard owesFinalFlush else { return nil }
         owesFinalFlush = false
         return Operation(kind: .flush, serial: serial)

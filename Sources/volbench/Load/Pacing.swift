@@ -32,6 +32,12 @@ package struct Pacing: Sendable {
         self.start = start
     }
 
+    /// The direction whose turn it is, in a job that reads and writes.
+    package var nextKind: Operation.Kind {
+        let (read, write) = (Operation.Kind.read, Operation.Kind.write)
+        return due[Int(read.rawValue)] <= due[Int(write.rawValue)] ? read : write
+    }
+
     /// When `operation` is due.
     package func due(_ operation: Operation) -> Instant {
         guard operation.kind != .flush else { return start }

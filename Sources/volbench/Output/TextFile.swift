@@ -22,6 +22,16 @@ package enum TextFile {
         return nil
     }
 
+    /// Looks whether a file can be written, and leaves what is in it.
+    ///
+    /// - Throws: ``BenchError`` with path and reason.
+    package static func checkWritable(_ path: String) throws(BenchError) {
+        // SAFETY: the path is lent for the call.
+        let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw BenchError("\(path): \(describe(errno))", code: errno) }
+        _ = close(descriptor)
+    }
+
     /// Writes a file anew.
     ///
     /// - Throws: ``BenchError`` with path and reason.

@@ -92,15 +92,14 @@ package final class JobThread: @unchecked Sendable {
         result.targetText = text
         switch target {
         case .null:
-            var byteCount = NullEngine.byteCountDefault
-            if case .bytes(let size)? = options.size {
-                byteCount = size + options.offset.byteCount(of: 0)
-                byteCount += options.offsetIncrement.byteCount(of: 0) * UInt64(options.cloneCount)
+            guard options.verification == .none else {
+                throw BenchError("ioengine=null keeps nothing that verify could read back")
             }
-            try drive(
-                NullEngine(laneCount: options.depth, targetByteCount: byteCount),
-                arrived
+            let engine = NullEngine(
+                laneCount: options.depth,
+                targetByteCount: try JobThread.nullByteCount(options)
             )
+            try drive(engine, arrived)
         case .tcp, .unix: try drive(NBDEngine(target: target, options: options), arrived)
         case .file(let path):
             let isReadOnly = !options.mode.writes && !options.mode.trims
@@ -113,6 +112,19 @@ package final class JobThread: @unchecked Sendable {
             )
             try drive(engine, arrived)
         }
+    }
+
+    /// As large as the job's clones need it.
+    private static func nullByteCount(_ options: JobOptions) throws(BenchError) -> UInt64 {
+        guard case .bytes(let size)? = options.size else { return NullEngine.byteCountDefault }
+        let (steps, isTooFar) = options.offsetIncrement.byteCount(of: 0)
+            .multipliedReportingOverflow(by: UInt64(options.cloneCount))
+        let (begin, isTooLarge) = options.offset.byteCount(of: 0).addingReportingOverflow(steps)
+        let (end, isTooLong) = begin.addingReportingOverflow(size)
+        guard !isTooFar, !isTooLarge, !isTooLong else {
+            throw BenchError("offset_increment of \(options.cloneCount) clones: beyond 16 EiB")
+        }
+        return end
     }
 
     private func chooseTarget() throws(BenchError) -> (Target, String) {

@@ -47,6 +47,10 @@ package enum Program {
     }
 
     private static func measure(_ invocation: Invocation) throws(BenchError) -> Int32 {
+        // Whoever measures for hours must not hear afterwards that there is nowhere to put it.
+        for path in [invocation.outputPath, invocation.reportPath] {
+            if let path { try TextFile.checkWritable(path) }
+        }
         if !invocation.compared.isEmpty { return try compare(invocation) }
         if let suite = invocation.suite { return try runSuite(suite, invocation) }
         let pids = invocation.serverPIDs + (try devPIDs(invocation))
@@ -125,7 +129,13 @@ package enum Program {
             try OutputFile.standardOutput.write(text)
             return
         }
-        try TextFile.write(text, to: path)
+        do throws(BenchError) {
+            try TextFile.write(text, to: path)
+        } catch {
+            // The figures are not lost for that.
+            try OutputFile.standardOutput.write(text)
+            throw error
+        }
     }
 
     /// The processes of a development cluster's nodes.

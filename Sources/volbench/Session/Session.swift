@@ -69,7 +69,10 @@ package final class Session {
             if job.waitsForJobsBefore, !batch.isEmpty {
                 results += runBatch(batch)
                 batch = []
-                if Session.wasInterrupted { break }
+                if Session.wasInterrupted {
+                    complaints.append("interrupted: later jobs were not run")
+                    break
+                }
             }
             if groupIndex < 0 || job.waitsForJobsBefore || job.beginsGroup { groupIndex += 1 }
             for clone in 0..<job.cloneCount {
