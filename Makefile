@@ -40,6 +40,9 @@ demo-stop: ## Stop the demo's cluster and remove its data
 # One release build serves programs and tests: no test imports testably, and without
 # --disable-testable-imports everything would be compiled a second time, for nothing. The tests of
 # the load generator make load, and would make what waits for something late: they go first, alone.
+# Few tests run at a time: a thousand that are begun at once have two threads between them on a small
+# machine, and whatever waits for an answer within some time waits for all the others first.
+test: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 8
 test: setup ## Install what is missing and run all tests
 	@$(SWIFT) build $(release)
 	@timeout --foreground $(test-seconds-max) \
