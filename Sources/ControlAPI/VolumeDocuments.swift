@@ -180,6 +180,7 @@ public struct Volume: Sendable, Hashable, Codable {
         primary: String,
         replicas: [String],
         replicaStates: [VolumeReplicaState]? = nil,
+        move: VolumeMove? = nil,
         serviceState: NodeServiceState? = nil,
         snapshotCount: Int,
         layerCount: Int? = nil,
@@ -199,6 +200,7 @@ public struct Volume: Sendable, Hashable, Codable {
         self.primary = primary
         self.replicas = replicas
         self.replicaStates = replicaStates
+        self.move = move
         self.serviceState = serviceState
         self.snapshotCount = snapshotCount
         self.layerCount = layerCount
