@@ -105,7 +105,7 @@ package func drainText(_ node: Node) -> String {
         parts.append("hosts use \(counted(count, "volume")) through it")
     }
     if let problem = node.drainProblem { parts.append(problem.withoutFullStop) }
-    return parts.isEmpty ? ", and has none" : "; " + parts.joined(separator: "; ")
+    return parts.isEmpty ? "; nothing is left on it" : "; " + parts.joined(separator: "; ")
 }
 
 extension String {
