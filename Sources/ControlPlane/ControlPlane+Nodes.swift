@@ -225,6 +225,16 @@ extension ControlPlane {
         }
         let all = try await meta(await metadata.nodes())
         for other in all where other.name != name {
+            // Certificates do not tell large letters from small ones.
+            guard other.name.lowercased() != name.lowercased() else {
+                throw ControlError(
+                    .alreadyExists,
+                    "A node '\(other.name)' is known, whose name differs in large and small letters "
+                        + "only.",
+                    help: "Start volnode with another --name, or forget that one: 'volctl node "
+                        + "delete \(other.name)'."
+                )
+            }
             guard let taken = told.first(where: other.storeIdentities.contains) else { continue }
             throw ControlError(
                 .alreadyExists,

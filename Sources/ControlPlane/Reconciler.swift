@@ -114,8 +114,8 @@ extension ControlPlane: Service {
                 await logged("look at who serves what") { [self] in
                     try await lookAtServices()
                     try await repair()
-                    try await moveReplicas()
                 }
+                moveSoon.yield(Self.allVolumes)
             }
             if tick.isMultiple(of: Self.comparisonIntervalSeconds) {
                 await logged("compare the nodes") { [self] in

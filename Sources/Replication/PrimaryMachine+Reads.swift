@@ -187,12 +187,15 @@ extension PrimaryMachine {
     /// A replica has a damaged block: others are asked, and it is repaired from one of them.
     func onReadFailed(_ slot: Int, token: UInt64, block: UInt64) {
         peers[slot].isLate = false
+        guard block < BlockRange.blockCountMax else {
+            ignoredCount += 1
+            return
+        }
+        // Whether or not another one has answered the request meanwhile.
+        if isServing, isReadable(slot) { repair(block, in: slot) }
         guard let index = requestIndex(token, slot) else { return }
         requests[index].failed.insert(slot)
         requests[index].failedAt = now
-        if requests[index].range.overlaps(BlockRange(first: block, count: 1)) {
-            repair(block, in: slot)
-        }
         if requests[index].isRetried, voters.subtracting(requests[index].failed).isEmpty {
             requests[index].asked = SlotSet()
             end(index, .damaged)

@@ -287,6 +287,8 @@ struct NodeTests {
             #expect(error?.help?.contains("--lost-store") == true)
         }
         // Nor does one of its stores go to another node.
+        let small = await refusal(registration(7, 8, 9), "N1")
+        #expect(small?.detail.contains("large and small letters") == true)
         let taken = await refusal(registration(7, 3), "n2")
         #expect(taken?.detail.contains("belongs to the node 'n1'") == true)
         // Of what it does not tell nobody knows, and it is held against it later on.

@@ -212,6 +212,17 @@ private func done(
         #expect(repair.last == .release(payload))
     }
 
+    @Test("Damage is repaired also when another replica has answered the read before it was told")
+    func read_damagedLate_isRepaired() throws {
+        var bench = try serving()
+        let first = try #require(readToken(read(bench, 1), to: 1))
+        let second = try #require(readToken(bench.wait(milliseconds: 20), to: 0))
+        #expect(ended(bench.say(0, done(second, payload: 70))) == [1])
+        #expect(fetch(bench.say(1, .readFailed(token: first, block: 0)), to: 0) != nil)
+        let far = bench.say(1, .readFailed(token: first, block: .max))
+        #expect(far.isEmpty && bench.primary.ignoredCount > 0)
+    }
+
     @Test("Who has a damaged block is not asked for it again, and holds up no other read")
     func read_damaged_waitsForOthers() throws {
         let bench = try serving()

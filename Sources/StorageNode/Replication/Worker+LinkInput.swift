@@ -125,7 +125,9 @@ extension Worker {
             else { throw .outOfTurn }
             deliver(message, to: replica, from: name)
         case (.replica(let message), .primary(let primary, let slot), .open):
-            guard header.volume == link.volume else { throw .outOfTurn }
+            guard header.volume == link.volume, primary.assignment.contains(message.body) else {
+                throw .outOfTurn
+            }
             deliver(message, to: primary, slot: slot)
         default: throw .outOfTurn
         }
@@ -155,6 +157,15 @@ extension Worker {
             primary.isWaitingWorthwhile = true
             mark(primary)
         }
+    }
+}
+
+extension ServiceAssignment {
+    /// Whether what a replica says is of blocks that the volume has: a damaged one is looked for in
+    /// others.
+    fileprivate func contains(_ body: ReplicaMessage.Body) -> Bool {
+        guard case .readFailed(_, let block) = body else { return true }
+        return block < byteCount >> BlockGeometry.blockShift
     }
 }
 
