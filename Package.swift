@@ -58,6 +58,8 @@ let dataPathTargets: [Target] = [
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
     dataPath("Replication", ["BlockCore"]),
     dataPath("SCSI", ["BlockCore"]),
+    dataPath("ISCSIWire", ["BlockCore"]),
+    dataPath("ISCSISession", ["BlockCore", "ISCSIWire"]),
     dataPath("PeerWire", ["BlockCore", "Replication"]),
     dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire"]),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
@@ -101,6 +103,11 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
     dataPathTests("SCSITests", ["BlockCore", "SCSI", "CAllocationCounter", "TestSupport"]),
+    dataPathTests("ISCSIWireTests", ["BlockCore", "ISCSIWire"]),
+    dataPathTests(
+        "ISCSISessionTests",
+        ["BlockCore", "ISCSIWire", "ISCSISession", "CAllocationCounter"]
+    ),
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "PeerWireTests",
