@@ -68,7 +68,7 @@ let dataPathTargets: [Target] = [
         "StorageNode",
         [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "PeerWire",
-            "Reactor", "Replication", "CLinux", "COpenSSL",
+            "Reactor", "Replication", "CLinux", "COpenSSL", "SCSI", "ISCSIWire", "ISCSISession",
         ]
     ),
     .executableTarget(
@@ -129,7 +129,8 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         [
             "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "Replication",
-            "StorageNode", "ChildProcesses", "CAllocationCounter", "TestSupport",
+            "StorageNode", "ISCSIWire", "ISCSISession", "ChildProcesses", "CAllocationCounter",
+            "TestSupport",
         ]
     ),
     dataPathTests(

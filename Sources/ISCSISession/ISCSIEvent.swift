@@ -21,6 +21,8 @@ public enum ISCSICloseReason: UInt8, Sendable, Hashable, BitwiseCopyable {
     case disconnected
     /// The initiator logged out, or its login was refused; both were told.
     case orderly
+    /// The connection is somebody else's; nothing has been said on it.
+    case handedOver
     /// The login was no login.
     case badLogin
     /// A header whose digest is wrong: nobody knows what follows.

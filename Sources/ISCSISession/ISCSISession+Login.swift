@@ -31,6 +31,7 @@ extension ISCSISession {
     struct LoginRefusal: Error {
         var status: ISCSILoginStatus
         var pairs: [ISCSITextPair] = []
+        var isElsewhere = false
     }
 
     // MARK: - Requests
@@ -60,7 +61,11 @@ extension ISCSISession {
                 throw LoginRefusal(status: .initiatorError)
             }
             return try onLoginPairs(pairs)
-        } catch { return refuse(error) }
+        } catch {
+            // What was answered cannot be taken back.
+            let isSilent = login.requestCount == 1
+            return error.isElsewhere && isSilent ? close(.handedOver) : refuse(error)
+        }
     }
 
     private var stageAsked: ISCSIStage? { ISCSIStage(rawValue: header.flags >> 2 & 0x03) }
@@ -145,6 +150,7 @@ extension ISCSISession {
         else { throw LoginRefusal(status: .missingParameter) }
         switch targets.admit(login.names) {
         case .refused(let status): throw LoginRefusal(status: status)
+        case .elsewhere: throw LoginRefusal(status: .serviceUnavailable, isElsewhere: true)
         case .redirected(let address):
             throw LoginRefusal(
                 status: .movedTemporarily,

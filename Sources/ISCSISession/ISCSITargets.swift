@@ -45,6 +45,8 @@ public enum ISCSIAdmission: Sendable, Hashable {
     case redirected(String)
     /// It ends.
     case refused(ISCSILoginStatus)
+    /// The driver gives the connection to somebody who begins anew with the same bytes.
+    case elsewhere
 }
 
 /// The end of a login that has proved itself.

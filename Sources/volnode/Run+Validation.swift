@@ -15,8 +15,8 @@ extension Run {
                     + "or none."
             )
         }
-        guard listenNbd != nil || listenNbdUnix != nil else {
-            throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
+        guard listenNbd != nil || listenNbdUnix != nil || iscsi != nil else {
+            throw ValidationError("Give --listen-nbd, --listen-nbd-unix or --iscsi, or several.")
         }
         if tls != .off, tlsCertificates == nil, tlsPsk == nil {
             throw ValidationError("--tls \(tls.rawValue) needs --tls-certificates or --tls-psk.")
@@ -26,6 +26,9 @@ extension Run {
         }
         guard lostStore.isEmpty || meta != nil else {
             throw ValidationError("--lost-store needs --meta: it is for the metadata service.")
+        }
+        guard iscsi != nil || advertiseIscsi == nil else {
+            throw ValidationError("--advertise-iscsi needs --iscsi.")
         }
         guard listenPeer != nil || advertisePeer == nil else {
             throw ValidationError("--advertise-peer needs --listen-peer.")

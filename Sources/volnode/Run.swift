@@ -72,6 +72,21 @@ struct Run: AsyncParsableCommand {
     var listenNbdUnix: String?
 
     @Option(
+        help: ArgumentHelp("Where to serve iSCSI initiators.", valueName: "host:port"),
+        transform: HostPort.argument
+    )
+    var iscsi: HostPort?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where initiators reach iSCSI, if not at --iscsi.",
+            valueName: "host:port"
+        ),
+        transform: HostPort.advertised
+    )
+    var advertiseIscsi: HostPort?
+
+    @Option(
         help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"),
         transform: APIEndpoint.argument
     )
@@ -279,6 +294,9 @@ struct Run: AsyncParsableCommand {
             },
             listeners: listeners
         )
+        configuration.iscsiListeners = iscsi.map { [.tcp(host: $0.host, port: $0.port)] } ?? []
+        configuration.iscsiAdvertised =
+            advertiseIscsi.map { [.tcp(host: $0.host, port: $0.port)] } ?? []
         configuration.peerListener = listenPeer.map { .tcp(host: $0.host, port: $0.port) }
         configuration.peerTLS = peerTlsCertificates.map {
             .nodes(credentialsDirectory: $0, name: name)
@@ -355,6 +373,9 @@ struct Run: AsyncParsableCommand {
         }
         for address in node.listeners {
             logger.notice("serving NBD", metadata: ["address": "\(address)"])
+        }
+        for address in node.iscsiListeners {
+            logger.notice("serving iSCSI", metadata: ["address": "\(address)"])
         }
         // Ended in reverse: nobody is told of a node that is going, then no API, then no NBD.
         var configuration = ServiceGroupConfiguration(

@@ -27,7 +27,7 @@ private let layers: [String: Set<String>] = [
     "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
     "StorageNode": [
         "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "NBDWire", "PeerWire",
-        "Reactor", "Replication", "CLinux", "COpenSSL",
+        "Reactor", "Replication", "CLinux", "COpenSSL", "SCSI", "ISCSIWire", "ISCSISession",
     ],
 ]
 
