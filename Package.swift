@@ -61,7 +61,13 @@ let dataPathTargets: [Target] = [
     dataPath("ISCSIWire", ["BlockCore"]),
     dataPath("ISCSISession", ["BlockCore", "ISCSIWire"]),
     dataPath("PeerWire", ["BlockCore", "Replication"]),
-    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire"]),
+    dataPath(
+        "FuzzSupport",
+        [
+            "BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire", "ISCSIWire",
+            "ISCSISession",
+        ]
+    ),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"]),
     dataPath(

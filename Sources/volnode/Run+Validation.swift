@@ -15,7 +15,7 @@ extension Run {
                     + "or none."
             )
         }
-        guard listenNbd != nil || listenNbdUnix != nil || iscsi != nil else {
+        guard listenNbd != nil || listenNbdUnix != nil || initiators.iscsi != nil else {
             throw ValidationError("Give --listen-nbd, --listen-nbd-unix or --iscsi, or several.")
         }
         if tls != .off, tlsCertificates == nil, tlsPsk == nil {
@@ -26,9 +26,6 @@ extension Run {
         }
         guard lostStore.isEmpty || meta != nil else {
             throw ValidationError("--lost-store needs --meta: it is for the metadata service.")
-        }
-        guard iscsi != nil || advertiseIscsi == nil else {
-            throw ValidationError("--advertise-iscsi needs --iscsi.")
         }
         guard listenPeer != nil || advertisePeer == nil else {
             throw ValidationError("--advertise-peer needs --listen-peer.")

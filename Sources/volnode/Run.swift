@@ -16,7 +16,7 @@ import UnixSignals
 /// `volnode run`.
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves stores over NBD until it gets SIGTERM, SIGINT or SIGHUP.",
+        abstract: "Serves stores over NBD and iSCSI until it gets SIGTERM, SIGINT or SIGHUP.",
         discussion: """
             With a metadata service, it says which volumes there are. Without one, --volume makes
             and exports volumes, for tests and simple use.
@@ -71,20 +71,7 @@ struct Run: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where to serve NBD on a unix socket.", valueName: "path"))
     var listenNbdUnix: String?
 
-    @Option(
-        help: ArgumentHelp("Where to serve iSCSI initiators.", valueName: "host:port"),
-        transform: HostPort.argument
-    )
-    var iscsi: HostPort?
-
-    @Option(
-        help: ArgumentHelp(
-            "Where initiators reach iSCSI, if not at --iscsi.",
-            valueName: "host:port"
-        ),
-        transform: HostPort.advertised
-    )
-    var advertiseIscsi: HostPort?
+    @OptionGroup var initiators: ISCSIOptions
 
     @Option(
         help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"),
@@ -249,7 +236,8 @@ struct Run: AsyncParsableCommand {
 
     private func start(_ logger: Logger, _ wake: WakeSignal) async throws -> StorageNode {
         let log = NodeLog(logger: logger)
-        let configuration = nodeConfiguration
+        var configuration = nodeConfiguration
+        try initiators.apply(to: &configuration)
         try AddressSpaceLimit.require(
             reserving: UInt64(configuration.memoryByteCount),
             advice: Failure.memoryAdvice
@@ -294,9 +282,6 @@ struct Run: AsyncParsableCommand {
             },
             listeners: listeners
         )
-        configuration.iscsiListeners = iscsi.map { [.tcp(host: $0.host, port: $0.port)] } ?? []
-        configuration.iscsiAdvertised =
-            advertiseIscsi.map { [.tcp(host: $0.host, port: $0.port)] } ?? []
         configuration.peerListener = listenPeer.map { .tcp(host: $0.host, port: $0.port) }
         configuration.peerTLS = peerTlsCertificates.map {
             .nodes(credentialsDirectory: $0, name: name)
