@@ -690,24 +690,96 @@ def freeze_primary_without_replica(run):
     return new
 
 
-@scenario("drain", "a replica's node is drained under load, killed and started", nodes=4)
-def drain(run):
+def moved_away(run, name, seconds=40.0):
+    """Waits until a node that drains has no replica of the volume any more."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shown = run.cluster.show()
+        if name not in shown.get("replicas", [name]) and "move" not in shown:
+            run.note(f"replicas are on {', '.join(shown['replicas'])}")
+            return
+        run.wait(0.1)
+    shown = run.cluster.show()
+    run.problem(f"{seconds:.0f} s after the drain: replicas {shown.get('replicas')}, move {shown.get('move')}")
+
+
+def begin_drain(run, name):
+    """Drains a node; returns the node that its replica moves to, as soon as that is known."""
+    run.cluster.volctl("node", "drain", name)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        shown = run.cluster.show()
+        if "move" in shown:
+            return shown["move"]["to"]
+        if name not in shown["replicas"]:
+            break
+        time.sleep(0.02)
+    run.note("the move was over before it was seen")
+    return next(node for node in run.cluster.show()["replicas"] if node != name)
+
+
+@scenario("drain", "a replica's node is drained under load: its replica moves, and the node is then killed", nodes=4)
+@scenario("drain-writethrough", "the same, writethrough", nodes=4, durability="writethrough")
+@scenario("drain-two-replicas", "the same with two replicas, where both are needed", nodes=3, replicas=2)
+@scenario("drain-primary", "the node of the primary is drained: its replica moves, and it goes on serving", nodes=4, arguments={"name": "n1", "kill": False})
+def drain(run, name="n2", kill=True):
     client = run.client()
     run.wait(1)
-    replicas = run.cluster.show()["replicas"]
-    run.cluster.volctl("node", "drain", "n2")
-    run.wait(1)
-    run.cluster.create(8 << 20, name="other")
-    if "n2" in run.cluster.show("other")["replicas"]:
-        run.problem("a new volume has a replica on a node that is draining")
-    run.nodes["n2"].kill()
-    run.wait(1)
-    run.nodes["n2"].start()
+    begin_drain(run, name)
+    moved_away(run, name)
+    run.cluster.create(8 << 20, name="other", replicas=1)
+    if name in run.cluster.show("other")["replicas"]:
+        run.problem("a new volume is on a node that is draining")
+    if kill:
+        run.nodes[name].kill()
+        run.wait(1)
+        run.settle(client)
+        run.nodes[name].start()
     run.cluster.wait_complete()
-    if run.cluster.show()["replicas"] != replicas:
-        run.note(f"replicas moved: {replicas} -> {run.cluster.show()['replicas']}")
     run.settle(client)
     return client
+
+
+@scenario("drain-kill-new", "the node that a replica moves to is killed in the middle and returns", nodes=4, arguments={"who": "new"})
+@scenario("drain-kill-old", "the drained node is killed in the middle and returns", nodes=4, arguments={"who": "old"})
+@scenario("drain-kill-other", "the node of the third replica is killed in the middle and returns", nodes=4, arguments={"who": "n3"})
+@scenario("drain-freeze-new", "the node that a replica moves to is frozen for 3 s in the middle", nodes=4, arguments={"who": "new", "freeze": True})
+@scenario("drain-freeze-old", "the drained node is frozen for 3 s in the middle", nodes=4, arguments={"who": "old", "freeze": True})
+@scenario("drain-kill-meta", "the metadata service is killed in the middle of a move and started again", nodes=4, arguments={"who": "meta"})
+def drain_fault(run, who, freeze=False):
+    client = run.client()
+    run.wait(2)
+    new = begin_drain(run, "n2")
+    program = run.cluster.meta if who == "meta" else run.nodes[{"new": new, "old": "n2"}.get(who, who)]
+    if freeze:
+        program.freeze()
+        run.wait(3)
+        program.thaw()
+    else:
+        program.kill()
+        run.wait(1)
+        program.start()
+    moved_away(run, "n2")
+    run.cluster.wait_complete()
+    run.settle(client)
+    return client
+
+
+@scenario("drain-kill-primary", "the primary's node is killed in the middle of a move: another one takes over, and the move goes on", nodes=4)
+def drain_kill_primary(run):
+    old = run.client("h1", "n1")
+    run.wait(2)
+    begin_drain(run, "n2")
+    begin = now()
+    run.nodes["n1"].kill()
+    new = run.take_over("h2", "n3", old)
+    run.serving(new, begin, "first answer after the kill", TAKEOVER_LIMIT)
+    run.nodes["n1"].start()
+    moved_away(run, "n2")
+    run.cluster.wait_complete()
+    run.settle(new)
+    old.stop()
+    return new
 
 
 @scenario("resize-node-down", "the volume grows while a replica's node is down")

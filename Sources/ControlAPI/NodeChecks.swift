@@ -50,7 +50,7 @@ extension NodeServiceStatus {
     /// Refuses what a node cannot have meant.
     fileprivate func check() throws(ControlError) {
         try ValidName.require(name, of: "volume")
-        let texts = [stopReason] + replicas.map(\.resync)
+        let texts = [stopReason, move?.replica.resync] + replicas.map(\.resync)
         guard replicas.count <= 2 * APILimits.replicaCountMax,
             texts.allSatisfy({ ($0 ?? "").utf8.count <= APILimits.endpointByteCountMax })
         else {
@@ -60,7 +60,9 @@ extension NodeServiceStatus {
                     + "replicas and texts of \(APILimits.endpointByteCountMax) bytes."
             )
         }
-        for replica in replicas { try ValidName.require(replica.node, of: "node") }
+        for replica in replicas + (move.map { [$0.replica] } ?? []) {
+            try ValidName.require(replica.node, of: "node")
+        }
     }
 }
 

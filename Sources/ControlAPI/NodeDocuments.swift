@@ -50,6 +50,10 @@ public struct Node: Sendable, Hashable, Codable {
     public var replicaCount: Int?
     /// The replicated volumes that it serves to hosts.
     public var primaryCount: Int?
+    /// While it drains: of its replicas, those that are moving elsewhere now.
+    public var movingCount: Int?
+    /// While it drains: why a replica has found no other place; absent when all have.
+    public var drainProblem: String?
     /// The sizes of those on it volumes together, in bytes; thin as they are, it may be more than there
     /// is room for.
     public var provisionedByteCount: UInt64?
@@ -72,6 +76,8 @@ public struct Node: Sendable, Hashable, Codable {
         case volumeCount
         case replicaCount
         case primaryCount
+        case movingCount
+        case drainProblem
         case provisionedByteCount
         case lastSeenAt
     }
@@ -92,6 +98,8 @@ public struct Node: Sendable, Hashable, Codable {
         volumeCount: Int,
         replicaCount: Int? = nil,
         primaryCount: Int? = nil,
+        movingCount: Int? = nil,
+        drainProblem: String? = nil,
         provisionedByteCount: UInt64? = nil,
         lastSeenAt: Date?
     ) {
@@ -109,6 +117,8 @@ public struct Node: Sendable, Hashable, Codable {
         self.volumeCount = volumeCount
         self.replicaCount = replicaCount
         self.primaryCount = primaryCount
+        self.movingCount = movingCount
+        self.drainProblem = drainProblem
         self.provisionedByteCount = provisionedByteCount
         self.lastSeenAt = lastSeenAt
     }

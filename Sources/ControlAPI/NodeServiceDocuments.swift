@@ -18,6 +18,50 @@ public struct NodePlacement: Sendable, Hashable, Codable {
     }
 }
 
+/// A replica that is filled to take another's place: Docs/replication.md, "Moving a replica".
+public struct NodeMove: Sendable, Hashable, Codable {
+    /// The one whose place it takes.
+    public var from: UInt64
+    /// The new one.
+    public var to: NodePlacement
+    /// Whether both sets of replicas are to count once the new one has everything; absent while they
+    /// are not.
+    public var joins: Bool?
+
+    /// Creates a move.
+    public init(from: UInt64, to: NodePlacement, joins: Bool? = nil) {
+        self.from = from
+        self.to = to
+        self.joins = joins
+    }
+}
+
+/// How far a move is, as the primary sees it.
+public struct NodeMoveStatus: Sendable, Hashable, Codable {
+    /// How far it is.
+    public var phase: NodeMovePhase
+    /// The new replica.
+    public var replica: NodePeerStatus
+
+    /// Creates a status.
+    public init(phase: NodeMovePhase, replica: NodePeerStatus) {
+        self.phase = phase
+        self.replica = replica
+    }
+}
+
+/// How far a move is.
+public enum NodeMovePhase: String, Sendable, Hashable, Codable, CaseIterable {
+    /// The new replica is being filled.
+    case filling
+    /// It has everything, and still counts for nothing.
+    case filled
+    /// Both sets of replicas count.
+    case joining
+    /// The new set has everything: the metadata may name it.
+    case ready
+}
+
 /// Body of `PUT /v1/services/{id}`: a node is to be the primary of a volume.
 ///
 /// It need not have a replica of it. Under the same lease epoch it may come again with other
@@ -41,8 +85,10 @@ public struct NodeServiceAssignment: Sendable, Hashable, Codable {
     public var access: NodeVolumeAccess
     /// How many complete replicas commit a write.
     public var writeQuorum: Int
-    /// All its replicas.
+    /// All its replicas that count.
     public var placements: [NodePlacement]
+    /// A replica that is to take another's place; absent when none moves.
+    public var move: NodeMove?
     /// The session of the node that the lease epoch was given to, as its registration said.
     ///
     /// A process that has another session, or none yet, must refuse (`unavailable`): its
@@ -61,8 +107,10 @@ public struct NodeServiceAssignment: Sendable, Hashable, Codable {
         access: NodeVolumeAccess,
         writeQuorum: Int,
         placements: [NodePlacement],
+        move: NodeMove? = nil,
         session: UInt64? = nil
     ) {
+        self.move = move
         self.volume = volume
         self.name = name
         self.byteCount = byteCount
@@ -109,9 +157,9 @@ public struct NodePeerStatus: Sendable, Hashable, Codable {
     public var lacksRoom: Bool?
     /// What is being done to make it complete; absent when nothing is.
     public var resync: String?
-    /// Blocks that it got in that.
+    /// Blocks of the volume that were looked at for that, in their order.
     public var resyncDoneCount: UInt64?
-    /// Blocks that it is to get in all, as far as is known.
+    /// Blocks of the volume.
     public var resyncTotalCount: UInt64?
 
     /// Creates a status.
@@ -163,8 +211,10 @@ public struct NodeServiceStatus: Sendable, Hashable, Codable {
     public var refusesWrites: Bool?
     /// Connections of clients.
     public var connectionCount: Int
-    /// Its replicas, in the order of the placements.
+    /// Its replicas that count.
     public var replicas: [NodePeerStatus]
+    /// The move under way; absent when there is none.
+    public var move: NodeMoveStatus?
 
     /// Creates a status.
     public init(
@@ -178,8 +228,10 @@ public struct NodeServiceStatus: Sendable, Hashable, Codable {
         needsEpoch: Bool = false,
         refusesWrites: Bool? = nil,
         connectionCount: Int = 0,
-        replicas: [NodePeerStatus] = []
+        replicas: [NodePeerStatus] = [],
+        move: NodeMoveStatus? = nil
     ) {
+        self.move = move
         self.volume = volume
         self.name = name
         self.leaseEpoch = leaseEpoch

@@ -87,13 +87,44 @@ public struct VolumeReplicaState: Sendable, Hashable, Codable {
     public var behind: UInt64?
     /// Whether its store has no room for what it lacks; absent when it has.
     public var lacksRoom: Bool?
+    /// How much of the volume was looked at for what it lacks, in thousandths; absent when nothing is
+    /// looked for.
+    public var resyncPerMille: Int?
 
     /// Creates a document.
-    public init(node: String, state: State, behind: UInt64? = nil, lacksRoom: Bool? = nil) {
+    public init(
+        node: String,
+        state: State,
+        behind: UInt64? = nil,
+        lacksRoom: Bool? = nil,
+        resyncPerMille: Int? = nil
+    ) {
         self.node = node
         self.state = state
         self.behind = behind
         self.lacksRoom = lacksRoom
+        self.resyncPerMille = resyncPerMille
+    }
+}
+
+/// A replica that moves to another node.
+public struct VolumeMove: Sendable, Hashable, Codable {
+    /// The node that it leaves.
+    public var from: String
+    /// The node that gets the new one, which counts for nothing before the move is over.
+    public var to: String
+    /// How far it is; absent when no primary tells of it.
+    public var phase: NodeMovePhase?
+    /// How much of the volume was looked at for what the new one lacks, in thousandths; absent when
+    /// nothing is looked for.
+    public var perMille: Int?
+
+    /// Creates a document.
+    public init(from: String, to: String, phase: NodeMovePhase? = nil, perMille: Int? = nil) {
+        self.from = from
+        self.to = to
+        self.phase = phase
+        self.perMille = perMille
     }
 }
 
@@ -117,6 +148,8 @@ public struct Volume: Sendable, Hashable, Codable {
     public var replicas: [String]
     /// How its replicas are; absent when it is not replicated.
     public var replicaStates: [VolumeReplicaState]?
+    /// A replica that moves to another node; absent when none does.
+    public var move: VolumeMove?
     /// How far its primary is, as last heard; absent when nobody has it, or nothing was heard.
     public var serviceState: NodeServiceState?
     /// The number of its snapshots.
@@ -147,6 +180,7 @@ public struct Volume: Sendable, Hashable, Codable {
         primary: String,
         replicas: [String],
         replicaStates: [VolumeReplicaState]? = nil,
+        move: VolumeMove? = nil,
         serviceState: NodeServiceState? = nil,
         snapshotCount: Int,
         layerCount: Int? = nil,
@@ -166,6 +200,7 @@ public struct Volume: Sendable, Hashable, Codable {
         self.primary = primary
         self.replicas = replicas
         self.replicaStates = replicaStates
+        self.move = move
         self.serviceState = serviceState
         self.snapshotCount = snapshotCount
         self.layerCount = layerCount

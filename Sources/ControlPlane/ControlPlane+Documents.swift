@@ -106,6 +106,7 @@ extension ControlPlane {
             primary: record.primary,
             replicas: record.replicas,
             replicaStates: replicaStates(of: record, live),
+            move: moveDocument(of: record),
             serviceState: record.served == nil
                 ? nil : currentReport(of: record)?.status.state,
             snapshotCount: around.snapshotCount,

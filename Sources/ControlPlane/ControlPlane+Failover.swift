@@ -226,7 +226,9 @@ extension ControlPlane {
         for service in services where service.state != .stopped {
             let volume = try await meta(await metadata.volume(id: service.volume))
             if let volume {
-                let isMeant = volume.value.served != nil && volume.value.primary == name
+                let isMeant =
+                    (volume.value.served != nil || volume.value.tended != nil)
+                    && volume.value.primary == name
                 guard !isMeant, volume.value.pending == nil else { continue }
             }
             let stopping = ContinuousClock.now + patient(Self.stopMillisecondsMax)
@@ -248,14 +250,20 @@ extension ControlPlane {
 
     /// Notes what a node says of the volumes that it serves.
     func hear(_ all: [NodeServiceStatus], from name: String) {
-        // One that is served to nobody is so for the moment that a snapshot takes.
-        let services = all.filter { $0.access != .none }
-        for (status, change) in serviceTable.update(name, services, at: now) {
+        // That one is served to nobody, for a snapshot's or its replicas' sake, is no news.
+        for (status, change) in serviceTable.update(name, all, at: now)
+        where status.access != .none {
             happened.yield(event(change, status))
         }
-        for status in services where status.needsEpoch || status.state == .stopped {
+        for status in all {
+            if status.move?.phase == .filled || status.move?.phase == .ready {
+                moveSoon.yield(String(status.volume))
+            }
+            guard status.access != .none else { continue }
             // One that was replaced since says so, too; who looks will see.
-            serveSoon.yield(String(status.volume))
+            if status.needsEpoch || status.state == .stopped {
+                serveSoon.yield(String(status.volume))
+            }
         }
     }
 
@@ -319,6 +327,8 @@ extension NodeServiceStatus {
     /// Whether the primary knows the volume as its record has it.
     fileprivate func agrees(with volume: VolumeRecord) -> Bool {
         guard leaseEpoch == volume.leaseEpoch, !replicas.isEmpty else { return true }
+        let move = volume.move.flatMap { $0.to.isUnmade == true ? nil : $0.to.instance }
         return Set(replicas.map(\.instance)) == Set((volume.placements ?? []).map(\.instance))
+            && self.move?.replica.instance == move
     }
 }

@@ -31,6 +31,8 @@ extension ControlPlane {
         var soleCount = 0
         /// Replicated volumes that it serves to hosts.
         var primaryCount = 0
+        /// Of its replicas, those that move elsewhere.
+        var movingCount = 0
 
         mutating func add(_ volume: VolumeRecord) {
             count += 1
@@ -42,8 +44,11 @@ extension ControlPlane {
     private func volumeLoad() async throws(ControlError) -> [String: VolumeLoad] {
         var load: [String: VolumeLoad] = [:]
         for volume in try await meta(await metadata.allVolumes()) {
-            for node in volume.value.holders {
+            for node in Set(volume.value.holders + volume.value.allReplicas.map(\.node)) {
                 load[node, default: VolumeLoad()].add(volume.value)
+            }
+            if let node = volume.value.leavingNode {
+                load[node, default: VolumeLoad()].movingCount += 1
             }
             if volume.value.served != nil {
                 load[volume.value.primary, default: VolumeLoad()].primaryCount += 1
@@ -75,6 +80,8 @@ extension ControlPlane {
             volumeCount: load.count,
             replicaCount: load.count - load.soleCount,
             primaryCount: load.primaryCount,
+            movingCount: record.draining ? load.movingCount : nil,
+            drainProblem: record.draining ? nodeTable.drainProblem(record.name) : nil,
             provisionedByteCount: load.byteCount,
             lastSeenAt: entry?.lastSeenAt
         )
@@ -272,11 +279,16 @@ extension ControlPlane {
                 time: now,
                 kind: update.draining ? "node.draining" : "node.undrained",
                 subject: name,
-                message: update.draining ? "takes no new volumes" : "takes new volumes again"
+                message: update.draining
+                    ? "takes no new volumes, and its replicas move elsewhere"
+                    : "takes new volumes again"
             )
             let changed = record
             let isUpdated = try await meta(await metadata.updateNode(changed, event: event))
-            if isUpdated { return try await node(name) }
+            guard isUpdated else { continue }
+            nodeTable.noteDrain(name, problem: nil)
+            moveSoon.yield(Self.allVolumes)
+            return try await node(name)
         }
         throw ControlError(.busy, "The node '\(name)' is being changed by somebody else.")
     }

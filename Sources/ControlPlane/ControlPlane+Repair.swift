@@ -32,8 +32,15 @@ extension ControlPlane {
                 guard let since = since[placement.node] else { return false }
                 return time.timeIntervalSince(since) >= replaceSeconds
             }
-            guard let lost, areComplete(volume.value, but: lost) else { continue }
+            guard let lost else { continue }
             await logged(volume.value) { [self] () throws(ControlError) in
+                if let move = volume.value.move {
+                    let reason = "the one on '\(lost.node)' is lost, and is replaced first"
+                    return try await giveUp(volume, move, reason)
+                }
+                // One that no host has tells of its replicas while it is served to nobody.
+                guard let volume = try await tended(volume), areComplete(volume.value, but: lost)
+                else { return }
                 try await replace(lost, of: volume)
             }
         }

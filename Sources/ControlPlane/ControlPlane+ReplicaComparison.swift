@@ -69,6 +69,7 @@ extension ControlPlane {
     ) async throws(ControlError) {
         var changed = volume
         changed.value.leaseEpoch = epoch
+        changed.value.tended = nil
         let event = EventRecord(
             time: now,
             kind: "volume.epoch_ahead",

@@ -36,9 +36,23 @@ extension ControlPlane {
                 node: placement.node,
                 state: state,
                 behind: peer.behindCount,
-                lacksRoom: peer.lacksRoom
+                lacksRoom: peer.lacksRoom,
+                resyncPerMille: peer.resyncPerMille
             )
         }
+    }
+
+    /// How far a volume's move is; nil when none of its replicas moves.
+    func moveDocument(of volume: VolumeRecord) -> VolumeMove? {
+        guard let move = volume.move, let from = volume.leavingNode else { return nil }
+        let told = currentReport(of: volume)?.status.move
+        let isTold = told?.replica.instance == move.to.instance
+        return VolumeMove(
+            from: from,
+            to: move.to.node,
+            phase: isTold ? told?.phase : nil,
+            perMille: isTold ? told?.replica.resyncPerMille : nil
+        )
     }
 
     /// What is wrong with a replicated volume.
@@ -84,7 +98,22 @@ extension String {
     fileprivate var capitalizedFirst: String { prefix(1).uppercased() + dropFirst() }
 }
 
+extension NodePeerStatus {
+    /// How much of the volume was looked at for what it lacks, in thousandths.
+    fileprivate var resyncPerMille: Int? {
+        guard let done = resyncDoneCount, let total = resyncTotalCount, total > 0 else {
+            return nil
+        }
+        return Int(min(done, total) * 1000 / total)
+    }
+}
+
 extension VolumeRecord {
+    /// The node of the replica that moves elsewhere.
+    var leavingNode: String? {
+        move.flatMap { move in placements?.first { $0.instance == move.from }?.node }
+    }
+
     /// The node that is asked for what only nodes know of it: one that has a part of it.
     var teller: String { lies(on: primary) ? primary : holders.first ?? primary }
 }

@@ -184,7 +184,7 @@ extension ControlPlane {
         let record = volume.value
         let snapshot = try await meta(await metadata.snapshot(name, of: record.id))
         guard let id = snapshot?.mark?.id else { return }
-        var names = record.holders
+        var names = record.allReplicas.map(\.node)
         if record.served != nil, !names.contains(record.primary) { names.append(record.primary) }
         let answers = await withEach(names) { [self] (name) throws(ControlError) in
             try await asked(name, of: volume) { node throws(ControlError) in

@@ -117,10 +117,11 @@ extension ControlPlane {
 
     /// Tells a primary of the size or placements that its volume has now.
     func tellPrimary(of volume: Versioned<VolumeRecord>) async {
-        guard let served = volume.value.served else { return }
         do throws(ControlError) {
-            try await assign(volume, served, try await nodesByName())
+            try await tell(volume)
         } catch {
+            // One that no host has is looked at with the moves.
+            guard volume.value.served != nil else { return }
             _ = serviceTable.noteFailure(volume.value.id)
             serveSoon.yield(String(volume.value.id))
         }
@@ -299,13 +300,14 @@ extension ControlPlane {
                 _ = try await node.updateVolume(id, NodeVolumeUpdate(byteCount: byteCount))
             }
         }
-        let failures = answers.compactMap(\.1)
-        let doneCount = answers.count - failures.count
+        let counting = answers.filter { $0.0.instance != volume.value.move?.to.instance }
+        let failures = counting.compactMap(\.1)
+        let doneCount = counting.count - failures.count
         guard doneCount < volume.value.writeQuorum ?? 1 else { return }
         if let refusal = failures.first(where: \.isRefusal) { throw refusal }
         throw ControlError(
             .unavailable,
-            "\(doneCount) of \(answers.count) replicas of '\(volume.value.name)' were resized; "
+            "\(doneCount) of \(counting.count) replicas of '\(volume.value.name)' were resized; "
                 + "the other nodes do not answer.",
             help: "See 'volctl node list'; try again when they are up."
         )
@@ -318,7 +320,7 @@ extension ControlPlane {
         of volume: Versioned<VolumeRecord>,
         _ body: @escaping @Sendable (PlacementRecord) async throws(ControlError) -> Void
     ) async -> [(PlacementRecord, ControlError?)] {
-        await withEach(volume.value.placements ?? [], body)
+        await withEach(volume.value.allReplicas, body)
     }
 
     /// Does something with each of some things, all at once.

@@ -149,19 +149,26 @@ extension ControlPlane {
     ///   - served: What its hosts may do.
     ///   - nodes: All nodes.
     ///   - access: Who may use it, when it is not what `served` says.
+    ///   - joins: Whether both sets of replicas of its move are to count.
     /// - Returns: The assignment.
     static func assignment(
         _ volume: VolumeRecord,
         _ served: ServedRecord,
         _ nodes: [String: NodeRecord],
-        access: NodeVolumeAccess? = nil
+        access: NodeVolumeAccess? = nil,
+        joins: Bool = false
     ) -> NodeServiceAssignment {
-        let placements = (volume.placements ?? []).map { placement in
+        func told(_ placement: PlacementRecord) -> NodePlacement {
             NodePlacement(
                 node: placement.node,
                 instance: placement.instance,
                 peerEndpoint: nodes[placement.node]?.peerEndpoint
             )
+        }
+        let placements = (volume.placements ?? []).map(told)
+        let move = volume.move.flatMap { move in
+            move.to.isUnmade == true
+                ? nil : NodeMove(from: move.from, to: told(move.to), joins: joins ? true : nil)
         }
         return NodeServiceAssignment(
             volume: volume.id,
@@ -174,6 +181,7 @@ extension ControlPlane {
             access: access ?? (served.readOnly ? .readOnly : .readWrite),
             writeQuorum: volume.writeQuorum ?? (placements.count / 2 + 1),
             placements: placements,
+            move: move,
             session: served.session
         )
     }
@@ -191,18 +199,28 @@ extension ControlPlane {
     ///   - served: What its hosts may do.
     ///   - nodes: All nodes.
     ///   - access: Who may use it, when it is not what `served` says.
+    ///   - joins: Whether both sets of replicas of its move are to count.
     ///   - deadline: When to wait no more.
+    /// - Returns: What the node says of it.
     /// - Throws: The node's error. It may have heard all the same.
+    @discardableResult
     func assign(
         _ volume: Versioned<VolumeRecord>,
         _ served: ServedRecord,
         _ nodes: [String: NodeRecord],
         access: NodeVolumeAccess? = nil,
+        joins: Bool = false,
         until deadline: ContinuousClock.Instant? = nil
-    ) async throws(ControlError) {
+    ) async throws(ControlError) -> NodeServiceStatus {
         let name = volume.value.primary
         guard let record = nodes[name] else { throw .nodeNotFound(name) }
-        let assignment = Self.assignment(volume.value, served, nodes, access: access)
+        let assignment = Self.assignment(
+            volume.value,
+            served,
+            nodes,
+            access: access,
+            joins: joins
+        )
         let node = try connect(record).carryingOut(operation(on: volume))
         let limit = ContinuousClock.now + patient(Self.serviceMillisecondsMax)
         let status = try await answered(by: name, until: min(limit, deadline ?? limit)) {
@@ -221,6 +239,7 @@ extension ControlPlane {
         }
         serviceTable.note(status, on: name)
         serviceTable.noteSuccess(volume.value.id)
+        return status
     }
 
     /// Asks a primary to serve a volume no more under an epoch, or any below.

@@ -38,6 +38,8 @@ public final class ControlPlane: ControlService {
     let serveSoon = NameQueue()
     /// Volumes, by id, of which their nodes are to keep what is so now.
     let toDescribe = NameQueue()
+    /// The volumes, by id, whose moves are to go on.
+    let moveSoon = NameQueue()
     /// A node has come or gone, so that replicated volumes may need other primaries.
     let failOverSoon = NameQueue()
     /// Events to be noted in their turn: nobody waits for them.

@@ -43,6 +43,14 @@ package final class NodeTable: Sendable {
         var countedAt = Date.distantPast
     }
 
+    /// Why a replica of a node that drains has found no other place; nil when all have.
+    func drainProblem(_ node: String) -> String? { drainProblems.withLock { $0[node] } }
+
+    /// Notes why a replica of a node that drains has found no other place.
+    func noteDrain(_ node: String, problem: String?) {
+        drainProblems.withLock { $0[node] = problem }
+    }
+
     /// How long nothing is reported of a store's failed requests after some were, in seconds.
     static var failureSilenceSeconds: TimeInterval { 60 }
 
@@ -77,6 +85,8 @@ package final class NodeTable: Sendable {
     }
 
     private let entries = Mutex<[String: Entry]>([:])
+    /// Why replicas of nodes that drain do not move, as it last was.
+    private let drainProblems = Mutex<[String: String]>([:])
     /// Why nodes were refused when they asked last, by their names.
     private let refusals = Mutex<[String: String]>([:])
 

@@ -49,6 +49,9 @@ extension ControlPlane: Service {
                     await self.withEach(of: self.toDescribe) { await self.describe($0) }
                 }
                 group.addTask {
+                    await self.withEach(of: self.moveSoon) { await self.goOnMoving($0) }
+                }
+                group.addTask {
                     for await event in self.happened.stream { await self.report(event) }
                 }
                 if self.keepsTime {
@@ -68,6 +71,7 @@ extension ControlPlane: Service {
         reconcileSoon.finish()
         resumeSoon.finish()
         serveSoon.finish()
+        moveSoon.finish()
         toDescribe.finish()
         failOverSoon.finish()
         happened.finish()
@@ -110,6 +114,7 @@ extension ControlPlane: Service {
                 await logged("look at who serves what") { [self] in
                     try await lookAtServices()
                     try await repair()
+                    try await moveReplicas()
                 }
             }
             if tick.isMultiple(of: Self.comparisonIntervalSeconds) {

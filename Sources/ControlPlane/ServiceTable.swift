@@ -92,6 +92,9 @@ package final class ServiceTable: Sendable {
     /// When a node told all that it serves.
     func heardAt(_ node: String) -> Date? { state.withLock { $0.heardAt[node] } }
 
+    /// When a node was first seen to be down; nil when it was not.
+    func downSince(_ node: String) -> Date? { state.withLock { $0.downSince[node] } }
+
     /// Forgets a volume that is served no more.
     func forget(_ volume: UInt64) {
         state.withLock { state in

@@ -85,7 +85,7 @@ extension ClusterMetadata {
         case .createSnapshot(let name, _, let primary, _):
             change.require(.absent(keys.snapshot(record.id, name)))
             if let primary {
-                record.leaseEpoch = (record.leaseEpoch ?? 0) + 1
+                record.advanceLease()
                 record.primary = primary
             }
         case .deleteSnapshot(let name):
@@ -95,10 +95,13 @@ extension ClusterMetadata {
             change.require(.exists(keys.snapshot(record.id, name)))
             // The first is what the replicas begin in: above all before, below all that come. The
             // second is what they have promised then.
-            if placements != nil { record.leaseEpoch = (record.leaseEpoch ?? 0) + 2 }
+            if placements != nil { record.advanceLease(by: 2) }
+            // What it was being filled with is not what the others will have.
+            if let move = record.move { try discard([move.to], of: record, &change) }
+            record.move = nil
         case .attach(_, _, let primary?, _, _), .move(let primary, _, _):
             // In the metadata before a node hears of it: nobody else gets this epoch.
-            record.leaseEpoch = (record.leaseEpoch ?? 0) + 1
+            record.advanceLease()
             record.primary = primary
         case .create, .clone, .resize, .attach, .detach:
             break

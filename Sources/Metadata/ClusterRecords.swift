@@ -91,6 +91,10 @@ public struct VolumeRecord: Sendable, Hashable, Codable {
     public var writeQuorum: Int?
     /// That hosts have it; nil while nobody has, and when it is not replicated.
     public var served: ServedRecord?
+    /// A replica that moves to another node.
+    public var move: ReplicaMoveRecord?
+    /// That its primary serves it to nobody, for its replicas' sake.
+    public var tended: TendedRecord?
 
     /// Creates a record.
     public init(

@@ -19,6 +19,37 @@ public struct PlacementRecord: Sendable, Hashable, Codable {
     }
 }
 
+/// A replica that is filled to take another's place: Docs/replication.md, "Moving a replica".
+public struct ReplicaMoveRecord: Sendable, Hashable, Codable {
+    /// The replica whose place it takes.
+    public var from: UInt64
+    /// The new one, which counts for nothing before it is among the volume's placements.
+    public var to: PlacementRecord
+    /// When it was begun.
+    public var since: Date
+
+    /// Creates a record.
+    public init(from: UInt64, to: PlacementRecord, since: Date) {
+        self.from = from
+        self.to = to
+        self.since = since
+    }
+}
+
+/// That a volume which no host has is served to nobody, so that its replicas are filled.
+public struct TendedRecord: Sendable, Hashable, Codable {
+    /// The session of the primary's node that the lease epoch was given to.
+    public var session: UInt64?
+    /// When that was.
+    public var since: Date
+
+    /// Creates a record.
+    public init(session: UInt64?, since: Date) {
+        self.session = session
+        self.since = since
+    }
+}
+
 /// What all replicas of a volume call one of its snapshots.
 public struct SnapshotMarkRecord: Sendable, Hashable, Codable {
     /// Which snapshot; it was given by the metadata before any node heard of it.
@@ -100,12 +131,23 @@ extension VolumeRecord {
     /// The nodes that have a part of it.
     public var holders: [String] { placements?.map(\.node) ?? [primary] }
 
+    /// Its replicas, and the one that moves.
+    public var allReplicas: [PlacementRecord] { (placements ?? []) + (move.map { [$0.to] } ?? []) }
+
     /// Whether `node` has a part of it.
-    public func lies(on node: String) -> Bool { holders.contains(node) }
+    public func lies(on node: String) -> Bool {
+        holders.contains(node) || move?.to.node == node
+    }
 
     /// The replica that `node` has.
     public func placement(on node: String) -> PlacementRecord? {
-        placements?.first { $0.node == node }
+        allReplicas.first { $0.node == node }
+    }
+
+    /// Takes lease epochs: whoever had one before is to serve no more, not even nobody.
+    public mutating func advanceLease(by count: UInt64 = 1) {
+        leaseEpoch = (leaseEpoch ?? 0) + count
+        tended = nil
     }
 
     /// Takes the next lease epoch, for a primary on `node`.
@@ -115,7 +157,7 @@ extension VolumeRecord {
     ///   - session: That node's session.
     ///   - time: Now.
     public mutating func takeLease(on node: String, session: UInt64?, at time: Date) {
-        leaseEpoch = (leaseEpoch ?? 0) + 1
+        advanceLease()
         primary = node
         served?.session = session
         served?.since = time

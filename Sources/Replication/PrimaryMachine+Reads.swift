@@ -145,11 +145,7 @@ extension PrimaryMachine {
     /// Whether W replicas still answer no other process's seal: then nobody else serves.
     var grantsHold: Bool {
         if policy.defect == .readsWithoutGrant { return true }
-        var count = 0
-        for peer in peers {
-            if let end = peer.grantEnd, now < end { count += 1 }
-        }
-        return count >= policy.writeQuorum
+        return isQuorum(slots { $0.grantEnd.map { now < $0 } ?? false })
     }
 
     /// A grant holds from when it was asked for, shortened by what clocks may differ.
@@ -197,7 +193,7 @@ extension PrimaryMachine {
         if requests[index].range.overlaps(BlockRange(first: block, count: 1)) {
             repair(block, in: slot)
         }
-        if requests[index].isRetried, peers.indices.allSatisfy(requests[index].failed.contains) {
+        if requests[index].isRetried, voters.subtracting(requests[index].failed).isEmpty {
             requests[index].asked = SlotSet()
             end(index, .damaged)
         } else {

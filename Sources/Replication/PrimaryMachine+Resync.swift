@@ -153,8 +153,7 @@ extension PrimaryMachine {
     /// Whether another block may be asked for now.
     private func mayFetch(_ purpose: Fetch.Purpose) -> Bool {
         guard fetches.count < policy.fetchCountMax else { return false }
-        let completeCount = peers.count { $0.isStreaming && $0.isComplete }
-        guard purpose.isUnhurried, completeCount >= policy.writeQuorum else { return true }
+        guard purpose.isUnhurried, isQuorum(readableSlots) else { return true }
         return budget.admits(now: now)
     }
 

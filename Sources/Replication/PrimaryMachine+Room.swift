@@ -32,20 +32,20 @@ extension PrimaryMachine {
             payload: request.payload,
             snapshot: request.snapshot
         )
-        var completeCount = 0
-        var fittingCount = 0
-        var lackingCount = 0
-        for slot in peers.indices where peers[slot].isStreaming && peers[slot].isComplete {
-            completeCount += 1
+        let complete = readableSlots
+        var fitting = SlotSet()
+        var hopeful = SlotSet()
+        for slot in peers.indices where complete.contains(slot) {
             switch verdict(entry, slot) {
-            case .fits: fittingCount += 1
-            case .pending: break
-            case .lacking: lackingCount += 1
+            case .fits:
+                fitting.insert(slot)
+                hopeful.insert(slot)
+            case .pending: hopeful.insert(slot)
+            case .lacking: break
             }
         }
-        if fittingCount >= policy.writeQuorum { return .granted }
-        let isHopeless = completeCount - lackingCount < policy.writeQuorum
-        return completeCount >= policy.writeQuorum && isHopeless ? .refused : .later
+        if isQuorum(fitting) { return .granted }
+        return isQuorum(complete) && !isQuorum(hopeful) ? .refused : .later
     }
 
     private func verdict(_ entry: WindowEntry, _ slot: Int) -> RoomVerdict {
@@ -171,11 +171,10 @@ extension PrimaryMachine {
 
     /// Whether less than W complete replicas have room for a single block, though W are there.
     public var isOutOfRoom: Bool {
-        let completeCount = peers.count { $0.isStreaming && $0.isComplete }
-        let roomyCount = peers.indices.count {
-            peers[$0].isStreaming && peers[$0].isComplete && !lacksRoom($0)
-        }
-        return completeCount >= policy.writeQuorum && roomyCount < policy.writeQuorum
+        let complete = readableSlots
+        var roomy = complete
+        for slot in peers.indices where lacksRoom(slot) { roomy.remove(slot) }
+        return isQuorum(complete) && !isQuorum(roomy)
     }
 
     /// The slots of replicas whose stores have no room, a bit for each.

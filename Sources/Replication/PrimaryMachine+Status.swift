@@ -16,6 +16,8 @@ public struct PeerSummary: Sendable, Hashable {
     public var behindCount: UInt64
     /// What it is given to become complete; nil when nothing is.
     public var resync: ResyncPhase?
+    /// Up to which block what it lacks was looked for, while blocks that it lacks are sent.
+    public var resyncBlock: UInt64?
     /// Whether its store has no room for a write, or for what it lacks.
     public var lacksRoom: Bool
 }
@@ -33,33 +35,38 @@ public enum ResyncPhase: String, Sendable, Hashable {
 }
 
 extension PrimaryMachine {
-    /// Its replicas, by slot.
+    /// The replicas that count, by slot: in the order in which it was told of them, until one of them
+    /// has moved.
     public var peerSummaries: [PeerSummary] {
-        peers.indices.map { slot in
-            let peer = peers[slot]
-            let resync: ResyncPhase? =
-                switch peer.resync?.phase {
-                case .stageStrays, .stageMissing, .keeping: .snapshots
-                case .strays: .strays
-                case .missing: .missing
-                case .passing, .told: .passing
-                case nil: nil
-                }
-            return PeerSummary(
-                instance: peer.instance,
-                isLinked: peer.isLinked,
-                isStreaming: peer.isStreaming,
-                isComplete: peer.isComplete && peer.isStreaming,
-                behindCount: nextCounter - 1 - min(peer.applied, nextCounter - 1),
-                resync: resync,
-                lacksRoom: lacksRoom(slot)
-            )
-        }
+        peers.indices.filter(voters.contains).map { summary(slot: $0) }
+    }
+
+    /// What is known of the replica in a slot.
+    public func summary(slot: Int) -> PeerSummary {
+        let peer = peers[slot]
+        let resync: ResyncPhase? =
+            switch peer.resync?.phase {
+            case .stageStrays, .stageMissing, .keeping: .snapshots
+            case .strays: .strays
+            case .missing: .missing
+            case .passing, .told: .passing
+            case nil: nil
+            }
+        return PeerSummary(
+            instance: peer.instance,
+            isLinked: peer.isLinked,
+            isStreaming: peer.isStreaming,
+            isComplete: peer.isComplete && peer.isStreaming,
+            behindCount: nextCounter - 1 - min(peer.applied, nextCounter - 1),
+            resync: resync,
+            resyncBlock: peer.resync.flatMap { $0.phase == .missing ? $0.walk.cursor : nil },
+            lacksRoom: lacksRoom(slot)
+        )
     }
 
     /// Whether W replicas that count are connected: otherwise requests wait.
     public var hasQuorum: Bool {
-        peers.count { $0.isStreaming && $0.isComplete } >= policy.writeQuorum
+        isQuorum(readableSlots)
     }
 
     /// Whether the replica in a slot takes the stream: then it is asked for a grant again and again.

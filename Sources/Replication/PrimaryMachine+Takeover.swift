@@ -95,7 +95,7 @@ extension PrimaryMachine {
         var witnessCount = 0
         var rememberingCount = 0
         var best: Int?
-        for slot in peers.indices {
+        for slot in peers.indices where voters.contains(slot) {
             guard let status = peers[slot].status else { continue }
             answerCount += 1
             if status.record.isBlank, policy.defect != .blankCounted { continue }
@@ -225,10 +225,10 @@ extension PrimaryMachine {
     func checkStuck() {
         var sealedCount = 0
         var hasComplete = false
-        for peer in peers {
-            guard let status = peer.status, !status.record.isBlank else { continue }
+        for slot in peers.indices where voters.contains(slot) {
+            guard let status = peers[slot].status, !status.record.isBlank else { continue }
             sealedCount += 1
-            if peer.isComplete || peer.isNear { hasComplete = true }
+            if peers[slot].isComplete || peers[slot].isNear { hasComplete = true }
         }
         guard state == .open, !hasComplete, sealedCount >= policy.sealQuorum else {
             stuckSince = nil

@@ -30,37 +30,21 @@ extension PrimaryMachine {
         else { return askForWeight(slot, request) }
         let entry = WindowEntry(range: request.range, payload: request.payload)
         let roomy = roomySlots(for: entry)
-        var lightCount = 0
-        var openCount = 0
-        for slot in peers.indices where isWeighable(slot) {
-            if weighing.light.contains(slot) || roomy.contains(slot) {
-                lightCount += 1
-            } else if weighing.asked.contains(slot) {
-                openCount += 1
-            }
-        }
-        if lightCount >= policy.writeQuorum { return .granted }
-        return lightCount + openCount >= policy.writeQuorum ? .later : .refused
+        let light = weighing.light.union(roomy).intersection(weighableSlots)
+        let open = weighing.asked.intersection(weighableSlots)
+        if isQuorum(light) { return .granted }
+        return isQuorum(light.union(open)) ? .later : .refused
     }
 
-    private func isWeighable(_ slot: Int) -> Bool {
-        peers[slot].isStreaming && peers[slot].isComplete
-            && peers[slot].waitsForRoomSince == nil
+    private var weighableSlots: SlotSet {
+        slots { $0.isStreaming && $0.isComplete && $0.waitsForRoomSince == nil }
     }
 
     /// Asks those to whom nothing is on its way; once that is true of W.
     private func askForWeight(_ request: Int32, _ asking: ClientRequest) -> Admission {
-        var asked = SlotSet()
-        var askedCount = 0
-        for slot in peers.indices
-        where isWeighable(slot) && peers[slot].applied + 1 == nextCounter {
-            asked.insert(slot)
-            askedCount += 1
-        }
-        guard peers.indices.count(where: isWeighable) >= policy.writeQuorum else {
-            return .refused
-        }
-        guard askedCount >= policy.writeQuorum else { return .later }
+        guard isQuorum(weighableSlots) else { return .refused }
+        let asked = weighableSlots.intersection(slots { $0.applied + 1 == nextCounter })
+        guard isQuorum(asked) else { return .later }
         var weighing = Weighing(
             token: takeToken(),
             request: request,

@@ -231,21 +231,22 @@ extension PrimaryMachine {
             }
         }
         if let counter = quorumCounter(ofDurable: true) { hardened = max(hardened, counter) }
+        advanceMove()
         acknowledge()
         recall()
     }
 
     /// The greatest counter that W complete replicas have; nil while fewer are complete.
-    private func quorumCounter(ofDurable: Bool) -> UInt64? {
+    func quorumCounter(ofDurable: Bool) -> UInt64? {
         let quorum = policy.writeQuorum - (policy.defect == .commitWithOneLess ? 1 : 0)
         var result: UInt64?
         for peer in peers where peer.isComplete {
             let value = ofDurable ? peer.durable : peer.applied
-            var count = 0
-            for other in peers where other.isComplete {
-                if (ofDurable ? other.durable : other.applied) >= value { count += 1 }
+            guard value >= result ?? 0 else { continue }
+            let having = slots {
+                $0.isComplete && (ofDurable ? $0.durable : $0.applied) >= value
             }
-            if count >= quorum { result = max(result ?? 0, value) }
+            if isQuorum(having, of: quorum) { result = value }
         }
         return result
     }
@@ -316,7 +317,8 @@ extension PrimaryMachine {
         for slot in peers.indices where peers[slot].isHolding && peers[slot].durable < windowStart {
             let isSource = state == .renewing && slot == sourceSlot
             let isComing = peers[slot].isStreaming || peers[slot].isOpening
-            if isSource || isComing && !isWithQuorum { continue }
+            // One that counts for nothing is not waited for.
+            if isSource || isComing && !isWithQuorum && voters.contains(slot) { continue }
             peers[slot].isHolding = false
             result = true
         }
@@ -327,15 +329,16 @@ extension PrimaryMachine {
     /// complete: a replica that is complete, or will be when its stream has passed the tail.
     private var anchored: UInt64 {
         var result: UInt64 = 0
-        for peer in peers where peer.isComplete || peer.isNear {
-            result = max(result, peer.durable)
+        for slot in peers.indices where voters.contains(slot) {
+            guard peers[slot].isComplete || peers[slot].isNear else { continue }
+            result = max(result, peers[slot].durable)
         }
         return result
     }
 
     /// Whether W replicas, complete or not, have the oldest write durable.
     private var hasQuorumDurable: Bool {
-        peers.count { $0.durable >= windowStart } >= policy.writeQuorum
+        isQuorum(slots { $0.durable >= windowStart })
     }
 
     private var isWindowFull: Bool {

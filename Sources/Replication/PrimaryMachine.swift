@@ -110,8 +110,11 @@ public final class PrimaryMachine {
     var policy: ReplicationPolicy
     let primary: PrimaryID
     /// The slot of the replica on this node, which reads are sent to first.
-    let localSlot: Int?
+    var localSlot: Int?
     var peers: [Peer]
+    /// Those that count.
+    var voters: SlotSet
+    var move: ReplicaMove?
     var now: Instant
 
     // Takeover
@@ -191,6 +194,7 @@ public final class PrimaryMachine {
         self.now = now
         lastAnswerAt = now
         peers = instances.map { Peer(instance: $0) }
+        voters = SlotSet(below: instances.count)
         // Clients fill the one part; the other is for the tail and for strays, block by block.
         let windowCountMin =
             policy.windowCountMax + policy.windowByteCountMax / BlockGeometry.blockByteCount
@@ -290,6 +294,7 @@ public final class PrimaryMachine {
         loseLink(slot)
         peers[slot] = Peer(instance: instance)
         peers[slot].isHolding = false
+        if localSlot == slot { localSlot = nil }
         for index in 0..<requests.count { requests[index].failed.remove(slot) }
         pump()
     }

@@ -2,32 +2,6 @@
 
 internal import BlockCore
 
-/// Some of the slots.
-struct SlotSet: BitwiseCopyable {
-    private var bits: UInt8 = 0
-
-    var isEmpty: Bool { bits == 0 }
-
-    func contains(_ slot: Int) -> Bool { bits & 1 << UInt8(slot) != 0 }
-
-    mutating func insert(_ slot: Int) { bits |= 1 << UInt8(slot) }
-
-    /// All slots there may be.
-    static var all: SlotSet {
-        var result = SlotSet()
-        result.bits = .max
-        return result
-    }
-
-    mutating func remove(_ slot: Int) { bits &= ~(1 << UInt8(slot)) }
-
-    func union(_ other: SlotSet) -> SlotSet {
-        var result = self
-        result.bits |= other.bits
-        return result
-    }
-}
-
 /// What a primary knows of the replica in a slot.
 struct Peer {
     var instance: ReplicaInstance
@@ -69,6 +43,8 @@ struct Peer {
     var resync: Resync?
     /// Whether a read was not answered in time, and nothing was since.
     var isLate = false
+    /// Whether it is on the primary's node.
+    var isLocal = false
 
     /// What its store has room for, as it last said over this link.
     var room = ReplicaRoom.plentiful
@@ -82,6 +58,15 @@ struct Peer {
     var isPassedBy = false
 
     init(instance: ReplicaInstance) { self.instance = instance }
+
+    /// What a slot has that no replica is in.
+    static var vacant: Peer {
+        var result = Peer(instance: ReplicaInstance(0))
+        result.isHolding = false
+        return result
+    }
+
+    var isVacant: Bool { instance == ReplicaInstance(0) }
 
     /// Whether blocks may be sent to it that it lacks.
     var isFillable: Bool { (isStreaming || isStaging && !isOpening) && !isComplete }

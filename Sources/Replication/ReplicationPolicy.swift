@@ -117,6 +117,12 @@ package enum ReplicationDefect: String, Sendable, Hashable, CaseIterable {
     case neverHedged = "never-hedged"
     /// A read that is late is sent to whoever is complete, however far behind.
     case hedgeBehind = "hedge-behind"
+    /// A replica that is being filled for a move counts.
+    case learnerCounted = "learner-counted"
+    /// Of the two sets that count during a move, the new one is not asked.
+    case joinIgnored = "join-ignored"
+    /// A move is ready as soon as both sets count, whatever the new one has.
+    case joinNotAwaited = "join-not-awaited"
     /// Payloads of answers that come too late are kept.
     case latePayloadKept = "late-payload-kept"
     /// A copy that is damaged is repaired with whatever another replica has of the block.

@@ -98,8 +98,13 @@ extension ServiceAssignment {
                 "1 to \(ReplicationPolicy.replicaCountMax) replicas, more than half of them in a quorum"
             )
         }
-        guard Set(placements.map(\.instance)).count == placements.count else {
+        let instances = placements.map(\.instance) + (move.map { [$0.to.instance] } ?? [])
+        guard Set(instances).count == instances.count, !instances.contains(ReplicaInstance(0))
+        else {
             throw .invalid("replicas that are different ones")
+        }
+        guard move.map({ move in placements.contains { $0.instance == move.from } }) ?? true else {
+            throw .invalid("a move of one of its replicas")
         }
         guard byteCount > 0, byteCount <= BlockGeometry.volumeByteCountMax,
             byteCount % UInt64(BlockGeometry.blockByteCount) == 0,

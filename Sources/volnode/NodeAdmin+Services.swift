@@ -48,24 +48,13 @@ final class SessionBox: Sendable {
 extension ServiceAssignment {
     fileprivate init(_ document: NodeServiceAssignment) throws(ControlError) {
         var placements: [ServicePlacement] = []
-        for placement in document.placements {
-            var address: PeerAddress?
-            if let text = placement.peerEndpoint {
-                guard let parsed = try? HostPort.advertised(text) else {
-                    throw ControlError(
-                        .invalidArgument,
-                        "'\(text)' is not where a node's replicas can be reached.",
-                        help: "A peer endpoint is HOST:PORT."
-                    )
-                }
-                address = PeerAddress(host: parsed.host, port: parsed.port)
-            }
-            placements.append(
-                ServicePlacement(
-                    node: placement.node,
-                    instance: ReplicaInstance(placement.instance),
-                    address: address
-                )
+        for placement in document.placements { placements.append(try ServicePlacement(placement)) }
+        var move: ServiceMove?
+        if let asked = document.move {
+            move = ServiceMove(
+                from: ReplicaInstance(asked.from),
+                to: try ServicePlacement(asked.to),
+                joins: asked.joins ?? false
             )
         }
         self.init(
@@ -78,23 +67,61 @@ extension ServiceAssignment {
             exportEpoch: document.exportEpoch,
             access: document.access.store,
             writeQuorum: document.writeQuorum,
-            placements: placements
+            placements: placements,
+            move: move
+        )
+    }
+}
+
+extension ServicePlacement {
+    fileprivate init(_ document: NodePlacement) throws(ControlError) {
+        var address: PeerAddress?
+        if let text = document.peerEndpoint {
+            guard let parsed = try? HostPort.advertised(text) else {
+                throw ControlError(
+                    .invalidArgument,
+                    "'\(text)' is not where a node's replicas can be reached.",
+                    help: "A peer endpoint is HOST:PORT."
+                )
+            }
+            address = PeerAddress(host: parsed.host, port: parsed.port)
+        }
+        self.init(
+            node: document.node,
+            instance: ReplicaInstance(document.instance),
+            address: address
         )
     }
 }
 
 extension ServiceStatus {
+    private func document(_ peer: PeerSummary, of placement: ServicePlacement) -> NodePeerStatus {
+        let total = assignment.byteCount / UInt64(BlockGeometry.blockByteCount)
+        return NodePeerStatus(
+            node: placement.node,
+            instance: peer.instance.rawValue,
+            isLinked: peer.isLinked,
+            isComplete: peer.isComplete,
+            behindCount: peer.behindCount,
+            lacksRoom: peer.lacksRoom ? true : nil,
+            resync: peer.resync?.rawValue,
+            resyncDoneCount: peer.resyncBlock.map { min($0, total) },
+            resyncTotalCount: peer.resyncBlock == nil ? nil : total
+        )
+    }
+
     var document: NodeServiceStatus {
-        let peers = zip(assignment.placements, peers).map { placement, peer in
-            NodePeerStatus(
-                node: placement.node,
-                instance: peer.instance.rawValue,
-                isLinked: peer.isLinked,
-                isComplete: peer.isComplete,
-                behindCount: peer.behindCount,
-                lacksRoom: peer.lacksRoom ? true : nil,
-                resync: peer.resync?.rawValue
-            )
+        let summaries = Dictionary(peers.map { ($0.instance, $0) }) { first, _ in first }
+        let replicas = assignment.placements.compactMap { placement in
+            summaries[placement.instance].map { document($0, of: placement) }
+        }
+        let moving = move.flatMap { move in
+            assignment.move.map { asked in
+                NodeMoveStatus(
+                    phase: NodeMovePhase(move.phase),
+                    replica: document(move.peer, of: asked.to)
+                )
+            }
         }
         return NodeServiceStatus(
             volume: assignment.volume.rawValue,
@@ -107,8 +134,20 @@ extension ServiceStatus {
             needsEpoch: needsEpoch,
             refusesWrites: refusesWrites ? true : nil,
             connectionCount: connectionCount,
-            replicas: peers
+            replicas: replicas,
+            move: moving
         )
+    }
+}
+
+extension NodeMovePhase {
+    fileprivate init(_ phase: MovePhase) {
+        switch phase {
+        case .filling: self = .filling
+        case .filled: self = .filled
+        case .joining: self = .joining
+        case .ready: self = .ready
+        }
     }
 }
 

@@ -143,16 +143,31 @@ final class ServiceShelf: Sendable {
             needsEpoch: isStopped,
             refusesWrites: assignment.placements.count - state.roomless.count
                 < assignment.writeQuorum ? true : nil,
-            replicas: assignment.placements.map { placement in
-                NodePeerStatus(
-                    node: placement.node,
-                    instance: placement.instance,
-                    isLinked: !state.unlinked.contains(placement.node),
-                    isComplete: !state.unlinked.union(state.incomplete).contains(placement.node),
-                    behindCount: state.incomplete.contains(placement.node) ? 5 : 0,
-                    lacksRoom: state.roomless.contains(placement.node) ? true : nil
+            replicas: assignment.placements.map { peer($0, state) },
+            move: assignment.move.map { move in
+                var replica = peer(move.to, state)
+                guard replica.isComplete else {
+                    replica.resync = "missing"
+                    replica.resyncDoneCount = 64
+                    replica.resyncTotalCount = 256
+                    return NodeMoveStatus(phase: .filling, replica: replica)
+                }
+                return NodeMoveStatus(
+                    phase: move.joins == true ? .ready : .filled,
+                    replica: replica
                 )
             }
+        )
+    }
+
+    private static func peer(_ placement: NodePlacement, _ state: State) -> NodePeerStatus {
+        NodePeerStatus(
+            node: placement.node,
+            instance: placement.instance,
+            isLinked: !state.unlinked.contains(placement.node),
+            isComplete: !state.unlinked.union(state.incomplete).contains(placement.node),
+            behindCount: state.incomplete.contains(placement.node) ? 5 : 0,
+            lacksRoom: state.roomless.contains(placement.node) ? true : nil
         )
     }
 }

@@ -84,7 +84,7 @@ struct EtcdMetaStoreTests {
         await silent.close()
         let nobody = try openStore { configuration in
             configuration.endpoints = ["http://127.0.0.1:1"]
-            configuration.totalMillisecondsMax = 300
+            configuration.totalMillisecondsMax = 6_000
         }
         await #expect {
             _ = try await nobody.transact(MetaTransaction(success: [put("/a", "")]))

@@ -116,8 +116,47 @@ final class ReplicatedCluster {
     var homes: [Int] { Array(0..<replicaCount).map { movedTo[$0] ?? $0 } }
     private var movedTo: [Int: Int] = [:]
 
+    /// A replica that moves: the slot, the new one and its node.
+    private(set) var moving: (slot: Int, instance: UInt64, node: Int)?
+    /// Whether both sets of replicas are to count.
+    var joins = false
+
     func assignment(leaseEpoch: UInt64) -> ServiceAssignment {
-        assignment(Self.volume, Self.name, leaseEpoch: leaseEpoch, Array(zip(instances, homes)))
+        var result = assignment(
+            Self.volume,
+            Self.name,
+            leaseEpoch: leaseEpoch,
+            Array(zip(instances, homes))
+        )
+        result.move = moving.map { moving in
+            ServiceMove(
+                from: ReplicaInstance(instances[moving.slot]),
+                to: placement(moving.instance, on: moving.node),
+                joins: joins
+            )
+        }
+        return result
+    }
+
+    /// Makes a replica on another node that is to take the place of one.
+    func beginMove(_ slot: Int, to node: Int) async throws {
+        moving = (slot, instances[slot] + 1000, node)
+        joins = false
+        try await makeReplica(on: node, instance: instances[slot] + 1000, isReplacement: true)
+    }
+
+    /// Names the new set of replicas.
+    func nameMoved() {
+        guard let moving else { return }
+        instances[moving.slot] = moving.instance
+        movedTo[moving.slot] = moving.node
+        abandonMove()
+    }
+
+    /// Has nothing move any more.
+    func abandonMove() {
+        moving = nil
+        joins = false
     }
 
     /// A volume's assignment, with its replicas and the nodes that have them.

@@ -94,6 +94,8 @@ struct ReplicationScenario {
     let busyResyncCountMax: Int
     /// Nanoseconds between stores being filled by others, on average; 0 for never.
     let fillIntervalNanoseconds: UInt64
+    /// Nanoseconds between replicas being moved, on average; 0 for never.
+    let moveIntervalNanoseconds: UInt64
     /// Whether clients meet full stores when everything else is over.
     let hasRoomTrial: Bool
 
@@ -147,6 +149,8 @@ struct ReplicationScenario {
         self.policy = policy
         fillIntervalNanoseconds =
             options.isCalm || seed / 3 % 3 != 0 ? 0 : interval * [1, 3][Int(seed % 2)]
+        moveIntervalNanoseconds =
+            options.isCalm || seed / 7 % 3 != 0 ? 0 : interval * [1, 4][Int(seed % 2)]
         hasRoomTrial = seed / 2 % 4 == 0
         busyResyncCountMax = [1, 4, 2, 64, 3][Int(seed % 5)]
         resyncCountMax = max(busyResyncCountMax, [2, 64][Int(seed % 2)])
@@ -197,6 +201,7 @@ struct ReplicationScenario {
             + "grant=\(policy.grantNanoseconds / 1_000_000)ms window=\(policy.windowCountMax) "
             + "blocks=\(hotBlockCount)+\(wideBlockCount) depth=\(inflightMax) "
             + "ops=\(operationCount) faults every \(faultIntervalNanoseconds / 1_000_000)ms"
+            + (moveIntervalNanoseconds > 0 ? " moves" : "")
             + (isForgettingOnce ? " forgetting once" : "")
     }
 }

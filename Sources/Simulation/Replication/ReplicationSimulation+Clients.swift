@@ -208,6 +208,7 @@ extension ReplicationSimulation {
         if !isQuiet {
             let rest = scenario.operationCount + scenario.operationCount / 8
             guard submittedCount >= rest, owner.operations.isEmpty else { return false }
+            guard move == nil, primary.movePhase == nil else { return false }
             guard trial.isOver || advanceTrial(owner, primary) else { return false }
             guard areEqual(primary) else { return false }
             isQuiet = true
@@ -236,14 +237,14 @@ extension ReplicationSimulation {
     func areEqual(_ primary: PrimaryMachine) -> Bool {
         guard primary.committed + 1 == primary.nextNumber.counter else { return false }
         for slot in instances.indices {
-            guard let disk = processes[slot].disk, disk.durableRecord.isComplete,
-                processes[slot].replica?.record.isComplete == true,
+            guard let disk = holder(slot).disk, disk.durableRecord.isComplete,
+                holder(slot).replica?.record.isComplete == true,
                 disk.durableRecord.accepted == primary.epoch,
-                processes[slot].replica?.applied == primary.committed
+                holder(slot).replica?.applied == primary.committed
             else { return false }
         }
-        let first = processes[0].disk?.values(in: .volume)
-        for slot in instances.indices where processes[slot].disk?.values(in: .volume) != first {
+        let first = holder(0).disk?.values(in: .volume)
+        for slot in instances.indices where holder(slot).disk?.values(in: .volume) != first {
             fail("replicas 0 and \(slot) are complete and differ")
         }
         checkSnapshots(primary)
@@ -253,8 +254,8 @@ extension ReplicationSimulation {
     /// Where everybody is, for whoever reads of a failure.
     private var state: String {
         let slots = instances.indices.map { slot in
-            let record = processes[slot].disk?.durableRecord
-            let replica = processes[slot].replica
+            let record = holder(slot).disk?.durableRecord
+            let replica = holder(slot).replica
             return "\(slot): promised \(record?.promised.rawValue ?? 0) "
                 + "accepted \(record?.accepted.rawValue ?? 0) "
                 + "\(record?.isComplete == true ? "complete" : "incomplete") "
@@ -268,6 +269,7 @@ extension ReplicationSimulation {
         }
         return "epoch \(epoch) \(primaryState ?? "without primary"), "
             + "\(submittedCount) submitted, \(owner?.operations.count ?? 0) waiting; "
+            + (move.map { "\($0) \(primary?.movePhase?.rawValue ?? "unheard"); " } ?? "")
             + slots.joined(separator: "; ")
     }
 

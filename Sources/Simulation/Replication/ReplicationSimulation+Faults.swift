@@ -115,13 +115,15 @@ extension ReplicationSimulation {
     /// Only when all is whole: a second loss before the first is made good would be more than W
     /// replicas can bear.
     private func replaceReplica(_ slot: Int) {
-        guard scenario.policy.writeQuorum > 1, isMetadataUp,
+        let process = holder(slot)
+        guard scenario.policy.writeQuorum > 1, isMetadataUp, move == nil,
             let owner = epochOwner[epoch], let primary = processes[owner].primary,
-            let disk = processes[slot].disk, allDisksInUse.allSatisfy(\.damagedBlocks.isEmpty)
+            let disk = process.disk, allDisksInUse.allSatisfy(\.damagedBlocks.isEmpty)
         else { return }
-        let process = processes[slot]
         crash(process, until: now + 1_000_000)
-        guard owner != slot else { return }
+        guard owner != process.index,
+            let place = processes[owner].targets.firstIndex(of: process.index)
+        else { return }
         retiredDisks.append(disk)
         process.disk = ReplicaDisk(
             record: .replacing(newInstance()),
@@ -130,7 +132,7 @@ extension ReplicationSimulation {
         guard let record = process.disk?.record else { return }
         instances[slot] = record.instance
         note(10, UInt64(slot), 0, "replica \(slot) is replaced")
-        primary.replace(slot: slot, by: record.instance, now: processes[owner].localTime(now))
+        primary.replace(slot: place, by: record.instance, now: processes[owner].localTime(now))
         carryOut(primary, processes[owner])
     }
 
@@ -140,7 +142,7 @@ extension ReplicationSimulation {
             primary.isServing
         else { return false }
         return instances.indices.allSatisfy { slot in
-            guard let replica = processes[slot].replica, let disk = processes[slot].disk else {
+            guard let replica = holder(slot).replica, let disk = holder(slot).disk else {
                 return false
             }
             return disk.durableRecord.isComplete && disk.durableRecord.accepted == primary.epoch
@@ -166,10 +168,10 @@ extension ReplicationSimulation {
         guard !process.isAlive else { return }
         process.isAlive = true
         process.life += 1
+        process.storeLife += 1
         process.resyncs = scenario.newResyncBudget()
         process.lastAppendAt = now
         process.lastFlushAt = now
-        process.links = Array(repeating: nil, count: instances.count)
         note(11, UInt64(process.index), 0, "process \(process.index) starts")
         startReplica(process, isNew: false)
         scheduleTick(process)
@@ -181,6 +183,8 @@ extension ReplicationSimulation {
         process.isDiskStalled = false
         var ends: [ClusterEvent] = []
         swap(&ends, &process.stalledEnds)
+        // What came since it was frozen comes after.
+        guard !process.isFrozen else { return process.inbox.insert(contentsOf: ends, at: 0) }
         for end in ends { handle(end) }
     }
 

@@ -9,13 +9,15 @@ extension ReplicationSimulation {
     /// Puts a replica with an empty disk into a slot.
     func createReplica(_ slot: Int, record: ReplicaRecord) {
         let process = processes[slot]
+        instances.append(record.instance)
+        holders.append(slot)
+        createDisk(process, record: record)
+    }
+
+    /// Puts an empty disk into a process, and starts a replica on it.
+    func createDisk(_ process: SimulatedProcess, record: ReplicaRecord) {
         let comparesFills = scenario.policy.defect != .fillNotCompared
         process.disk = ReplicaDisk(record: record, comparesFills: comparesFills)
-        if slot < instances.count {
-            instances[slot] = record.instance
-        } else {
-            instances.append(record.instance)
-        }
         startReplica(process, isNew: true)
     }
 
@@ -26,7 +28,7 @@ extension ReplicationSimulation {
             record: disk.record,
             streamed: disk.streamed,
             snapshots: disk.snapshots,
-            incarnation: Incarnation(UInt64(process.life)),
+            incarnation: Incarnation(UInt64(process.storeLife)),
             policy: scenario.policy,
             isNew: isNew,
             now: process.localTime(now)
@@ -86,13 +88,13 @@ extension ReplicationSimulation {
         let delayMax: UInt64 = process.isDiskSlow ? 20_000_000 : 50_000
         let time = max(process.lastAppendAt, now + 2000 + random.below(delayMax))
         process.lastAppendAt = time
-        events.add(.stored(process: process.index, life: process.life, end), at: time)
+        events.add(.stored(process: process.index, life: process.storeLife, end), at: time)
     }
 
     /// Reads something that is in memory by then, whatever is still under way.
     private func read(_ process: SimulatedProcess, _ end: StorageEnd) {
         let time = now + 2000 + random.below(50_000)
-        events.add(.stored(process: process.index, life: process.life, end), at: time)
+        events.add(.stored(process: process.index, life: process.storeLife, end), at: time)
     }
 
     /// Flushes what is in the log now, after the flushes before.
@@ -101,11 +103,11 @@ extension ReplicationSimulation {
         let delay = 100_000 + (process.isDiskSlow ? 10 * usual : usual)
         let time = max(process.lastFlushAt, now + delay)
         process.lastFlushAt = time
-        events.add(.stored(process: process.index, life: process.life, end), at: time)
+        events.add(.stored(process: process.index, life: process.storeLife, end), at: time)
     }
 
     func stored(_ process: SimulatedProcess, _ life: Int, _ end: StorageEnd) {
-        guard process.isAlive, process.life == life, let disk = process.disk,
+        guard process.isAlive, process.storeLife == life, let disk = process.disk,
             let replica = process.replica
         else { return }
         let local = process.localTime(now)
@@ -184,7 +186,9 @@ extension ReplicationSimulation {
     /// A complete replica holds everything that was committed in epochs before the one it follows.
     private func checkComplete(_ process: SimulatedProcess, _ disk: ReplicaDisk) {
         let record = disk.durableRecord
-        guard record.isComplete, instances[process.index] == record.instance else { return }
+        guard record.isComplete,
+            instances.contains(record.instance) || move?.instance == record.instance
+        else { return }
         for (block, number) in invariants.acknowledged where number.epoch < record.accepted {
             guard !checker.mayHaveLost(block), disk.copy(block).number < number else { continue }
             fail("replica \(process.index) is complete without write \(number) of block \(block)")

@@ -7,10 +7,11 @@ extension ReplicationSimulation {
     /// A primary connects to the replica in a slot, or tries again later.
     func connect(_ process: SimulatedProcess, _ primary: Int, _ slot: Int) {
         guard process.isAlive, process.primaryCount == primary, let machine = process.primary,
-            machine.state != .stopped, process.links[slot] == nil
+            machine.state != .stopped, process.links[slot] == nil, process.targets[slot] >= 0
         else { return }
-        let target = processes[slot]
-        let isReachable = !cuts[process.index][slot] && !cuts[slot][process.index]
+        let target = processes[process.targets[slot]]
+        let isReachable =
+            !cuts[process.index][target.index] && !cuts[target.index][process.index]
         guard target.isAlive, isReachable else {
             scheduleConnect(process, slot)
             return
@@ -19,8 +20,8 @@ extension ReplicationSimulation {
             SimulatedConnection(
                 primaryProcess: process.index,
                 primary: primary,
-                replicaProcess: slot,
-                replicaLife: target.life,
+                replicaProcess: target.index,
+                replicaLife: target.storeLife,
                 slot: slot
             )
         )
@@ -63,7 +64,7 @@ extension ReplicationSimulation {
     func send(_ message: ReplicaMessage, _ process: SimulatedProcess, link: LinkID) {
         let index = Int(link.rawValue)
         guard index < connections.count, !connections[index].isBroken,
-            connections[index].replicaLife == process.life
+            connections[index].replicaLife == process.storeLife
         else { return }
         if let record = process.disk?.durableRecord, let fault = invariants.told(message, record) {
             fail(fault)
@@ -115,7 +116,7 @@ extension ReplicationSimulation {
     private func deliver(_ message: PrimaryMessage, _ index: Int) {
         let connection = connections[index]
         let process = processes[connection.replicaProcess]
-        guard process.isAlive, process.life == connection.replicaLife,
+        guard process.isAlive, process.storeLife == connection.replicaLife,
             let replica = process.replica
         else { return }
         note(2, UInt64(process.index), message.epoch.rawValue, "-> \(process.index) \(message)")
@@ -146,7 +147,7 @@ extension ReplicationSimulation {
         let connection = connections[index]
         if atReplica {
             let process = processes[connection.replicaProcess]
-            guard process.isAlive, process.life == connection.replicaLife else { return }
+            guard process.isAlive, process.storeLife == connection.replicaLife else { return }
             process.replica?.onLinkClosed(LinkID(UInt64(index)))
             return
         }

@@ -97,10 +97,10 @@ extension ReplicationSimulation {
         let isEverywhere = roomRandom.chance(perMille: 300)
         let chosen = roomRandom.below(instances.count)
         for slot in instances.indices where isEverywhere || slot == chosen {
-            guard let disk = processes[slot].disk else { continue }
+            guard let disk = holder(slot).disk else { continue }
             disk.capacity = disk.liveCount + roomRandom.pick([0, 3, 12, 30])
             note(16, UInt64(slot), 0, "store \(slot) has room for \(disk.room.writeBlockCount)")
-            events.add(.heal(.room(process: slot)), at: end)
+            events.add(.heal(.room(process: holders[slot])), at: end)
         }
     }
 
@@ -126,8 +126,8 @@ extension ReplicationSimulation {
         case .trimming:
             guard trial.endedCount >= trimCount else { return false }
             for slot in instances.indices {
-                processes[slot].disk?.capacity = nil
-                processes[slot].isDiskSlow = false
+                holder(slot).disk?.capacity = nil
+                holder(slot).isDiskSlow = false
             }
             // What waited for room has the same time as what faults held up.
             healedAt = now
@@ -144,11 +144,11 @@ extension ReplicationSimulation {
         let room = roomRandom.pick([0, 5, 7, 13])
         let first = roomRandom.below(instances.count)
         for index in 0..<scarceCount {
-            guard let disk = processes[(first + index) % instances.count].disk else { continue }
+            guard let disk = holder((first + index) % instances.count).disk else { continue }
             disk.capacity = disk.liveCount + room
         }
         // A store that is slow besides has much on its way when others have it already.
-        processes[first].isDiskSlow = roomRandom.chance(perMille: 500)
+        holder(first).isDiskSlow = roomRandom.chance(perMille: 500)
         note(17, UInt64(scarceCount), UInt64(room), "\(scarceCount) stores have room for \(room)")
         trial.begin(
             until: now + policy.grantNanoseconds + 4 * scenario.delayNanosecondsMax + 10_000_000,

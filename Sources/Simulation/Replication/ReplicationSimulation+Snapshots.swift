@@ -59,7 +59,7 @@ extension ReplicationSimulation {
             replica.onSnapshotDeleted(id)
             let delay = random.below(scenario.delayNanosecondsMax)
             events.add(
-                .stored(process: process.index, life: process.life, .dropped(id)),
+                .stored(process: process.index, life: process.storeLife, .dropped(id)),
                 at: now + delay
             )
         }
@@ -70,7 +70,7 @@ extension ReplicationSimulation {
         for mark in primary.snapshots {
             var values: [UInt64: UInt64]?
             for slot in instances.indices {
-                guard let disk = processes[slot].disk, disk.snapshots.contains(mark) else {
+                guard let disk = holder(slot).disk, disk.snapshots.contains(mark) else {
                     // Deleted here, and not yet where the primary took its list from.
                     if snapshots[mark.id] == nil { continue }
                     return fail("replica \(slot) lacks snapshot \(mark.id)")
@@ -87,7 +87,7 @@ extension ReplicationSimulation {
         }
         for (id, taken) in snapshots {
             guard primary.snapshots.contains(SnapshotMark(id: id, number: taken.number)),
-                let values = processes[0].disk?.values(in: .snapshot(id))
+                let values = holder(0).disk?.values(in: .snapshot(id))
             else { return fail("snapshot \(id) was acknowledged and is gone") }
             for block in 0..<UInt64(scenario.hotBlockCount + scenario.wideBlockCount) {
                 let fault = checker.verifySnapshot(

@@ -38,8 +38,8 @@ extension ReplicationSimulation {
     /// from time to time.
     func watchReads(_ process: SimulatedProcess) {
         guard process.isAlive, let primary = process.primary else { return }
-        let readyCount = instances.indices.count { isReady($0, for: process, primary) }
-        let isShort = readyCount < scenario.policy.writeQuorum || process.isFrozen
+        let ready = process.targets.indices.filter { isReady($0, for: process, primary) }
+        let isShort = !primary.isQuorum(slots: ready) || process.isFrozen
         guard !isShort, primary.isServing else {
             process.lastShortAt = now
             return
@@ -69,11 +69,12 @@ extension ReplicationSimulation {
         for process: SimulatedProcess,
         _ primary: PrimaryMachine
     ) -> Bool {
-        let target = processes[slot]
+        guard process.targets[slot] >= 0 else { return false }
+        let target = processes[process.targets[slot]]
         guard let link = process.links[slot], !connections[link].isBroken, target.isAlive,
             !target.isFrozen, !target.isDiskStalled, !target.isDiskSlow,
             target.disk?.damagedBlocks.isEmpty == true, target.disk?.capacity == nil,
-            !cuts[process.index][slot], !cuts[slot][process.index]
+            !cuts[process.index][target.index], !cuts[target.index][process.index]
         else { return false }
         return primary.isReadable(slot)
     }
@@ -96,7 +97,7 @@ extension ReplicationSimulation {
     /// A copy of some block cannot be read any more, while another replica has the same; one that
     /// is written often, if there is any: then it is repaired while it is written.
     func damage(_ slot: Int) {
-        guard instances.count > 1, let disk = processes[slot].disk else { return }
+        guard instances.count > 1, let disk = holder(slot).disk else { return }
         let able = disk.durableBlocks.filter { block in
             let copy = disk.durableCopy(block)
             return copy.value != 0 && disk.copy(block) == copy && isHeldElsewhere(copy, block, disk)
@@ -127,7 +128,7 @@ extension ReplicationSimulation {
         }
     }
 
-    var allDisksInUse: [ReplicaDisk] { instances.indices.compactMap { processes[$0].disk } }
+    var allDisksInUse: [ReplicaDisk] { instances.indices.compactMap { holder($0).disk } }
 }
 
 extension ReplicaAction {

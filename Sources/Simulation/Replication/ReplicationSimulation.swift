@@ -44,7 +44,13 @@ public final class ReplicationSimulation {
     var epoch: UInt64 = 0
     /// The process that was given each epoch.
     var epochOwner: [UInt64: Int] = [:]
+    /// The replicas that the metadata names, and the processes that have them.
     var instances: [ReplicaInstance] = []
+    var holders: [Int] = []
+    /// A replica that is to take another's place.
+    var move: SimulatedMove?
+    /// Chooses what is moved, and when.
+    var moveRandom: SeededRandom
     var nextInstance: UInt64 = 1
 
     var checker: ReplicationChecker
@@ -91,14 +97,15 @@ public final class ReplicationSimulation {
         report = ReplicationReport(seed: seed, traceHash: 0)
         trial = RoomTrial(isWanted: scenario.hasRoomTrial)
         roomRandom = SeededRandom(seed: seed ^ 0x5F11_ED57_0AE5_0001)
+        moveRandom = SeededRandom(seed: seed ^ 0x30FE_0A11_7E11_CA5E)
         let nodeCount = scenario.policy.replicaCount
-        let processCount = nodeCount + scenario.frontCount
+        let spareCount = scenario.moveIntervalNanoseconds > 0 ? 1 : 0
+        let processCount = nodeCount + scenario.frontCount + spareCount
         cuts = Array(repeating: Array(repeating: false, count: processCount), count: processCount)
         for index in 0..<processCount {
             processes.append(
                 SimulatedProcess(
                     index: index,
-                    slot: index < nodeCount ? index : nil,
                     clockRate: UInt64(random.within(1_000_000...1_095_000)),
                     clockOffset: random.below(UInt64(1) << 40),
                     resyncs: scenario.newResyncBudget()
@@ -117,6 +124,7 @@ public final class ReplicationSimulation {
         events.add(.watch, at: 1_000_000)
         if scenario.faultIntervalNanoseconds > 0 { scheduleFault() }
         if scenario.fillIntervalNanoseconds > 0 { scheduleFilling() }
+        if scenario.moveIntervalNanoseconds > 0 { scheduleMove() }
         requestEpoch(processes[random.below(processes.count)])
         while report.failure == nil, let (time, event) = events.popFirst() {
             now = max(now, time)
@@ -167,6 +175,11 @@ public final class ReplicationSimulation {
         case .heal(let healing): heal(healing)
         case .fill: fillStore()
         case .watch: watch()
+        case .beginMove: beginMove()
+        case .advanceMove: advanceMove()
+        case .decideMove(let epoch, let instance): decideMove(epoch, instance)
+        case .endMove(let index, let primary, let instance):
+            endMove(processes[index], primary, instance)
         }
     }
 
@@ -174,7 +187,7 @@ public final class ReplicationSimulation {
     private func addressee(_ event: ClusterEvent) -> SimulatedProcess? {
         switch event {
         case .tick(let index, _), .connect(let index, _, _), .stored(let index, _, _),
-            .client(let index, _), .epochGranted(let index, _):
+            .client(let index, _), .epochGranted(let index, _), .endMove(let index, _, _):
             processes[index]
         case .arrive(let connection, let toReplica):
             processes[
@@ -182,7 +195,7 @@ public final class ReplicationSimulation {
                     ? connections[connection].replicaProcess
                     : connections[connection].primaryProcess
             ]
-        case .disturb, .heal, .watch, .fill: nil
+        case .disturb, .heal, .watch, .fill, .beginMove, .advanceMove, .decideMove: nil
         }
     }
 
@@ -228,28 +241,35 @@ public final class ReplicationSimulation {
         epochOwner[epoch] = process.index
         process.primaryCount += 1
         process.hasServed = false
+        process.targets = holders
         process.links = Array(repeating: nil, count: instances.count)
         note(1, epoch, UInt64(process.index), "process \(process.index) begins epoch \(epoch)")
         let primary = PrimaryMachine(
             epoch: Epoch(epoch),
             primary: PrimaryID(UInt64(process.index) << 32 | UInt64(process.life)),
             instances: instances,
-            localSlot: process.slot,
+            localSlot: holders.firstIndex(of: process.index),
             policy: scenario.policy,
             budget: process.resyncs,
             now: process.localTime(now)
         )
         process.primary = primary
-        for slot in instances.indices {
-            let event = ClusterEvent.connect(
-                process: process.index,
-                primary: process.primaryCount,
-                slot: slot
-            )
-            events.add(event, at: now + random.below(1_000_000))
-        }
+        tellOfMove(process, primary)
+        for slot in process.targets.indices { connectSoon(process, slot) }
         for _ in 0..<scenario.inflightMax { scheduleClient(process) }
     }
+
+    func connectSoon(_ process: SimulatedProcess, _ slot: Int) {
+        let event = ClusterEvent.connect(
+            process: process.index,
+            primary: process.primaryCount,
+            slot: slot
+        )
+        events.add(event, at: now + random.below(1_000_000))
+    }
+
+    /// The process that has the replica which the metadata names in a place.
+    func holder(_ slot: Int) -> SimulatedProcess { processes[holders[slot]] }
 
     /// Ends the primary a process is, with what its clients wait for.
     func endPrimary(_ process: SimulatedProcess) {
@@ -258,7 +278,7 @@ public final class ReplicationSimulation {
         process.operations.removeAll()
         process.payloads.removeAll()
         for connection in process.links { if let connection { breakLink(connection) } }
-        process.links = Array(repeating: nil, count: instances.count)
+        process.links = Array(repeating: nil, count: process.targets.count)
     }
 
     /// Someone outside who takes a volume over when nobody serves it.

@@ -25,6 +25,14 @@ enum ClusterEvent {
     case fill
     /// Somebody outside looks whether there is a primary.
     case watch
+    /// An operator has a replica moved.
+    case beginMove
+    /// Who manages the volume goes on with a move.
+    case advanceMove
+    /// The metadata is to name the new replica, under an epoch.
+    case decideMove(epoch: UInt64, instance: ReplicaInstance)
+    /// A primary hears that it does.
+    case endMove(process: Int, primary: Int, instance: ReplicaInstance)
 }
 
 /// The end of a storage operation of a replica.
@@ -98,8 +106,6 @@ struct ClientOperation {
 /// What is volatile goes with its life.
 final class SimulatedProcess {
     let index: Int
-    /// The slot of its replica, if it has one.
-    let slot: Int?
     /// How fast its clock runs, in millionths, and where it began.
     let clockRate: UInt64
     let clockOffset: UInt64
@@ -112,6 +118,8 @@ final class SimulatedProcess {
     var inbox: [ClusterEvent] = []
 
     var disk: ReplicaDisk?
+    /// Grows with each start of a replica.
+    var storeLife = 1
     var replica: ReplicaMachine?
     /// When the last write that was asked for is in memory, and the last flush done.
     var lastAppendAt: UInt64 = 0
@@ -127,6 +135,8 @@ final class SimulatedProcess {
     var primary: PrimaryMachine?
     /// Grows with each primary it has been.
     var primaryCount = 0
+    /// The process of the replica in each of the primary's slots; −1 where none is.
+    var targets: [Int] = []
     /// The connection to each slot's replica.
     var links: [Int?] = []
     var operations: [UInt64: ClientOperation] = [:]
@@ -135,18 +145,18 @@ final class SimulatedProcess {
     /// When somebody was last missing whom its reads need.
     var lastShortAt: UInt64 = 0
     var hasServed = false
+    /// Whether its replica has moved elsewhere, and is to be deleted.
+    var isLeft = false
     var isAskingForEpoch = false
 
     init(
         index: Int,
-        slot: Int?,
         clockRate: UInt64,
         clockOffset: UInt64,
         resyncs: ResyncBudget
     ) {
         self.resyncs = resyncs
         self.index = index
-        self.slot = slot
         self.clockRate = clockRate
         self.clockOffset = clockOffset
     }

@@ -30,11 +30,12 @@ extension Worker {
             epoch: assignment.leaseEpoch,
             primary: replication.process,
             instances: assignment.placements.map(\.instance),
-            localSlot: primary.slots.firstIndex { localReplica(of: primary, $0.placement) != nil },
+            localSlot: primary.slots.firstIndex { isLocal($0.placement, primary) },
             policy: policy,
             budget: replication.resyncs,
             now: now
         )
+        if let move = assignment.move { begin(move, of: primary) }
         for slot in primary.slots.indices {
             if primary.slots[slot].link == nil {
                 primary.slots[slot].connectAt = now
@@ -46,6 +47,11 @@ extension Worker {
         primary.isWaitingWorthwhile = true
         mark(primary)
         replication.scheduleTick(now)
+    }
+
+    /// Whether a replica is on this reactor.
+    func isLocal(_ placement: ServicePlacement, _ primary: PrimaryHost) -> Bool {
+        localReplica(of: primary, placement) != nil
     }
 
     private func localReplica(
@@ -131,7 +137,8 @@ extension Worker {
     /// Connects to the replica in a slot, when it is time.
     func connect(_ primary: PrimaryHost, _ slot: Int) {
         guard primary.slots[slot].link == nil, primary.slots[slot].peer == nil,
-            primary.slots[slot].connectAt <= now, !primary.isEnded
+            primary.slots[slot].connectAt <= now, !primary.isEnded,
+            !primary.slots[slot].isVacant
         else { return }
         let placement = primary.slots[slot].placement
         if let replica = localReplica(of: primary, placement) {

@@ -272,9 +272,10 @@ extension PrimaryHost {
     /// The replica of this reactor, if it counts and has everything committed.
     var completeLocalReplica: ReplicaHost? {
         guard let machine else { return nil }
-        let summaries = machine.peerSummaries
-        for (slot, summary) in zip(slots, summaries) where summary.isComplete {
-            if let local = slot.local, summary.behindCount == 0 { return local }
+        for slot in slots.indices {
+            guard let local = slots[slot].local else { continue }
+            let summary = machine.summary(slot: slot)
+            if summary.isComplete, summary.behindCount == 0 { return local }
         }
         return nil
     }

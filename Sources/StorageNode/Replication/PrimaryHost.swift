@@ -18,6 +18,8 @@ final class PrimaryHost {
     /// One of the volume's replicas, as its primary reaches it.
     struct Slot {
         var placement: ServicePlacement
+        /// Whether its replica has moved elsewhere, and none is here.
+        var isVacant = false
         /// A replica of the same reactor.
         var local: ReplicaHost?
         /// The name of the link that is up, local or not.

@@ -21,6 +21,31 @@ public struct ServicePlacement: Sendable, Hashable {
     }
 }
 
+/// A replica that is filled to take another one's place.
+public struct ServiceMove: Sendable, Hashable {
+    /// The one whose place it takes.
+    public var from: ReplicaInstance
+    /// The new one.
+    public var to: ServicePlacement
+    /// Whether both sets of replicas are to count, once the new one has everything.
+    public var joins: Bool
+
+    /// Creates a move.
+    public init(from: ReplicaInstance, to: ServicePlacement, joins: Bool) {
+        self.from = from
+        self.to = to
+        self.joins = joins
+    }
+}
+
+/// How far a move is, as the primary sees it.
+public struct ServiceMoveStatus: Sendable, Hashable {
+    /// How far it is.
+    public var phase: MovePhase
+    /// The new replica.
+    public var peer: PeerSummary
+}
+
 /// A TCP address.
 public struct PeerAddress: Sendable, Hashable {
     /// An address or a name.
@@ -55,8 +80,10 @@ public struct ServiceAssignment: Sendable, Hashable {
     public var access: VolumeAccess
     /// Replicas that make a write safe.
     public var writeQuorum: Int
-    /// All replicas.
+    /// All replicas that count.
     public var placements: [ServicePlacement]
+    /// A replica that is to take another one's place.
+    public var move: ServiceMove?
 
     /// Creates an assignment.
     public init(
@@ -69,7 +96,8 @@ public struct ServiceAssignment: Sendable, Hashable {
         exportEpoch: UInt64,
         access: VolumeAccess,
         writeQuorum: Int,
-        placements: [ServicePlacement]
+        placements: [ServicePlacement],
+        move: ServiceMove? = nil
     ) {
         self.volume = volume
         self.name = name
@@ -81,6 +109,7 @@ public struct ServiceAssignment: Sendable, Hashable {
         self.access = access
         self.writeQuorum = writeQuorum
         self.placements = placements
+        self.move = move
     }
 }
 
@@ -114,8 +143,10 @@ public struct ServiceStatus: Sendable, Hashable {
     public var connectionCount: Int
     /// Whether writes are refused, because the stores of too few replicas have room.
     public var refusesWrites: Bool
-    /// Its replicas, in the order of the placements; empty when it has stopped.
+    /// The replicas that count; empty when it has stopped.
     public var peers: [PeerSummary]
+    /// The move under way.
+    public var move: ServiceMoveStatus?
 }
 
 /// Why a node refused to serve a volume.

@@ -50,7 +50,8 @@ extension Worker {
             }
             watchRoom(primary)
             if !primary.snapshotWaits.isEmpty { expireSnapshotWaits(primary) }
-            for slot in primary.slots.indices where !primary.isDeposed {
+            for slot in primary.slots.indices
+            where !primary.isDeposed && !primary.slots[slot].isVacant {
                 connect(primary, slot)
                 if primary.slots[slot].link == nil { isConnecting = true }
             }
@@ -107,42 +108,21 @@ extension Worker {
             assignment.leaseEpoch > before.leaseEpoch
                 || assignment.placements.count == before.placements.count
         else { return .failure(.invalid("as many replicas as it has under this epoch")) }
-        primary.assignment = assignment
         if assignment.leaseEpoch > before.leaseEpoch {
             primary.machine?.close(now: now)
             carryOut(primary)
-            replaceSlots(of: primary, before)
+            primary.assignment = assignment
+            layOutSlots(of: primary)
             takeOver(primary)
         } else {
-            replaceSlots(of: primary, before)
+            guard mayBecome(assignment, primary) else {
+                return .failure(.invalid("the replicas that count under this epoch"))
+            }
+            primary.assignment = assignment
+            changeSlots(of: primary)
         }
         publishServices()
         return .success(status(of: primary))
-    }
-
-    /// Takes over what has changed about the replicas.
-    private func replaceSlots(of primary: PrimaryHost, _ before: ServiceAssignment) {
-        let placements = primary.assignment.placements
-        guard placements.count == primary.slots.count else {
-            for slot in primary.slots.indices { cutLink(primary, slot) }
-            primary.slots = placements.map { PrimaryHost.Slot(placement: $0) }
-            return
-        }
-        for slot in placements.indices {
-            let old = primary.slots[slot].placement
-            primary.slots[slot].placement = placements[slot]
-            guard old.instance != placements[slot].instance else {
-                if old.address != placements[slot].address { primary.slots[slot].connectAt = now }
-                continue
-            }
-            cutLink(primary, slot)
-            primary.slots[slot].connectAt = now
-            if primary.assignment.leaseEpoch == before.leaseEpoch {
-                primary.machine?.replace(slot: slot, by: placements[slot].instance, now: now)
-                mark(primary)
-            }
-        }
-        replication.scheduleTick(now)
     }
 
     /// Gives a volume back in order: what was acknowledged is made durable, grants are released.
@@ -236,7 +216,8 @@ extension Worker {
             needsEpoch: primary.stopReason != nil,
             connectionCount: primary.connectionCount,
             refusesWrites: primary.room.refusesWrites,
-            peers: primary.machine?.peerSummaries ?? []
+            peers: primary.machine?.peerSummaries ?? [],
+            move: moveStatus(of: primary)
         )
     }
 

@@ -139,7 +139,7 @@ package func nodeText(_ node: Node) -> String {
     fieldLines([
         ("Name", node.name),
         ("State", nodeStateText(node)),
-        ("Takes volumes", node.draining ? "no, it drains" : "yes"),
+        ("Takes volumes", node.draining ? "no, it drains\(drainText(node))" : "yes"),
         ("Volumes", volumesText(node)),
         ("NBD", node.nbdEndpoint ?? "-"),
         ("NBD socket", node.nbdUnixPath ?? "-"),
@@ -194,38 +194,6 @@ private func usedText(_ space: StoreSpaceUsage) -> String {
     case .refusing: return "\(used), writes are refused: \(help)"
     case .waiting: return "\(used), writes wait: make room on the file system of its store"
     case .ample, nil: return used
-    }
-}
-
-/// `volctl node drain`.
-struct NodeDrain: SingleNodeCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "drain",
-        abstract: "Let a node take no new volumes.",
-        discussion: """
-            The volumes that it has stay on it; this build does not move them. Clones of their \
-            snapshots and images share data with them, so they are still made there. --undo lets \
-            it take volumes again.
-            """
-    )
-
-    @OptionGroup var node: NodeArgument
-    @Flag(help: "Let it take volumes again.")
-    var undo = false
-    @OptionGroup var cluster: ClusterOptions
-
-    func run() async throws {
-        let node = try await withNode { client, name throws(ControlError) in
-            try await client.updateNode(name, NodeUpdate(draining: !undo))
-        }
-        if cluster.json {
-            printDocument(node)
-        } else if node.draining {
-            let left = counted(node.volumeCount, "volume")
-            printText("\(node.name) takes no new volumes; it still has \(left).")
-        } else {
-            printText("\(node.name) takes volumes again.")
-        }
     }
 }
 

@@ -152,9 +152,16 @@ private func replicasText(_ volume: Volume) -> String {
         }
         let isKnown = replica.state != .unknown
         let room = replica.lacksRoom == true ? ", no room" : ""
+        let part = replica.resyncPerMille.map { ", \($0 / 10)%" } ?? ""
         return replica.node
-            + (isKnown ? " (\(replica.state.rawValue)\(behind ?? "")\(room))" : "")
-    }.joined(separator: ", ")
+            + (isKnown ? " (\(replica.state.rawValue)\(part)\(behind ?? "")\(room))" : "")
+    }.joined(separator: ", ") + (volume.move.map { ", \(moveText($0))" } ?? "")
+}
+
+/// How far a move is, for people.
+private func moveText(_ move: VolumeMove) -> String {
+    let part = move.perMille.map { ", \($0 / 10)%" } ?? ""
+    return "\(move.from) moves to \(move.to) (\(move.phase?.rawValue ?? "not begun")\(part))"
 }
 
 /// The hosts that have the volume now.
