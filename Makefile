@@ -9,9 +9,9 @@ release := --configuration release
 data-path := CAIRN_TARGETS=data-path $(SWIFT)
 
 # What runs in seconds and has no clock, disk or network in it.
-smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|SCSITests|FuzzTests|TidyTests
+smoke := BlockCoreTests|LogFormatTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|SCSITests|ISCSIWireTests|ISCSISessionTests|FuzzTests|TidyTests
 # What the address sanitizer is for: all memory below the control plane.
-sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|SCSITests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
+sanitized := BlockCoreTests|LogFormatTests|LogStoreTests|NBDWireTests|NBDSessionTests|ReplicationTests|PeerWireTests|SCSITests|ISCSIWireTests|ISCSISessionTests|FuzzTests|ReactorTests|SimulationTests|StorageNodeTests
 # Those in which more than one thread runs.
 threaded := ReactorTests|StorageNodeTests
 

@@ -58,15 +58,23 @@ let dataPathTargets: [Target] = [
     dataPath("NBDSession", ["BlockCore", "NBDWire"]),
     dataPath("Replication", ["BlockCore"]),
     dataPath("SCSI", ["BlockCore"]),
+    dataPath("ISCSIWire", ["BlockCore"]),
+    dataPath("ISCSISession", ["BlockCore", "ISCSIWire"]),
     dataPath("PeerWire", ["BlockCore", "Replication"]),
-    dataPath("FuzzSupport", ["BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire"]),
+    dataPath(
+        "FuzzSupport",
+        [
+            "BlockCore", "NBDWire", "NBDSession", "Replication", "PeerWire", "ISCSIWire",
+            "ISCSISession",
+        ]
+    ),
     dataPath("Reactor", ["BlockCore", "StorageIO", "CLinux"]),
     dataPath("Simulation", ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"]),
     dataPath(
         "StorageNode",
         [
             "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDWire", "NBDSession", "PeerWire",
-            "Reactor", "Replication", "CLinux", "COpenSSL",
+            "Reactor", "Replication", "CLinux", "COpenSSL", "SCSI", "ISCSIWire", "ISCSISession",
         ]
     ),
     .executableTarget(
@@ -101,6 +109,11 @@ let dataPathTargets: [Target] = [
         ["BlockCore", "NBDWire", "NBDSession", "CAllocationCounter"]
     ),
     dataPathTests("SCSITests", ["BlockCore", "SCSI", "CAllocationCounter", "TestSupport"]),
+    dataPathTests("ISCSIWireTests", ["BlockCore", "ISCSIWire"]),
+    dataPathTests(
+        "ISCSISessionTests",
+        ["BlockCore", "ISCSIWire", "ISCSISession", "CAllocationCounter"]
+    ),
     dataPathTests("ReplicationTests", ["BlockCore", "Replication", "CAllocationCounter"]),
     dataPathTests(
         "PeerWireTests",
@@ -122,7 +135,8 @@ let dataPathTargets: [Target] = [
         "StorageNodeTests",
         [
             "BlockCore", "StorageIO", "LogStore", "NBDSession", "Reactor", "Replication",
-            "StorageNode", "ChildProcesses", "CAllocationCounter", "TestSupport",
+            "StorageNode", "ISCSIWire", "ISCSISession", "ChildProcesses", "CAllocationCounter",
+            "TestSupport",
         ]
     ),
     dataPathTests(

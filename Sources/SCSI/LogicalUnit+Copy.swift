@@ -289,14 +289,15 @@ private struct CopyLayout {
             return SCSISense(.illegalRequest, .tooManySegmentDescriptors)
         }
         guard inlineByteCount == 0 else { return .invalidField(parameters: 12) }
-        for index in 0..<targetCount
+        // A descriptor that is begun counts: those of other types have other lengths.
+        for index in 0..<Self.begun(targetByteCount, CopyList.targetByteCount)
         where parameters.load(targetOffset(index), as: UInt8.self) != CopyList.identification {
             return SCSISense(.illegalRequest, .unsupportedTargetDescriptor)
         }
         guard targetByteCount % CopyList.targetByteCount == 0 else {
             return .invalidField(parameters: 2)
         }
-        for index in 0..<segmentCount
+        for index in 0..<Self.begun(segmentByteCount, CopyList.segmentByteCount)
         where parameters.load(segmentOffset(index), as: UInt8.self) != CopyList.blockToBlock {
             return SCSISense(.illegalRequest, .unsupportedSegmentDescriptor)
         }
@@ -304,5 +305,9 @@ private struct CopyLayout {
             return .invalidField(parameters: 8)
         }
         return nil
+    }
+
+    private static func begun(_ byteCount: Int, _ descriptorByteCount: Int) -> Int {
+        (byteCount + descriptorByteCount - 1) / descriptorByteCount
     }
 }

@@ -137,7 +137,8 @@ extension LogicalUnit {
         let limits = description.limits
         let shift = UInt32(geometry.blockShift)
         let isThin = description.isThin
-        data.skip(1)
+        // WSNZ: WRITE SAME needs a length.
+        data.append(UInt8(0x01))
         data.append(UInt8(geometry.compareBlockCountMax))
         data.append(UInt16(clamping: limits.granularityByteCount >> shift))
         data.append(UInt32(clamping: geometry.transferBlockCountMax))

@@ -72,7 +72,8 @@ extension LogicalUnit {
 
     /// WRITE SAME.
     ///
-    /// Spec: SBC-3, 5.44; no blocks means all to the end, where that is not too many.
+    /// Without a length it is refused (WSNZ is 1): what a length that was forgotten would fill is
+    /// everything. Spec: SBC-3, 5.44, 6.6.3.
     func planWriteSame(_ command: SCSICommand) -> SCSIPlan {
         let block = command.block
         if let refused = writeSameRange(block).refusal { return .fail(refused) }
@@ -97,16 +98,13 @@ extension LogicalUnit {
     private func writeSameRange(
         _ block: SCSICommandBlock
     ) -> (span: BlockSpan, refusal: SCSISense?) {
-        var span = block.span
+        let span = block.span
         guard geometry.contains(span.address, span.count) else {
             return (span, SCSISense(.illegalRequest, .addressOutOfRange))
         }
-        if span.count == 0 {
-            span = BlockSpan(address: span.address, count: geometry.blockCount - span.address)
-        }
         let field = block.operationCode == 0x41 ? 7 : 10
-        let isTooLong = span.count > geometry.writeSameBlockCountMax
-        return (span, isTooLong ? .invalidField(command: field) : nil)
+        let isFine = span.count > 0 && span.count <= geometry.writeSameBlockCountMax
+        return (span, isFine ? nil : .invalidField(command: field))
     }
 
     private func writeSame(
@@ -115,7 +113,6 @@ extension LogicalUnit {
         dataOut: UInt32
     ) -> SCSIPlan {
         let span = writeSameRange(block).span
-        guard span.count > 0 else { return SCSIPlan(.reply(.good), dataOutByteCount: dataOut) }
         let operation = BlockOperation(
             isZero ? .writeZeroes : .writeSame,
             offset: span.address << geometry.blockShift,

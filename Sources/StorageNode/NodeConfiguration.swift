@@ -72,6 +72,14 @@ public struct NodeConfiguration: Sendable {
     public var stores: [StoreConfiguration]
     /// Where to listen.
     public var listeners: [ListenAddress]
+    /// Where to listen for iSCSI initiators.
+    public var iscsiListeners: [ListenAddress] = []
+    /// Where initiators are told that the node is, if not where it listens.
+    public var iscsiAdvertised: [ListenAddress] = []
+    /// Who may use what over iSCSI.
+    public var iscsiAccess = ISCSIAccess.everybody
+    /// Whether initiators are told that they may eject volumes, as trays of their own.
+    public var hasRemovableUnits = false
     /// Where other nodes' primaries reach the replicas here; nil for a node without.
     public var peerListener: ListenAddress?
     /// The credentials of links between nodes, which are under TLS then; nil for links without.
@@ -105,10 +113,12 @@ public struct NodeConfiguration: Sendable {
     /// Operations that each reactor needs room for: what was asked for, at least what all
     /// connections and as many device transfers as there may be can have in flight together.
     var operationCountMax: Int {
-        let listenerCount = listeners.count + (peerListener == nil ? 0 : 1)
+        let listenerCount =
+            listeners.count + iscsiListeners.count + (peerListener == nil ? 0 : 1)
+        let initiatorCount = iscsiListeners.isEmpty ? 0 : limits.iscsiConnectionCountMax
         let socketCount =
             limits.socketOperationCountMax(listenerCount: listenerCount)
-            + 3 * limits.peerLinkCountMax
+            + 3 * (limits.peerLinkCountMax + initiatorCount)
         return max(reactor.operationCountMax, socketCount + limits.deviceOperationCount)
     }
 

@@ -34,6 +34,13 @@ public struct NodeLimits: Sendable, Hashable {
     /// Seconds that they have for it from accept on, TLS included: five times as long as a primary
     /// waits for an answer.
     public var peerGreetingSeconds: Int = 5
+    /// iSCSI connections on one reactor: 64 sessions of each of a few volumes, or four paths of 64
+    /// hosts.
+    public var iscsiConnectionCountMax: Int = 256
+    /// Requests of iSCSI commands in work in the stores of one reactor: 32 of each session.
+    ///
+    /// More are answered BUSY.
+    public var iscsiRequestCountMax: Int = 8192
     /// Messages that a reactor's mailbox holds; those that find it full wait with their sender.
     ///
     /// For all that can be under way at worst, 16 reactors would need 73,856 requests or their

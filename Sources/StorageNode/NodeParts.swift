@@ -12,6 +12,7 @@ struct NodeParts {
     let storeWorkers: [Int]
     let listeners: [ListenAddress]
     let peerListener: ListenAddress?
+    let iscsiListeners: [ListenAddress]
 
     init(_ configuration: NodeConfiguration, sink: @escaping NodeEventSink) throws(NodeError) {
         try Self.check(configuration)
@@ -35,6 +36,7 @@ struct NodeParts {
         for worker in workers {
             worker.peers = workers.map(\.mailbox)
             worker.peerWakers = workers.map(\.reactor.waker)
+            worker.peerControls = workers.map(\.control)
             worker.needsWake = Array(repeating: false, count: workers.count)
             // What a reactor serves itself comes behind the stores.
             worker.storeWorkers = storeWorkers.map { Int32($0) } + workers.indices.map { Int32($0) }
@@ -50,6 +52,14 @@ struct NodeParts {
         // Before what takes time: a port that is taken is said at once.
         listeners = try Self.listen(configuration.listeners, workers[storeWorkers.first ?? 0])
         peerListener = try Self.listenForPeers(configuration, workers[storeWorkers.first ?? 0])
+        iscsiListeners = try Self.listenForInitiators(
+            configuration,
+            workers[storeWorkers.first ?? 0]
+        )
+        let advertised =
+            configuration.iscsiAdvertised.isEmpty
+            ? iscsiListeners : configuration.iscsiAdvertised
+        for worker in workers { worker.iscsi?.portals = advertised.compactMap(\.portal) }
         for worker in workers {
             worker.reactor.registerBuffers([worker.arena] + worker.hosts.map(\.store.deviceMemory))
         }
@@ -130,6 +140,19 @@ struct NodeParts {
         return bound
     }
 
+    /// Listens for iSCSI initiators, on the same reactor.
+    private static func listenForInitiators(
+        _ configuration: NodeConfiguration,
+        _ worker: Worker
+    ) throws(NodeError) -> [ListenAddress] {
+        let first = worker.listeners.count
+        let bound = try listen(configuration.iscsiListeners, worker)
+        for index in first..<worker.listeners.count {
+            worker.listeners[index].isForInitiators = true
+        }
+        return bound
+    }
+
     private static func listen(
         _ addresses: [ListenAddress],
         _ worker: Worker
@@ -158,6 +181,17 @@ struct NodeParts {
     }
 }
 
+extension ListenAddress {
+    /// The address as discovery tells it; nil for what is none for initiators: every address, or a
+    /// path.
+    fileprivate var portal: String? {
+        guard case .tcp(let host, _) = self, !["", "0.0.0.0", "::"].contains(host) else {
+            return nil
+        }
+        return "\(description),1"
+    }
+}
+
 extension Worker {
     /// Opens a device and makes the store on it one of this worker's.
     func addStore(_ index: Int32, _ configuration: StoreConfiguration) throws(NodeError) {
@@ -167,7 +201,8 @@ extension Worker {
         } catch { throw .device(path: configuration.path, error) }
         var log = configuration.log
         // What all reactors can send it, as far as it is let in, and the store's own trims.
-        let comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
+        var comingCount = limits.requestCountMax(reactorCount: shared.configuration.reactorCount)
+        if iscsi != nil { comingCount += limits.iscsiRequestCountMax }
         let admittedCount = min(comingCount, limits.storeRequestCountMax)
         log.requestCountMax = admittedCount + 64 + limits.replicaRequestCountMax
         let host = StoreHost(

@@ -21,6 +21,8 @@ public final class StorageNode: Sendable {
 
     /// The addresses that clients reach it at, with the ports that the system chose.
     public let listeners: [ListenAddress]
+    /// The addresses that initiators reach it at.
+    public let iscsiListeners: [ListenAddress]
     /// The engine of each reactor, and why.
     public let engines: [EngineReport]
     /// Where other nodes reach its replicas; nil when it does not listen for them.
@@ -33,6 +35,7 @@ public final class StorageNode: Sendable {
         workers = parts.workers
         storeWorkers = parts.storeWorkers
         listeners = parts.listeners
+        iscsiListeners = parts.iscsiListeners
         peerListener = parts.peerListener
         engines = parts.workers.map(\.reactor.report)
         storePaths = parts.shared.configuration.stores.map(\.path)

@@ -10,6 +10,8 @@ struct ListenerState {
     var listener: Listener
     /// For other nodes' primaries, not for clients.
     var isForPeers = false
+    /// For iSCSI initiators.
+    var isForInitiators = false
     var isArmed = false
     var isClosed = false
 }
@@ -46,6 +48,8 @@ extension Worker {
             counters.refusedCount &+= 1
             return socket.closeUnused()
         }
+        // Where an initiator belongs is known when it says what it wants.
+        guard !listeners[index].isForInitiators else { return adoptISCSI(socket) }
         let worker = placeOfNext()
         guard worker != Int(self.index) else { return adopt(socket) }
         var message = HopMessage(.adopt, worker: self.index)
@@ -266,6 +270,7 @@ extension Worker {
         for index in connections.indices where connections[index].state != .free {
             sweep(connections[index])
         }
+        sweepISCSI()
     }
 
     private func sweep(_ connection: Connection) {

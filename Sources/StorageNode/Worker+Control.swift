@@ -137,6 +137,7 @@ extension Worker {
     /// Takes a new catalogue, and sees off the connections whose export is gone.
     func onCatalog(_ catalog: ExportCatalog) {
         directory.catalog = catalog
+        onISCSICatalog(catalog)
         for index in connections.indices {
             let connection = connections[index]
             guard connection.state == .open || connection.state == .draining,
@@ -189,6 +190,7 @@ extension Worker {
                 connection.slotCount == 0 && connection.filling.isEmpty && !connection.isSending
             if isLate || isQuiet { drop(connection) }
         }
+        stopISCSI(isLate: isLate)
         reportDrained()
     }
 

@@ -70,6 +70,7 @@ extension Worker {
                 }
                 switch token.kind {
                 case TokenKind.localRequest: finish(completion)
+                case TokenKind.iscsiRequest: finishISCSI(completion)
                 case TokenKind.replicaRequest: onReplicaCompletion(completion)
                 default: returnHop(completion)
                 }

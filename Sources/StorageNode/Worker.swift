@@ -67,6 +67,11 @@ final class Worker: @unchecked Sendable {
         static let peerReceive: UInt8 = 10
         static let peerSend: UInt8 = 11
         static let peerClose: UInt8 = 12
+        static let iscsiReceive: UInt8 = 13
+        static let iscsiSend: UInt8 = 14
+        static let iscsiClose: UInt8 = 15
+        /// Of a store request: from a slot of an iSCSI connection here.
+        static let iscsiRequest: UInt8 = 16
     }
 
     let index: Int32
@@ -83,6 +88,8 @@ final class Worker: @unchecked Sendable {
     let remotes: RemoteTable
     /// Replicated volumes: what it holds of them and serves.
     let replication: ReplicationState
+    /// iSCSI; nil on a node without it.
+    let iscsi: ISCSIFront?
     /// What holes are answered with where the protocol has no word for them.
     let zeroes: ByteRegion
     let directory = ExportDirectory()
@@ -90,6 +97,7 @@ final class Worker: @unchecked Sendable {
     /// The mailboxes of all workers, set before the threads start.
     var peers: [Mailbox<HopMessage>] = []
     var peerWakers: [Waker] = []
+    var peerControls: [ControlQueue] = []
     var needsWake: [Bool] = []
     /// Messages for each worker whose mailbox was full, in order.
     ///
@@ -181,6 +189,7 @@ final class Worker: @unchecked Sendable {
             process: shared.process,
             byteCount: configuration.replicationMemoryByteCount
         )
+        iscsi = configuration.iscsiListeners.isEmpty ? nil : ISCSIFront(limits: limits)
         ready = FixedRing(capacityMin: limits.placeCountMax)
         waiting = FixedRing(capacityMin: limits.placeCountMax)
         flushing = FixedRing(capacityMin: limits.placeCountMax)
@@ -218,15 +227,20 @@ final class Worker: @unchecked Sendable {
         for work in control.takeAll() { work(self) }
         resumeWaiting()
         advanceReady()
+        advanceReadyISCSI()
         submitAgain()
+        submitAgainISCSI()
         tickReplication()
         settleReplication()
         for index in hosts.indices { endTurn(hosts[index]) }
         settleReplication()
         // The device works while the replies are copied out.
-        if !flushing.isEmpty { reactor.submitDeviceOperations() }
+        if !flushing.isEmpty || iscsi?.flushing.isEmpty == false {
+            reactor.submitDeviceOperations()
+        }
         flushLinks()
         flushAll()
+        flushAllISCSI()
         if sweepAt <= now { sweep() }
         postBacklogs()
         wakePeers()
@@ -237,6 +251,7 @@ final class Worker: @unchecked Sendable {
         if !ready.isEmpty || !again.isEmpty || lapCount > 0 || (hasFreed && !waiting.isEmpty) {
             return now
         }
+        if let iscsi, !iscsi.ready.isEmpty || !iscsi.again.isEmpty { return now }
         var deadline = needsSweep ? sweepAt : nil
         for index in hosts.indices {
             guard let due = hosts[index].deadline else { continue }
@@ -275,6 +290,12 @@ final class Worker: @unchecked Sendable {
             if let link = link(token) { onPeerSent(link, completion.result) }
         case TokenKind.peerClose:
             if let link = link(token) { onPeerClosed(link) }
+        case TokenKind.iscsiReceive:
+            if let found = iscsiConnection(token) { onISCSIReceived(found, completion.result) }
+        case TokenKind.iscsiSend:
+            if let found = iscsiConnection(token) { onISCSISent(found, completion.result) }
+        case TokenKind.iscsiClose:
+            if let found = iscsiConnection(token) { onISCSIClosed(found) }
         case TokenKind.listenerClose:
             listeners[Int(token.index)].isClosed = true
         default:

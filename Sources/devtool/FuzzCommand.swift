@@ -1,7 +1,7 @@
 import Foundation
 import FuzzSupport
 
-/// Runs `devtool fuzz nbd|peer [--count N] [--seed N] [--start N]`, or with `nbd --corpus DIR`
+/// Runs `devtool fuzz nbd|peer|iscsi [--count N] [--seed N] [--start N]`, or with `nbd --corpus DIR`
 /// writes the conversations that it starts from, for libFuzzer.
 ///
 /// - Returns: The process's exit code: 0 nothing found, 1 a broken rule, 2 wrong usage.
@@ -10,11 +10,29 @@ func runFuzz(arguments: [String]) -> Int32 {
         return writeCorpus(folder: arguments[2])
     }
     guard let options = FuzzOptions(arguments) else {
-        say("usage: devtool fuzz nbd|peer [--count N] [--seed N] [--start N]")
+        say("usage: devtool fuzz nbd|peer|iscsi [--count N] [--seed N] [--start N]")
         say("       devtool fuzz nbd --corpus DIR")
         return 2
     }
-    return options.isPeer ? fuzzPeer(options) : fuzzNBD(options)
+    switch options.name {
+    case "peer": return fuzzPeer(options)
+    case "iscsi": return fuzzISCSI(options)
+    default: return fuzzNBD(options)
+    }
+}
+
+private func fuzzISCSI(_ options: FuzzOptions) -> Int32 {
+    var fuzzer = ISCSIFuzzer(seed: options.seed)
+    var total = NBDFuzzer.Summary()
+    return options.run { (range) throws(FuzzFailure) in
+        let summary = try fuzzer.run(range)
+        total.runCount += summary.runCount
+        total.requestCount += summary.requestCount
+        total.outputCount += summary.outputCount
+        total.digest = (total.digest &* 31) ^ summary.digest
+        return "\(total.runCount) connections, \(total.requestCount) commands accepted, "
+            + "\(total.outputCount) outputs, digest \(String(total.digest, radix: 16))"
+    }
 }
 
 private func fuzzNBD(_ options: FuzzOptions) -> Int32 {
@@ -48,15 +66,17 @@ private func fuzzPeer(_ options: FuzzOptions) -> Int32 {
 
 /// The options of `devtool fuzz`.
 private struct FuzzOptions {
-    var isPeer: Bool
+    var name: String
     var count: UInt64 = 1_000_000
     var seed: UInt64 = 1
     var start: UInt64 = 0
 
     init?(_ arguments: [String]) {
         var rest = arguments[...]
-        guard let name = rest.popFirst(), ["nbd", "peer"].contains(name) else { return nil }
-        isPeer = name == "peer"
+        guard let name = rest.popFirst(), ["nbd", "peer", "iscsi"].contains(name) else {
+            return nil
+        }
+        self.name = name
         while let name = rest.popFirst() {
             guard let text = rest.popFirst(), let value = UInt64(text) else { return nil }
             switch name {
@@ -76,7 +96,6 @@ private struct FuzzOptions {
     func run(_ batch: (Range<UInt64>) throws(FuzzFailure) -> String) -> Int32 {
         // Where a trap ends the process, the last line says which runs to repeat.
         let batchCount: UInt64 = 250_000
-        let name = isPeer ? "peer" : "nbd"
         say("fuzz \(name) seed=\(seed) start=\(start) count=\(count)")
         let clock = ContinuousClock()
         let begin = clock.now

@@ -15,8 +15,8 @@ extension Run {
                     + "or none."
             )
         }
-        guard listenNbd != nil || listenNbdUnix != nil else {
-            throw ValidationError("Give --listen-nbd or --listen-nbd-unix, or both.")
+        guard listenNbd != nil || listenNbdUnix != nil || initiators.iscsi != nil else {
+            throw ValidationError("Give --listen-nbd, --listen-nbd-unix or --iscsi, or several.")
         }
         if tls != .off, tlsCertificates == nil, tlsPsk == nil {
             throw ValidationError("--tls \(tls.rawValue) needs --tls-certificates or --tls-psk.")

@@ -16,7 +16,7 @@ import UnixSignals
 /// `volnode run`.
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves stores over NBD until it gets SIGTERM, SIGINT or SIGHUP.",
+        abstract: "Serves stores over NBD and iSCSI until it gets SIGTERM, SIGINT or SIGHUP.",
         discussion: """
             With a metadata service, it says which volumes there are. Without one, --volume makes
             and exports volumes, for tests and simple use.
@@ -70,6 +70,8 @@ struct Run: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("Where to serve NBD on a unix socket.", valueName: "path"))
     var listenNbdUnix: String?
+
+    @OptionGroup var initiators: ISCSIOptions
 
     @Option(
         help: ArgumentHelp("Where to serve the node's own API.", valueName: "host:port"),
@@ -234,7 +236,8 @@ struct Run: AsyncParsableCommand {
 
     private func start(_ logger: Logger, _ wake: WakeSignal) async throws -> StorageNode {
         let log = NodeLog(logger: logger)
-        let configuration = nodeConfiguration
+        var configuration = nodeConfiguration
+        try initiators.apply(to: &configuration)
         try AddressSpaceLimit.require(
             reserving: UInt64(configuration.memoryByteCount),
             advice: Failure.memoryAdvice
@@ -355,6 +358,9 @@ struct Run: AsyncParsableCommand {
         }
         for address in node.listeners {
             logger.notice("serving NBD", metadata: ["address": "\(address)"])
+        }
+        for address in node.iscsiListeners {
+            logger.notice("serving iSCSI", metadata: ["address": "\(address)"])
         }
         // Ended in reverse: nobody is told of a node that is going, then no API, then no NBD.
         var configuration = ServiceGroupConfiguration(

@@ -111,7 +111,7 @@ import Testing
 
     @Test("Block limits")
     func pageB0_everyByte() {
-        var expected: [UInt8] = [0, 0xB0, 0, 60, 0, 16]
+        var expected: [UInt8] = [0, 0xB0, 0, 60, 1, 16]
         expected += bytes(8, 2) + bytes(256, 4) + bytes(2048, 4) + zeroes(4)
         expected += bytes(0xFFFF_FFFF, 4) + bytes(8, 4) + bytes(8, 4) + bytes(0x8000_0000, 4)
         expected += bytes(800, 8) + bytes(64, 4) + zeroes(16)

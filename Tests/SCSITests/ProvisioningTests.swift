@@ -116,17 +116,19 @@ import Testing
     }
 
     @Test(
-        "No blocks mean all to the end, where that is allowed",
+        "WRITE SAME without a length is refused, and so is one beyond the limit or the end",
         arguments: [0x41, 0x93] as [UInt8]
     )
-    func writeSame_zeroBlocks_goesToTheEnd(_ code: UInt8) {
+    func writeSame_zeroBlocks_isRefused(_ code: UInt8) {
         let test = TestUnit()
         let data = [UInt8](repeating: 7, count: 512)
-        let plan = test.run(Blocks.any(code, 200, 0), parameters: data)
-        #expect(plan.operation?.byteCount == 800 * 512)
-        #expect(test.run(Blocks.any(code, 199, 0), parameters: data).code == .invalidFieldInCDB)
+        for address in [0, 200, 999, 1000] as [UInt64] {
+            #expect(
+                test.run(Blocks.any(code, address, 0), parameters: data).code == .invalidFieldInCDB
+            )
+        }
+        #expect(test.run(Blocks.any(code, 200, 800), parameters: data).operation != nil)
         #expect(test.run(Blocks.any(code, 0, 801), parameters: data).code == .invalidFieldInCDB)
-        #expect(test.run(Blocks.any(code, 1000, 0), parameters: data).status == .good)
         #expect(test.run(Blocks.any(code, 1001, 0), parameters: data).code == .addressOutOfRange)
         #expect(test.run(Blocks.any(code, 999, 2), parameters: data).code == .addressOutOfRange)
     }

@@ -20,19 +20,22 @@ private let layers: [String: Set<String>] = [
     "NBDSession": ["BlockCore", "NBDWire"],
     "Replication": ["BlockCore"],
     "SCSI": ["BlockCore"],
+    "ISCSIWire": ["BlockCore"],
+    "ISCSISession": ["BlockCore", "ISCSIWire"],
     "PeerWire": ["BlockCore", "Replication"],
     "Reactor": ["BlockCore", "StorageIO", "CLinux"],
     "Simulation": ["BlockCore", "StorageIO", "LogFormat", "LogStore", "Replication"],
     "StorageNode": [
         "BlockCore", "StorageIO", "LogFormat", "LogStore", "NBDSession", "NBDWire", "PeerWire",
-        "Reactor", "Replication", "CLinux", "COpenSSL",
+        "Reactor", "Replication", "CLinux", "COpenSSL", "SCSI", "ISCSIWire", "ISCSISession",
     ],
 ]
 
 /// Modules in which the same input must always give the same output.
 private let pureModules: Set<String> = [
     "BlockCore", "LogFormat", "NBDWire", "StorageIO", "LogStore", "NBDSession", "Replication",
-    "PeerWire", "SCSI", "Simulation",
+    "PeerWire", "SCSI", "ISCSIWire",
+    "ISCSISession", "Simulation",
 ]
 
 /// Modules of the toolchain that anything may import.

@@ -237,10 +237,10 @@ extension Worker {
 
     /// Gives a completion to whoever asked: a connection of this reactor or of another.
     private func end(_ completion: StoreCompletion) {
-        if Token(rawValue: completion.token).kind == TokenKind.localRequest {
-            finish(completion)
-        } else {
-            returnHop(completion)
+        switch Token(rawValue: completion.token).kind {
+        case TokenKind.localRequest: finish(completion)
+        case TokenKind.iscsiRequest: finishISCSI(completion)
+        default: returnHop(completion)
         }
     }
 

@@ -172,6 +172,7 @@ extension Worker {
     }
 
     private func dropConnections(of primary: PrimaryHost) {
+        dropISCSI(service: UInt32(primary.index))
         for connection in connections
         where connection.isAttached && connection.storeWorker == index && isOfService(connection) {
             if connection.handle.rawValue == UInt32(primary.index) { drop(connection) }

@@ -250,6 +250,24 @@ extension BadInput {
             mentions: ["--peer-tls-certificates", "--peer-tls off"]
         ),
         node(
+            "volumes for every initiator on a network",
+            ["--iscsi", "0.0.0.0:PORT"],
+            exitCode: 2,
+            mentions: ["--iscsi-initiators", "--iscsi-any-initiator"]
+        ),
+        node(
+            "initiators without iSCSI",
+            ["--listen-nbd", "127.0.0.1:PORT", "--iscsi-initiators", "DIR/initiators"],
+            exitCode: 2,
+            mentions: ["--iscsi"]
+        ),
+        node(
+            "secrets of initiators that everybody may read",
+            ["--iscsi", "127.0.0.1:PORT", "--iscsi-initiators", "DIR/initiators"],
+            mentions: ["DIR/initiators", "chmod 600"],
+            prepare: { try $0.scratch.write("initiators", "* * -\n") }
+        ),
+        node(
             "TLS between nodes without credentials",
             ["--listen-nbd", "127.0.0.1:PORT", "--peer-tls", "require"],
             exitCode: 2,
