@@ -73,6 +73,7 @@ sim: setup ## Run the store and the replication under SEEDS=10000 seeds, and a t
 fuzz: setup ## Send COUNT=10000000 mutated messages to each of the codecs
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz nbd --count $(COUNT)
 	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz peer --count $(COUNT)
+	@$(data-path) run --scratch-path .build/data-path $(release) devtool fuzz iscsi --count $(COUNT)
 
 sanitize: setup ## Data path under the address sanitizer, what has threads under the thread sanitizer
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp $(data-path) test --scratch-path .build/address --sanitize address --disable-xctest --filter '^($(sanitized))\.'
