@@ -3,6 +3,7 @@
 import ArgumentParser
 import ControlAPI
 import ProgramMain
+import Reactor
 import StorageNode
 
 /// The options of `volnode run` about iSCSI.
