@@ -102,6 +102,8 @@ public final class ISCSISession {
         closeReason = .disconnected
         parameters = ISCSIParameters()
         login.targets = targets
+        // Tags count from the connection's beginning: its bytes alone decide what it says.
+        for index in 0..<tasks.count { tasks[index].generation = 0 }
     }
 
     /// Gives back what the session holds after its connection has gone.
