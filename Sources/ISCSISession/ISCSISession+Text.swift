@@ -67,7 +67,10 @@ extension ISCSISession {
     private func textAnswer(_ bytes: [UInt8]) -> [ISCSITextPair]? {
         guard let pairs = try? ISCSIText.pairs(bytes) else { return nil }
         var answer: [ISCSITextPair] = []
+        var seen: Set<String> = []
         for pair in pairs {
+            // A key twice is an error; a list of all targets for each would be long.
+            guard seen.insert(pair.key).inserted else { return nil }
             switch pair.key {
             case "SendTargets": answer += sendTargets(pair.value)
             case NegotiationKey.maxRecvDataSegmentLength.rawValue:

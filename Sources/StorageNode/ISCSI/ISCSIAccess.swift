@@ -49,8 +49,9 @@ public struct ISCSIAccess: Sendable, Hashable {
         }.map { ISCSIGrant(credentials: $0.credentials) }
     }
 
-    /// What an initiator has to prove itself with before it is told what there is for it.
-    func discoveryCredentials(for initiator: String) -> ISCSICredentials? {
-        rules.first { $0.initiator == nil || $0.initiator == initiator }?.credentials
+    /// The first rule for an initiator: it says what one has to prove itself with before it is told
+    /// what there is for it.
+    func rule(for initiator: String) -> ISCSIRule? {
+        rules.first { $0.initiator == nil || $0.initiator == initiator }
     }
 }

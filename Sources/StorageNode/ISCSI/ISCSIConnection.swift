@@ -52,10 +52,11 @@ final class ISCSIConnection {
     let session: ISCSISession
     let memory: ISCSIMemory
     unowned let worker: Worker
-    var slots = FixedArray(
-        repeating: ISCSISlot(),
-        count: ISCSISession.taskCountMax + ISCSISession.immediateTaskCountMax
-    )
+    /// Commands in work at a time.
+    static var slotCountMax: Int {
+        ISCSISession.taskCountMax + ISCSISession.immediateTaskCountMax
+    }
+    var slots = FixedArray(repeating: ISCSISlot(), count: slotCountMax)
     /// Slots that are not free.
     var slotCount = 0
     /// Bytes of the pool that it holds.

@@ -6,9 +6,20 @@ internal import SCSI
 
 /// Somebody who asked for tasks to be aborted, and waits for their operations to end.
 struct ISCSIAbortWait {
+    /// What is answered then.
+    enum Answer {
+        /// A task management request.
+        case management(taskTag: UInt32)
+        /// A command that aborted others' tasks.
+        case command(ISCSISlotReference, SCSIReply)
+    }
+
+    /// Requests about tasks of one connection that may wait; one more is rejected.
+    static var countMax: Int { 8 }
+
     var connection: Int32
     var generation: UInt32
-    var taskTag: UInt32
+    var answer: Answer
     var slots: Set<ISCSISlotReference>
     /// The connections of the unit are closed when it was answered.
     var closesAll = false
@@ -50,7 +61,8 @@ final class ISCSIFront {
         sense = arena.allocate(byteCount: Self.senseByteCount)
         ready = FixedRing(capacityMin: limits.iscsiConnectionCountMax)
         flushing = FixedRing(capacityMin: limits.iscsiConnectionCountMax)
-        again = FixedRing(capacityMin: limits.iscsiRequestCountMax)
+        // Everything that waits for one exclusive operation may go on at once.
+        again = FixedRing(capacityMin: limits.iscsiConnectionCountMax * ISCSIConnection.slotCountMax)
     }
 
     /// A handle for a new session; never 0.

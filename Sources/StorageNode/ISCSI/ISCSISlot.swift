@@ -45,6 +45,10 @@ struct ISCSISlot: BitwiseCopyable {
     var data = ByteRegion.empty
     /// Of `data`, the bytes that are on their way.
     var sentByteCount: UInt32 = 0
+    /// A batch refers to a part of them: the memory goes with the last piece, and not before.
+    var isReferenced = false
+    /// When data of the initiator last came for it.
+    var movedAt = Instant(nanoseconds: 0)
 
     /// Which of an operation's requests is next.
     var step: UInt32 = 0

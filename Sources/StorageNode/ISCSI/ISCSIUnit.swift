@@ -25,7 +25,7 @@ final class ISCSIUnit {
     /// and writes.
     var isExclusive = false
     /// Changes that wait for that, in order.
-    var waiting: [ISCSISlotReference] = []
+    var waiting = GrowingQueue<ISCSISlotReference>()
 
     init(key: ExportKey, description: LogicalUnitDescription, host: StoreHost?) {
         self.key = key
@@ -64,35 +64,38 @@ extension LogicalUnitDescription {
     /// abort need not wait long.
     static var writeSameByteCountMax: UInt64 { 16 << 20 }
 
+    /// The most that one UNMAP gives up: a replicated volume has a record for each MiB of it.
+    static var unmapByteCountMax: UInt64 { 1 << 30 }
+
     /// An export as a logical unit.
-    init(_ entry: ExportEntry, durability: Durability, isRemovable: Bool) {
+    ///
+    /// - Parameter store: The store that alone has it; nil for a replicated volume.
+    init(_ entry: ExportEntry, store: StoreIdentity?, durability: Durability, isRemovable: Bool) {
         self.init(
             handle: entry.key.volume.rawValue,
             byteCount: entry.byteCount,
             blockByteCount: entry.logicalBlockByteCount,
             physicalBlockExponent: entry.logicalBlockByteCount == 512 ? 3 : 0,
-            identity: (
-                high: Self.fingerprint(entry.volumeName),
-                low: entry.key.volume.rawValue
-            ),
+            identity: (high: Self.origin(store), low: entry.key.volume.rawValue),
             name: entry.volumeName,
             isReadOnly: entry.isReadOnly,
             isRemovable: isRemovable,
             caching: durability == .writethrough ? .writethrough : .writeback,
             limits: TransferLimits(
                 transferByteCountMax: Self.transferByteCountMax,
-                writeSameByteCountMax: Self.writeSameByteCountMax
+                writeSameByteCountMax: Self.writeSameByteCountMax,
+                unmapByteCountMax: Self.unmapByteCountMax
             ),
             targetName: ISCSITargetName.name(of: entry.name)
         )
     }
 
-    /// A number made of a name, the same on every node: FNV-1a.
+    /// With the volume's id its identity, by which hosts find out that two paths lead to one disk.
     ///
-    /// With the volume's id it is the volume's identity, which tells it from those of other clusters:
-    /// ids begin anew in each.
-    private static func fingerprint(_ name: String) -> UInt64 {
-        name.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    /// Ids of replicated volumes are random, and the same on every node. Those of a store count from the
+    /// same number in each, so its own identity belongs to them.
+    private static func origin(_ store: StoreIdentity?) -> UInt64 {
+        store.map { $0.high ^ $0.low } ?? 0xCA19_0000_0000_0001
     }
 }
 

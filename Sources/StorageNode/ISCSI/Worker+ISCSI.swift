@@ -67,7 +67,8 @@ extension Worker {
         let access = shared.configuration.iscsiAccess
         guard !isStopping else { return .refused(.serviceUnavailable) }
         guard !login.isDiscovery else {
-            return .welcome(access.discoveryCredentials(for: login.initiatorName))
+            guard let rule = access.rule(for: login.initiatorName) else { return .refused(.notFound) }
+            return .welcome(rule.credentials)
         }
         guard let name = ISCSITargetName.export(of: login.targetName),
             let entry = directory.catalog.entry(named: name), !name.isEmpty, entry.isTarget,
@@ -92,6 +93,8 @@ extension Worker {
             let unit = iscsiUnit(entry)
         else { return .refused(.notFound) }
         endEarlierSession(login, unit)
+        // What it had in work may still change the volume: nothing new goes before it is over.
+        guard !hasWork(of: login, unit) else { return .refused(.serviceUnavailable) }
         guard let nexus = unit.freeNexus else { return .refused(.outOfResources) }
         guard open(unit) else { return .refused(.serviceUnavailable) }
         let port = InitiatorPort(name: login.initiatorName, isid: login.isid)
@@ -115,6 +118,16 @@ extension Worker {
         }
     }
 
+    /// Whether an operation of an earlier session of the same initiator port is under way.
+    private func hasWork(of login: ISCSILogin, _ unit: ISCSIUnit) -> Bool {
+        iscsi?.connections.contains { other in
+            other.unit === unit && other.slotCount > 0
+                && other.session.identity.isid == login.isid
+                && other.session.identity.initiatorName == login.initiatorName
+                && (0..<other.slots.count).contains { other.slots[$0].state == .working }
+        } ?? false
+    }
+
     /// The unit of an export; nil when it is not there any more.
     private func iscsiUnit(_ entry: ExportEntry) -> ISCSIUnit? {
         if let unit = iscsi?.units[entry.key] { return unit }
@@ -134,6 +147,7 @@ extension Worker {
     ) -> LogicalUnitDescription {
         LogicalUnitDescription(
             entry,
+            store: hostsByStore[Int(entry.key.storeIndex)]?.store.identity,
             durability: durability,
             isRemovable: shared.configuration.hasRemovableUnits
         )
@@ -310,6 +324,14 @@ extension Worker {
             return drop(connection)
         }
         guard connection.state == .open else { return }
+        let payload = UInt64(limits.payloadSeconds) * second
+        if (0..<connection.slots.count).contains(where: { task in
+            connection.slots[task].state == .receiving
+                && connection.slots[task].movedAt.advanced(byNanoseconds: payload) <= now
+        }) {
+            counters.timedOutCount &+= 1
+            return drop(connection)
+        }
         if isStopping, connection.slotCount == 0 { return drop(connection) }
         let heardAt = connection.heardAt
         if heardAt.advanced(byNanoseconds: Self.answerSeconds * second) <= now, connection.isPinged

@@ -17,6 +17,7 @@ extension Worker {
         counters.requestCountNow &+= 1
         precondition(connection.slots[index].state == .free, "two commands in one place")
         connection.slots[index].state = .receiving
+        connection.slots[index].movedAt = now
         connection.slots[index].command = SCSICommand(
             block: SCSICommandBlock(high: asked.blockHigh, low: asked.blockLow),
             nexus: connection.nexus,
@@ -61,17 +62,18 @@ extension Worker {
     }
 
     /// Keeps what a unit has put down, as far as the initiator has room for it.
-    func keep(_ byteCount: UInt32, _ task: Int32, _ connection: ISCSIConnection) {
-        guard let iscsi else { return }
+    @discardableResult
+    func keep(_ byteCount: UInt32, _ task: Int32, _ connection: ISCSIConnection) -> Bool {
+        guard let iscsi else { return false }
         let index = Int(task)
         let room = connection.slots[index].command.dataInByteCount
         let kept = Int(min(byteCount, room))
         connection.slots[index].dataInByteCount = byteCount
-        guard kept > 0 else { return }
+        guard kept > 0 else { return true }
         if connection.slots[index].buffer.isEmpty {
             guard let buffer = takeMemory(kept, connection) else {
                 connection.slots[index].plan = .reply(SCSIReply(.busy))
-                return
+                return false
             }
             connection.slots[index].buffer = buffer
         }
@@ -79,10 +81,11 @@ extension Worker {
         guard buffer.byteCount >= kept else {
             // No command that brings parameters along is answered with more than they are.
             connection.slots[index].plan = .reply(SCSIReply(.hardwareError, .internalFailure))
-            return
+            return false
         }
         buffer.copy(from: iscsi.dataIn.slice(0, kept))
         connection.slots[index].data = buffer.slice(0, kept)
+        return true
     }
 
     /// Gets the memory that a plan needs; the bytes of data-out that it wants.
@@ -167,13 +170,16 @@ extension Worker {
         let outcome = unit.logical.reservationsStored(isKept ? .stored : .failed)
         let reply =
             isKept ? outcome.reply : SCSIReply(.invalidField(parameters: 20, bit: 0))
+        var aborted: Set<ISCSISlotReference> = []
         for nexus in unit.connections.indices
         where outcome.aborted.contains(NexusIndex(UInt8(nexus))) {
             guard let other = unit.connections[nexus], other !== connection else { continue }
-            abortAll(of: other)
+            aborted.formUnion(abortAll(of: other, for: connection))
             unit.logical.raise(.commandsCleared, for: NexusIndex(UInt8(nexus)))
         }
-        answer(task, reply, connection)
+        // Whoever preempts relies on nothing of the other's coming afterwards.
+        connection.slots[Int(task)].state = .working
+        wait(aborted, .command(connection.reference(task), reply), connection)
     }
 }
 

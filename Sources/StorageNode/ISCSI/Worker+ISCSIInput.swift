@@ -64,6 +64,7 @@ extension Worker {
         case .data(let task, let offset, let bytes):
             counters.writtenByteCount &+= UInt64(bytes.byteCount)
             connection.slots[Int(task)].buffer.copy(from: bytes, at: Int(offset))
+            connection.slots[Int(task)].movedAt = now
         case .ready(let task): onReady(task, connection)
         case .management(let request): manage(request, connection)
         case .loggedIn:

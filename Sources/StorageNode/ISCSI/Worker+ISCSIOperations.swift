@@ -48,12 +48,12 @@ extension Worker {
         }
         while let next = unit.waiting.first {
             guard let other = holder(next), other.slots[Int(next.task)].state == .queued else {
-                unit.waiting.removeFirst()
+                _ = unit.waiting.popFirst()
                 continue
             }
             let kind = other.slots[Int(next.task)].operation.kind
             guard mayChange(kind, unit) else { return }
-            unit.waiting.removeFirst()
+            _ = unit.waiting.popFirst()
             beginChange(kind, unit)
             other.slots[Int(next.task)].isChanging = true
             other.slots[Int(next.task)].state = .working
@@ -394,8 +394,8 @@ extension Worker {
             extents: extents,
             dataIn: iscsi.dataIn
         )
-        keep(reply.dataInByteCount, task, connection)
-        answer(task, reply, connection)
+        let isKept = keep(reply.dataInByteCount, task, connection)
+        answer(task, isKept ? reply : SCSIReply(.busy), connection)
     }
 
     /// Brings what was read into the slot's own memory, at its start.

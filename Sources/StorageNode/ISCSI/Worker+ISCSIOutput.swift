@@ -143,7 +143,8 @@ extension Worker {
             let total = UInt32(slot.data.byteCount)
             let rest = total - slot.sentByteCount
             let byteCount = session.dataInByteCount(task, restByteCount: rest)
-            let isCopied = Int(byteCount) <= NodeLimits.copiedReplyByteCountMax
+            let isCopied =
+                Int(byteCount) <= NodeLimits.copiedReplyByteCountMax && !slot.isReferenced
             let frameByteCount = session.dataInHeaderByteCount + ISCSISession.tailByteCountMax
             guard
                 ensureRoom(
@@ -173,6 +174,7 @@ extension Worker {
                     data: data,
                     owning: isLast ? takeBuffer(task, connection) : .empty
                 )
+                connection.slots[index].isReferenced = true
             }
             let tail = session.writeTail(of: data, into: connection.filling.room)
             connection.filling.didWrite(byteCount: tail)

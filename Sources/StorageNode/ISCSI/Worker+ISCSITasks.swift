@@ -16,6 +16,10 @@ extension Worker {
         guard let unit = connection.unit else {
             return respond(request.taskTag, .rejected, connection)
         }
+        let waitingCount = iscsi?.waits.count { $0.connection == connection.index } ?? 0
+        guard waitingCount < ISCSIAbortWait.countMax else {
+            return respond(request.taskTag, .rejected, connection)
+        }
         let isForTarget =
             request.function == .targetWarmReset || request.function == .targetColdReset
         guard isForTarget || Self.isUnit(request.lun) || request.function == .taskReassign else {
@@ -26,10 +30,12 @@ extension Worker {
             guard let task = connection.session.task(withTag: request.referencedTag) else {
                 return respond(request.taskTag, .noTask, connection)
             }
-            wait(abort(task, connection), request, connection)
-        case .abortTaskSet: wait(abortAll(of: connection), request, connection)
+            let slots = abort(task, connection, for: connection)
+            wait(slots, request, connection)
+        case .abortTaskSet:
+            wait(abortAll(of: connection, for: connection), request, connection)
         case .clearTaskSet:
-            let slots = abortAll(of: unit)
+            let slots = abortAll(of: unit, for: connection)
             unit.logical.raise(.commandsCleared, except: connection.nexus)
             wait(slots, request, connection)
         case .unitReset: reset(unit, .logicalUnit, request, connection)
@@ -46,7 +52,7 @@ extension Worker {
         _ request: ISCSIManagement,
         _ connection: ISCSIConnection
     ) {
-        let slots = abortAll(of: unit)
+        let slots = abortAll(of: unit, for: connection)
         // Whoever asked for the reset of a unit is told, too: other tasks of its may have ended.
         unit.logical.reset(reason)
         wait(slots, request, connection, closesAll: reason == .targetCold)
@@ -54,10 +60,13 @@ extension Worker {
 
     // MARK: - Aborting
 
-    /// Aborts a task; what has to end before that may be answered.
+    /// Aborts a task for `asker`; what has to end before that may be answered.
+    ///
+    /// Answers of another initiator that are on their way are not waited for: it may never read them.
     private func abort(
         _ task: Int32,
-        _ connection: ISCSIConnection
+        _ connection: ISCSIConnection,
+        for asker: ISCSIConnection
     ) -> Set<ISCSISlotReference> {
         let reference = connection.reference(task)
         switch connection.slots[Int(task)].state {
@@ -68,24 +77,34 @@ extension Worker {
         case .working:
             connection.slots[Int(task)].isAborted = true
             return [reference]
-        case .answering: return [reference]
+        case .answering where connection === asker: return [reference]
+        case .answering:
+            if connection.slots[Int(task)].sentByteCount == 0 {
+                connection.slots[Int(task)].isAborted = true
+            }
+            return []
         }
     }
 
-    /// Aborts all tasks of a connection.
-    @discardableResult
-    func abortAll(of connection: ISCSIConnection) -> Set<ISCSISlotReference> {
+    /// Aborts all tasks of a connection for `asker`.
+    func abortAll(
+        of connection: ISCSIConnection,
+        for asker: ISCSIConnection
+    ) -> Set<ISCSISlotReference> {
         var slots: Set<ISCSISlotReference> = []
         for task in 0..<connection.slots.count where connection.slots[task].state != .free {
-            slots.formUnion(abort(Int32(task), connection))
+            slots.formUnion(abort(Int32(task), connection, for: asker))
         }
         return slots
     }
 
-    private func abortAll(of unit: ISCSIUnit) -> Set<ISCSISlotReference> {
+    private func abortAll(
+        of unit: ISCSIUnit,
+        for asker: ISCSIConnection
+    ) -> Set<ISCSISlotReference> {
         var slots: Set<ISCSISlotReference> = []
         for case let connection? in unit.connections {
-            slots.formUnion(abortAll(of: connection))
+            slots.formUnion(abortAll(of: connection, for: asker))
         }
         return slots
     }
@@ -98,10 +117,21 @@ extension Worker {
         _ connection: ISCSIConnection,
         closesAll: Bool = false
     ) {
+        let answer = ISCSIAbortWait.Answer.management(taskTag: request.taskTag)
+        wait(slots, answer, connection, closesAll: closesAll)
+    }
+
+    /// Answers when all of `slots` have ended, possibly at once.
+    func wait(
+        _ slots: Set<ISCSISlotReference>,
+        _ answer: ISCSIAbortWait.Answer,
+        _ connection: ISCSIConnection,
+        closesAll: Bool = false
+    ) {
         let wait = ISCSIAbortWait(
             connection: connection.index,
             generation: connection.generation,
-            taskTag: request.taskTag,
+            answer: answer,
             slots: slots,
             closesAll: closesAll
         )
@@ -121,8 +151,13 @@ extension Worker {
     private func settle(_ wait: ISCSIAbortWait) {
         guard let iscsi else { return }
         let connection = iscsi.connections[Int(wait.connection)]
-        guard connection.generation == wait.generation, connection.takesOutput else { return }
-        respond(wait.taskTag, .complete, connection)
+        guard connection.generation == wait.generation else { return }
+        if case .command(let reference, let reply) = wait.answer {
+            if holder(reference) === connection { answer(reference.task, reply, connection) }
+            return
+        }
+        guard connection.takesOutput, case .management(let taskTag) = wait.answer else { return }
+        respond(taskTag, .complete, connection)
         guard wait.closesAll, let unit = connection.unit else { return }
         for case let other? in unit.connections { drain(other) }
     }
